@@ -1,0 +1,1 @@
+"""The program that runs in transfer and conversion pods: verified, resumable copies and virt-v2v."""

@@ -1,0 +1,1 @@
+"""Talks to the source while bytes move: sessions, leases, tickets."""

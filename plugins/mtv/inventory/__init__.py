@@ -1,0 +1,1 @@
+"""Source inventory as tables and history."""

@@ -1,0 +1,1 @@
+"""The step lists of each provider and mode, as data."""

@@ -1,0 +1,39 @@
+"""Evidence: what was seen, by which step, kept for ever. The report is a reading of it and of nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EvidenceKind(StrEnum):
+    """What a piece of evidence is about. The document of each kind is the named wire type as JSON."""
+
+    SOURCE = "source"  # SourceVm as seen when the run began
+    CONCERNS = "concerns"  # {"concerns": [Concern, …]}
+    POWER = "power"  # {"before": PowerState, "method": "guest shutdown|power off|already off", "seconds": s}
+    VOLUMES = "volumes"  # {"claims": [{"disk": id, "name": n, "class": c, "mode": m, "size_bytes": b}], "work": name}
+    TRANSFER = "transfer"  # TransferResult
+    CONVERSION = "conversion"  # ConvertResult
+    TARGET_VM = "target_vm"  # {"name": n, "namespace": ns, "uid": u, "run_strategy": "Always|Halted"}
+    BOOT = "boot"  # {"proven": bool, "how": "console marker|guest agent", "marker": line, "lines": [...], "seconds": s}
+    FAILURE = "failure"  # Failure, with the step that failed
+    SETTLED = (
+        "settled"  # {"outcome": "migrated|rolled back|held|blocked", "removed": [...], "source_power": PowerState}
+    )
+
+
+class VmPhase(StrEnum):
+    """Where a VM of a plan stands; the store's compare-and-set on this is the only lock there is."""
+
+    PENDING = "pending"
+    BLOCKED = "blocked"
+    PREPARING = "preparing"
+    TRANSFERRING = "transferring"
+    TRANSFERRED = "transferred"
+    CONVERTING = "converting"
+    CONVERTED = "converted"
+    CREATING = "creating"
+    CREATED = "created"
+    VERIFIED = "verified"
+    MIGRATED = "migrated"
+    FAILED = "failed"

@@ -1,0 +1,155 @@
+"""The plan: which VMs move, from where to where, in which waves. One model checks YAML, CSV and compiled JSON alike.
+
+VM-level options (`VmOptions`) may stand in the plan's `defaults`, a wave's `defaults` or the VM; the nearest wins.
+Option names are snake_case of Forklift's fields where one exists.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+PlanName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+ConnectionId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Frozen):
+    """The source platform; the connection's type says which provider speaks to it."""
+
+    connection: ConnectionId
+
+
+class Target(_Frozen):
+    """The target cluster and the namespace that receives the VMs."""
+
+    connection: ConnectionId
+    namespace: DnsLabel
+
+
+class NetworkTarget(_Frozen):
+    """Where a source network's cards go: the pod network, a NetworkAttachmentDefinition `ns/name`, or nowhere."""
+
+    type: Literal["pod", "multus", "ignored"] = "pod"
+    name: str = ""
+
+
+class StorageTarget(_Frozen):
+    """Where a source datastore's disks go. Without `volume_mode` the StorageProfile decides, else Filesystem."""
+
+    storage_class: str
+    volume_mode: Literal["Filesystem", "Block"] | None = None
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = None
+
+
+class BootProof(_Frozen):
+    """How a VM proves that it booted on the target.
+
+    `marker` is a regular expression searched for in the console; without one a login prompt or the guest agent
+    counts. `throw_away` also boots a VM that stays off, from an overlay copy that is thrown away afterwards.
+    """
+
+    marker: str = ""
+    timeout_s: int = Field(default=600, gt=0)
+    throw_away: bool = False
+
+
+class VmOptions(_Frozen):
+    """Options of one VM; `None` means not said here, look one level up."""
+
+    type: Literal["cold", "warm"] | None = None
+    source: ConnectionId | None = None
+    target_name: DnsLabel | None = None
+    target_power_state: Literal["on", "off", "auto"] | None = None
+    storage_class: str | None = None
+    volume_mode: Literal["Filesystem", "Block"] | None = None
+    network: str | None = None
+    root_disk: str | None = None
+    preserve_static_ips: bool | None = None
+    skip_guest_conversion: bool | None = None
+    verify: Literal["full", "sampled", "off"] | None = None
+    transport: Literal["auto", "datastore", "nfc"] | None = None
+    on_failure: Literal["rollback", "hold"] | None = None
+    shutdown_timeout_s: int | None = Field(default=None, gt=0)
+    boot_proof: BootProof | None = None
+
+
+class PlannedVm(VmOptions):
+    """A VM of a wave. `id` is its stable key within the plan (a DNS label made from the name), `name` the source's."""
+
+    id: DnsLabel
+    name: str = Field(min_length=1)
+
+
+class Window(_Frozen):
+    """A maintenance window in local time of `timezone` (IANA name)."""
+
+    start: str
+    end: str
+    timezone: str = "UTC"
+
+
+class Approval(_Frozen):
+    """Who may let the wave go on."""
+
+    by: tuple[str, ...] = ()
+
+
+class Wave(_Frozen):
+    """VMs that move together; `start_after` names waves that must have completed."""
+
+    name: PlanName
+    vms: tuple[PlannedVm, ...] = ()
+    defaults: VmOptions = VmOptions()
+    window: Window | None = None
+    schedule: str | None = None
+    start_after: tuple[str, ...] = ()
+    approval: Approval | None = None
+    max_vms_in_flight: int = Field(default=4, ge=1, le=100)
+
+
+class Plan(_Frozen):
+    """A whole migration plan. `accept_concerns` is a later field; unknown keys are errors."""
+
+    name: PlanName
+    description: str = ""
+    source: Source | None = None
+    target: Target
+    network_map: dict[str, NetworkTarget] = {}
+    storage_map: dict[str, StorageTarget] = {}
+    defaults: VmOptions = VmOptions()
+    waves: tuple[Wave, ...]
+
+    def wave(self, name: str) -> Wave:
+        """Return the wave called `name`. Raises `KeyError`."""
+        for wave in self.waves:
+            if wave.name == name:
+                return wave
+        raise KeyError(name)
+
+
+class EffectiveVm(_Frozen):
+    """A VM with every option decided: what steps work with (see `mtv.plan.options.effective`)."""
+
+    id: DnsLabel
+    name: str
+    source: ConnectionId
+    target_name: DnsLabel
+    type: Literal["cold", "warm"] = "cold"
+    target_power_state: Literal["on", "off", "auto"] = "auto"
+    storage_class: str | None = None
+    volume_mode: Literal["Filesystem", "Block"] | None = None
+    network: str | None = None
+    root_disk: str = ""
+    preserve_static_ips: bool = True
+    skip_guest_conversion: bool = False
+    verify: Literal["full", "sampled", "off"] = "full"
+    transport: Literal["auto", "datastore", "nfc"] = "auto"
+    on_failure: Literal["rollback", "hold"] = "rollback"
+    shutdown_timeout_s: int = 300
+    boot_proof: BootProof = BootProof()

@@ -1,0 +1,207 @@
+"""Wire types between the factory and the mover pod: the spec goes in as a file, the result comes out as JSON.
+
+Kept free of everything but msgspec, because the pod's image holds only the mover.
+Sizes are bytes, times are seconds, digests are lower-case hex.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+SPEC_PATH = "/run/mtv/spec.json"
+"""Where the pod finds its spec; credential files lie beside it."""
+WORK_DIR = "/work"
+"""Mount point of the VM's work volume: journal, overlay, full results."""
+TERMINATION_LOG = "/dev/termination-log"
+"""Where a pod leaves its result (at most 4096 bytes)."""
+
+
+class Verify(StrEnum):
+    """How much of the target is read back and compared after the copy."""
+
+    FULL = "full"
+    SAMPLED = "sampled"
+    OFF = "off"
+
+
+class Proof(StrEnum):
+    """What a disk's digest proves. AS_READ: target = bytes as read. SOURCE_CHECKED: the source's own checksum agrees
+    too (OVA manifest, imageio, Glance). REREAD: a second, independent read of the source agrees too.
+    NONE: the target was not read back.
+    """
+
+    NONE = "none"
+    AS_READ = "as read"
+    SOURCE_CHECKED = "source-checked"
+    REREAD = "re-read"
+
+
+class VsphereDatastore(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vsphere-datastore"):
+    """A flat VMDK read by ranged GETs of vCenter's `/folder` URL. Credential files: user, password, ca.pem."""
+
+    host: str
+    datacenter: str
+    datastore: str
+    path: str
+    port: int = 443
+    thumbprint: str = ""
+    insecure: bool = False
+
+
+class VsphereNfc(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vsphere-nfc"):
+    """A disk read through an export lease (streamOptimized VMDK). `disk_key` is the VirtualDevice key."""
+
+    host: str
+    vm: str
+    disk_key: int
+    port: int = 443
+    thumbprint: str = ""
+    insecure: bool = False
+
+
+class OvaMember(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="ova"):
+    """A disk file inside an OVA (or beside an OVF): `length` bytes at `offset` of `path`, never unpacked.
+
+    `format` is vmdk (any subformat found in the file) or raw; `compression` is "" or gzip.
+    `checksum` ("sha256:<hex>" or "sha1:<hex>") is the manifest's, over the member's bytes as stored.
+    """
+
+    path: str
+    offset: int
+    length: int
+    format: str = "vmdk"
+    compression: str = ""
+    checksum: str = ""
+
+
+class NbdUri(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="nbd"):
+    """Any NBD server, e.g. `nbd+unix:///?socket=/run/x` or `nbd://host:10809/export`."""
+
+    uri: str
+
+
+DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri
+
+
+class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bytes go: a file on a filesystem claim (made sparse) or a block device."""
+
+    path: str
+    block: bool = False
+
+
+class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One disk to copy. `identity` and `generation` bind the journal to the source (see `SourceDisk`)."""
+
+    id: str
+    size_bytes: int
+    source: DiskSource
+    target: DiskTarget
+    identity: str
+    generation: str
+
+
+class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume."""
+
+    plan: str
+    run: str
+    vm: str
+    epoch: int
+    disks: tuple[DiskTransfer, ...]
+    verify: Verify = Verify.FULL
+    work_dir: str = WORK_DIR
+    credentials_dir: str = "/run/mtv"
+
+
+class DiskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one disk. `bytes_read` from the source in this attempt, `bytes_resumed` proven by an earlier one,
+    `bytes_data` is allocated data on the source, `digest` the sparse-invariant root digest of the bytes as read.
+    """
+
+    id: str
+    size_bytes: int
+    bytes_data: int = 0
+    bytes_read: int = 0
+    bytes_resumed: int = 0
+    digest: str = ""
+    proof: Proof = Proof.NONE
+    source_digest: str = ""
+    seconds: float = 0.0
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a pod ended badly: a stable `code`, one sentence, the cure, and whether a retry helps."""
+
+    code: str
+    message: str
+    cure: str = ""
+    retryable: bool = False
+    disk: str = ""
+    offset: int | None = None
+
+
+class TransferResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The result of a transfer pod, as its termination message and as `<work_dir>/transfer-result.json`."""
+
+    ok: bool
+    disks: tuple[DiskResult, ...] = ()
+    failure: Failure | None = None
+
+
+class ConvertDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """One copied disk in boot order; `digest` is the root digest its bytes must still have before conversion."""
+
+    id: str
+    path: str
+    block: bool
+    size_bytes: int
+    digest: str
+
+
+class ConvertSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What one conversion pod does: make the copied guest bootable on KubeVirt, in place, commit journalled."""
+
+    plan: str
+    run: str
+    vm: str
+    epoch: int
+    disks: tuple[ConvertDisk, ...]
+    firmware: str = "bios"
+    root_disk: str = ""
+    work_dir: str = WORK_DIR
+
+
+class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What virt-v2v found and did. `digests` are of the disks after the commit, by disk id.
+    `accelerator` is kvm or tcg, as probed by a real launch.
+    """
+
+    ok: bool
+    os_name: str = ""
+    os_id: str = ""
+    firmware: str = ""
+    drivers: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    accelerator: str = ""
+    digests: dict[str, str] = {}
+    seconds: float = 0.0
+    resumed_commit: bool = False
+    failure: Failure | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One progress line of a pod's log: `{"event":"progress", ...}`, one per disk every 2 s.
+
+    `phase` is scan, copy, verify, overlay, inspect, convert, commit or done.
+    """
+
+    event: str = "progress"
+    disk: str = ""
+    phase: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    rate_bytes_per_s: float = 0.0
+    eta_s: float | None = None

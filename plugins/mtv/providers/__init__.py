@@ -1,0 +1,1 @@
+"""Source platforms behind one protocol."""

@@ -1,0 +1,60 @@
+"""One protocol for every source platform. Implementations: `vmware`, `ova` (later `ovirt`, `openstack`).
+
+A provider object is one logged-in session; use it as a context manager. It never changes disk contents or VM
+configuration; power is the only thing it touches, and every call that does is announced by the caller beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from mtv.model.connection import Connection
+from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.model.transfer import DiskSource
+
+
+class Provider(Protocol):
+    """A session with a source platform."""
+
+    connection: Connection
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def check(self) -> str:
+        """Log in and return one line that says what answered (product and version). Raises `ConnectionRefused`."""
+        ...
+
+    def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
+        """Read VMs (all, or those named) in as few round trips as the platform allows.
+
+        Names that do not exist are simply absent; several VMs of one name raise `PermanentError` naming their paths.
+        """
+        ...
+
+    def power_state(self, vm: SourceVm) -> PowerState:
+        """Read the power state now."""
+        ...
+
+    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+        """Ask the guest to shut down, power off after `timeout_s`; return how it ended.
+
+        One of "already off", "guest shutdown", "power off". Raises `TemporaryError` if it is still on afterwards.
+        """
+        ...
+
+    def power_on(self, vm: SourceVm) -> None:
+        """Power on and wait until the platform says so."""
+        ...
+
+    def disk_source(self, vm: SourceVm, disk: SourceDisk, *, transport: str = "auto") -> DiskSource:
+        """Return the wire type by which a mover pod reads this disk."""
+        ...
+
+    def pod_credentials(self) -> Mapping[str, str]:
+        """Return credential files (name → content) for the mover's Secret; empty when none are needed."""
+        ...

@@ -1,0 +1,1 @@
+"""What each step of an itinerary does, free of Airflow."""
