@@ -1,4 +1,4 @@
-"""Itineraries: the ordered steps of every provider × mode, as data that the DAG builder, dry run and report all read."""
+"""Itineraries: the ordered steps of each provider and mode, as data for DAG builder, dry run and report alike."""
 
 from __future__ import annotations
 
