@@ -1,1 +1,29 @@
-"""The factory's own database."""
+"""The factory's own database: plans, runs, VMs, steps, evidence.
+
+Store and target cluster, never Airflow's state, say what is done. One row per VM is the only lock.
+"""
+
+from __future__ import annotations
+
+from mtv.store.errors import HeldByAnother, NotFound, RunRefused, StaleHolder
+from mtv.store.limits import SqliteLimit, refuse_small_database
+from mtv.store.rows import EvidenceRow, Inventory, ProgressRow, Run, SourceChange, StepRow, VmRow
+from mtv.store.store import Store, default_dsn
+
+__all__ = [
+    "EvidenceRow",
+    "HeldByAnother",
+    "Inventory",
+    "NotFound",
+    "ProgressRow",
+    "Run",
+    "RunRefused",
+    "SourceChange",
+    "SqliteLimit",
+    "StaleHolder",
+    "StepRow",
+    "Store",
+    "VmRow",
+    "default_dsn",
+    "refuse_small_database",
+]

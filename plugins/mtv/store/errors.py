@@ -1,0 +1,21 @@
+"""Refusals of the store. Each names who is in the way."""
+
+from __future__ import annotations
+
+from mtv.model.errors import PermanentError
+
+
+class RunRefused(PermanentError):
+    """Another run of the same plan is active."""
+
+
+class HeldByAnother(PermanentError):
+    """Another run holds the VM."""
+
+
+class StaleHolder(PermanentError):
+    """The caller no longer holds the VM, or the VM is in another phase than the caller believes."""
+
+
+class NotFound(PermanentError):
+    """The store has no such plan or run."""

@@ -1,0 +1,200 @@
+"""What happened: steps, evidence, changes on the source, progress. Evidence is only ever added."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import select, update
+
+from mtv.model.evidence import EvidenceKind
+from mtv.model.transfer import Progress
+from mtv.store.errors import NotFound
+from mtv.store.rows import EvidenceRow, ProgressRow, SourceChange, StepRow
+from mtv.store.runs import Runs
+from mtv.store.tables import EvidenceRecord, ProgressRecord, SourceChangeRecord, StepRecord
+from mtv.store.upsert import insert_or_replace
+
+
+class Journal(Runs):
+    """The part of the store about what steps did and saw."""
+
+    def begin_step(self, run_id: str, vm_id: str, step: str) -> int:
+        """Note that a step begins (`vm_id` empty: a step of the whole run); return the attempt's id."""
+        self.run(run_id)
+        record = StepRecord(
+            run_id=run_id, vm_id=vm_id, step=step, state="running", error="", started_at=datetime.now(UTC)
+        )
+        with self._writing() as session:
+            session.add(record)
+            session.flush()
+            return record.id
+
+    def end_step(self, step_id: int, *, state: Literal["success", "failed", "skipped"], error: str = "") -> None:
+        """Note how a step ended. The first end stays. Raises `NotFound` for an attempt that never began."""
+        with self._writing() as session:
+            session.execute(
+                update(StepRecord)
+                .where(StepRecord.id == step_id, StepRecord.state == "running")
+                .values(state=state, error=error, finished_at=datetime.now(UTC))
+            )
+            if session.get(StepRecord, step_id) is None:
+                raise NotFound(f"the store has no step {step_id}")
+
+    def steps(self, run_id: str) -> list[StepRow]:
+        """Return all attempts of a run in the order they began."""
+        query = select(StepRecord).where(StepRecord.run_id == run_id).order_by(StepRecord.id)
+        with self._reading() as session:
+            return [
+                StepRow(
+                    id=record.id,
+                    run_id=record.run_id,
+                    vm_id=record.vm_id,
+                    step=record.step,
+                    state=record.state,
+                    started_at=record.started_at,
+                    finished_at=record.finished_at,
+                    error=record.error,
+                )
+                for record in session.scalars(query)
+            ]
+
+    def add_evidence(
+        self, run_id: str, vm_id: str, kind: EvidenceKind, document: dict[str, Any], subject: str = ""
+    ) -> int:
+        """Keep a piece of evidence for ever; `subject` may name a disk, a step, a file."""
+        record = EvidenceRecord(
+            run_id=run_id,
+            plan_name=self.run(run_id).plan_name,
+            vm_id=vm_id,
+            kind=EvidenceKind(kind).value,
+            subject=subject,
+            document=document,
+            recorded_at=datetime.now(UTC),
+        )
+        with self._writing() as session:
+            session.add(record)
+            session.flush()
+            return record.id
+
+    def evidence(self, run_id: str, vm_id: str | None = None, kind: EvidenceKind | None = None) -> list[EvidenceRow]:
+        """Return a run's evidence, oldest first, of one VM or one kind if asked."""
+        query = select(EvidenceRecord).where(EvidenceRecord.run_id == run_id).order_by(EvidenceRecord.id)
+        if vm_id is not None:
+            query = query.where(EvidenceRecord.vm_id == vm_id)
+        if kind is not None:
+            query = query.where(EvidenceRecord.kind == kind.value)
+        with self._reading() as session:
+            return [
+                EvidenceRow(
+                    id=record.id,
+                    run_id=record.run_id,
+                    vm_id=record.vm_id,
+                    kind=EvidenceKind(record.kind),
+                    document=record.document,
+                    recorded_at=record.recorded_at,
+                    subject=record.subject,
+                )
+                for record in session.scalars(query)
+            ]
+
+    def latest_evidence(self, plan_name: str, vm_id: str, kind: EvidenceKind) -> dict[str, Any] | None:
+        """Return the newest document of this kind about a VM over all runs of the plan."""
+        query = (
+            select(EvidenceRecord.document)
+            .where(
+                EvidenceRecord.plan_name == plan_name, EvidenceRecord.vm_id == vm_id, EvidenceRecord.kind == kind.value
+            )
+            .order_by(EvidenceRecord.id.desc())
+            .limit(1)
+        )
+        with self._reading() as session:
+            return session.scalars(query).one_or_none()
+
+    def record_source_change(self, run_id: str, vm_id: str, kind: str, detail: dict[str, Any]) -> int:
+        """Write down a change of the source before the call that makes it; return its id for the undoing."""
+        record = SourceChangeRecord(
+            run_id=run_id,
+            plan_name=self.run(run_id).plan_name,
+            vm_id=vm_id,
+            kind=kind,
+            detail=detail,
+            recorded_at=datetime.now(UTC),
+        )
+        with self._writing() as session:
+            session.add(record)
+            session.flush()
+            return record.id
+
+    def undo_source_change(self, change_id: int) -> None:
+        """Mark a change undone, after it was. Repeating it is harmless. Raises `NotFound`."""
+        with self._writing() as session:
+            session.execute(
+                update(SourceChangeRecord)
+                .where(SourceChangeRecord.id == change_id, SourceChangeRecord.undone_at.is_(None))
+                .values(undone_at=datetime.now(UTC))
+            )
+            if session.get(SourceChangeRecord, change_id) is None:
+                raise NotFound(f"the store has no source change {change_id}")
+
+    def open_source_changes(self, plan_name: str, vm_id: str) -> list[SourceChange]:
+        """Return the changes of a VM's source that nobody has undone, newest first: the order to undo them."""
+        query = (
+            select(SourceChangeRecord)
+            .where(
+                SourceChangeRecord.plan_name == plan_name,
+                SourceChangeRecord.vm_id == vm_id,
+                SourceChangeRecord.undone_at.is_(None),
+            )
+            .order_by(SourceChangeRecord.id.desc())
+        )
+        with self._reading() as session:
+            return [_change(record) for record in session.scalars(query)]
+
+    def source_changes(self, run_id: str) -> list[SourceChange]:
+        """Return every change a run made on the source, undone or not, oldest first."""
+        query = select(SourceChangeRecord).where(SourceChangeRecord.run_id == run_id).order_by(SourceChangeRecord.id)
+        with self._reading() as session:
+            return [_change(record) for record in session.scalars(query)]
+
+    def put_progress(self, run_id: str, vm_id: str, step: str, progress: Progress) -> None:
+        """Keep the newest progress of a disk in a step; the one before is forgotten."""
+        with self._writing() as session:
+            insert_or_replace(
+                session,
+                ProgressRecord,
+                {"run_id": run_id, "vm_id": vm_id, "step": step, "disk": progress.disk},
+                {"document": msgspec.to_builtins(progress), "updated_at": datetime.now(UTC)},
+            )
+
+    def progress(self, run_id: str) -> list[ProgressRow]:
+        """Return the newest progress of every disk of a run."""
+        query = (
+            select(ProgressRecord)
+            .where(ProgressRecord.run_id == run_id)
+            .order_by(ProgressRecord.vm_id, ProgressRecord.step, ProgressRecord.disk)
+        )
+        with self._reading() as session:
+            return [
+                ProgressRow(
+                    run_id=record.run_id,
+                    vm_id=record.vm_id,
+                    step=record.step,
+                    progress=msgspec.convert(record.document, Progress),
+                    updated_at=record.updated_at,
+                )
+                for record in session.scalars(query)
+            ]
+
+
+def _change(record: SourceChangeRecord) -> SourceChange:
+    return SourceChange(
+        id=record.id,
+        run_id=record.run_id,
+        vm_id=record.vm_id,
+        kind=record.kind,
+        detail=record.detail,
+        recorded_at=record.recorded_at,
+        undone_at=record.undone_at,
+    )

@@ -1,0 +1,36 @@
+"""The factory's own database behind one object. Safe to share between threads; processes open their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from mtv.store.database import open_engine
+from mtv.store.journal import Journal
+from mtv.store.migrate import upgrade_engine
+from mtv.store.snapshots import Snapshots
+from mtv.store.vms import Vms
+
+
+class Store(Journal, Vms, Snapshots):
+    """Plans, runs, VMs, steps, evidence, changes on the source, progress, inventories."""
+
+    @classmethod
+    def open(cls, dsn: str) -> Self:
+        """Open `sqlite:///file` or `postgresql://…`; call `upgrade` once before use."""
+        return cls(open_engine(dsn))
+
+    def upgrade(self) -> None:
+        """Bring the tables up to date. Any number of processes may call this at once."""
+        upgrade_engine(self._writer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def default_dsn(state_folder: Path) -> str:
+    """Return the DSN that is used when no connection `mtv_store` exists."""
+    return f"sqlite:///{state_folder.resolve() / 'store.sqlite'}"

@@ -1,0 +1,167 @@
+"""The store's tables. Nobody outside `mtv.store` sees them: callers get the frozen values of `rows`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, Text, TypeDecorator, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant. SQLite forgets time zones, so every value is turned to UTC going in and labelled UTC coming out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Refuse naive values: a local time in the store could never be told apart again."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the store takes instants with a time zone only")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
+        """Label what SQLite returns, convert what PostgreSQL returns."""
+        if value is None:
+            return None
+        instant: datetime = value
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables; column types by annotation."""
+
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads this very attribute
+        datetime: UtcDateTime(),
+        str: Text(),
+        dict[str, Any]: JSON(),
+        list[str]: JSON(none_as_null=True),
+        list[dict[str, Any]]: JSON(),
+    }
+
+
+class PlanRecord(Base):
+    """A plan as it was when a run began, keyed by the hash of its canonical JSON."""
+
+    __tablename__ = "plans"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    document: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime]
+
+
+class RunRecord(Base):
+    """One run of one wave. The partial unique index is what makes a second active run of a plan impossible."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("dag_id", "dag_run_id", name="uq_runs_dag_run"),
+        Index(
+            "uq_runs_active_plan",
+            "plan_name",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    plan_hash: Mapped[str] = mapped_column(ForeignKey("plans.hash"))
+    plan_name: Mapped[str]
+    wave: Mapped[str]
+    dag_id: Mapped[str]
+    dag_run_id: Mapped[str]
+    state: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    frozen_vms: Mapped[list[str] | None]
+
+
+class VmRecord(Base):
+    """Where a VM of a plan stands. Phase, epoch and holder change only by compare-and-set: this row is the lock."""
+
+    __tablename__ = "vms"
+
+    plan_name: Mapped[str] = mapped_column(primary_key=True)
+    vm_id: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str]
+    epoch: Mapped[int]
+    holder: Mapped[str]
+    last_run: Mapped[str]
+    target_name: Mapped[str]
+    updated_at: Mapped[datetime]
+
+
+class StepRecord(Base):
+    """One attempt at one step; `vm_id` is empty for steps of the whole run."""
+
+    __tablename__ = "steps"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    vm_id: Mapped[str]
+    step: Mapped[str]
+    state: Mapped[str]
+    error: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class EvidenceRecord(Base):
+    """Something that was seen. Only ever added."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (Index("ix_evidence_vm_kind", "plan_name", "vm_id", "kind", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    plan_name: Mapped[str]
+    vm_id: Mapped[str]
+    kind: Mapped[str]
+    subject: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime]
+
+
+class SourceChangeRecord(Base):
+    """A change made on the source, written before the call, marked undone after the opposite call."""
+
+    __tablename__ = "source_changes"
+    __table_args__ = (Index("ix_source_changes_vm", "plan_name", "vm_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    plan_name: Mapped[str]
+    vm_id: Mapped[str]
+    kind: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime]
+    undone_at: Mapped[datetime | None]
+
+
+class ProgressRecord(Base):
+    """The newest progress of one disk in one step."""
+
+    __tablename__ = "progress"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    vm_id: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True)
+    disk: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime]
+
+
+class InventoryRecord(Base):
+    """One snapshot of a source's inventory; the newest few are kept."""
+
+    __tablename__ = "inventory_snapshots"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    source: Mapped[str] = mapped_column(index=True)
+    documents: Mapped[list[dict[str, Any]]]
+    taken_at: Mapped[datetime]
