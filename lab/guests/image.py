@@ -1,0 +1,152 @@
+"""Disk images of guests, without root, loop devices or mounts: mke2fs -d, sfdisk, and GRUB's two pieces by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from lab.cache import cached
+from lab.guests.kernel import Kernel, kernel
+from lab.guests.spec import GuestSpec
+from lab.guests.tools import run
+from lab.guests.tree import DATA_FOLDER, make_tree, write_payload
+from mtv.model.errors import PermanentError
+
+MIB = 1 << 20
+GRUB = Path("/usr/lib/grub/i386-pc")
+_GRUB_MODULES = (
+    *("biosdisk", "part_msdos", "ext2", "search", "search_fs_uuid", "normal", "configfile"),
+    *("linux", "serial", "terminal", "echo"),
+)
+_FULL_LEAVES_MIB = 4
+
+
+@dataclass(frozen=True)
+class GuestImage:
+    """Raw disks of a guest and its payload: path in the guest -> SHA-256. Do not write to cached images; copy them."""
+
+    root: Path
+    data: Path | None
+    payload: Mapping[str, str]
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """The disks in boot order."""
+        return (self.root,) if self.data is None else (self.root, self.data)
+
+
+def guest_image(spec: GuestSpec) -> GuestImage:
+    """The images of `spec` from the lab's cache, made at the first call (a few seconds)."""
+    boot = kernel()
+    here = Path(__file__).parent
+    sources = [*here.glob("*.py"), *(path for path in (here / "rootfs").rglob("*") if path.is_file())]
+    key = json.dumps({"spec": asdict(spec), "kernel": boot.version}, sort_keys=True)
+    folder = cached(
+        f"guest-{spec.hostname}", sources=sorted(sources), build=lambda out: _build(spec, boot, out), extra_key=key
+    )
+    data = folder / "data.raw"
+    payload = json.loads((folder / "payload.json").read_text())
+    return GuestImage(root=folder / "root.raw", data=data if data.exists() else None, payload=payload)
+
+
+def copy_image(image: GuestImage, folder: Path) -> GuestImage:
+    """A private, sparse copy of `image` below `folder`, to boot and to write to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = []
+    for disk in image.disks:
+        run(["cp", "--sparse=always", "--reflink=auto", str(disk), str(folder / disk.name)], what=f"copy {disk.name}")
+        copies.append(folder / disk.name)
+    return GuestImage(root=copies[0], data=copies[1] if len(copies) > 1 else None, payload=image.payload)
+
+
+def _build(spec: GuestSpec, boot: Kernel, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    root = out / "tree"
+    payload = make_tree(root, spec, boot)
+    _grub_menu(root, spec, boot)
+    core = out / "core.img"
+    _grub_core(core, spec)
+    filesystem = out / "root.fs"
+    _make_filesystem(filesystem, spec.root_mb - 1, spec.root_uuid, root)
+    if spec.full:
+        _fill(root, filesystem, spec)
+        _make_filesystem(filesystem, spec.root_mb - 1, spec.root_uuid, root)
+    _assemble(out / "root.raw", spec.root_mb, filesystem, core)
+    if spec.data_mb:
+        content = out / "data.tree"
+        sums = write_payload(content, spec.data_payload_mb, f"{spec.hostname}/data")
+        payload |= {f"/{DATA_FOLDER}/{name}": digest for name, digest in sums.items()}
+        _make_filesystem(out / "data.raw", spec.data_mb, spec.data_uuid, content)
+        shutil.rmtree(content)
+    (out / "payload.json").write_text(json.dumps(payload, indent=1))
+    shutil.rmtree(root)
+    filesystem.unlink()
+    core.unlink()
+
+
+def _make_filesystem(path: Path, size_mb: int, uuid: str, content: Path) -> None:
+    path.unlink(missing_ok=True)
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-U", uuid, "-d", str(content), "-E", "root_owner=0:0"]
+    run([*argv, str(path), f"{size_mb}M"], what="make the guest's file system")
+
+
+def _fill(root: Path, filesystem: Path, spec: GuestSpec) -> None:
+    """Put a file into the tree that takes all but a few MiB of what `filesystem` has left."""
+    facts = dict(
+        line.split(":", 1)
+        for line in run(["dumpe2fs", "-h", str(filesystem)], what="ask for space").splitlines()
+        if ":" in line
+    )
+    free = int(facts["Free blocks"]) * int(facts["Block size"])
+    size = free - _FULL_LEAVES_MIB * MIB
+    if size <= 0:
+        raise PermanentError(f"{spec.hostname}: the root disk of {spec.root_mb} MiB is too small", cure="raise root_mb")
+    block = sha256(spec.hostname.encode()).digest() * (MIB // 32)  # zeros would stay a hole
+    with (root / "var/log/filler").open("wb") as file:
+        for offset in range(0, size, MIB):
+            file.write(block[: min(MIB, size - offset)])
+
+
+def _grub_menu(root: Path, spec: GuestSpec, boot: Kernel) -> None:
+    """Menu and modules of GRUB. The guest's clock options keep an emulated CPU from tripping over its timer."""
+    if not GRUB.exists():
+        raise PermanentError(f"{GRUB} is missing", cure="apt-get install grub-pc-bin")
+    for pattern in ("*.mod", "*.lst"):
+        for path in GRUB.glob(pattern):
+            shutil.copyfile(path, root / "boot/grub/i386-pc" / path.name)
+    (root / "boot/grub/grub.cfg").write_text(
+        "serial --speed=115200\nterminal_output console serial\nset timeout=0\nset default=0\n"
+        "menuentry 'Debian GNU/Linux' --class debian {\n"
+        f"\tsearch --no-floppy --fs-uuid --set=root {spec.root_uuid}\n"
+        f"\tlinux\t/boot/vmlinuz-{boot.version} root=UUID={spec.root_uuid} ro console=ttyS0,115200 "
+        "no_timer_check tsc=reliable\n"
+        f"\tinitrd\t/boot/initrd.img-{boot.version}\n}}\n"
+    )
+
+
+def _grub_core(core: Path, spec: GuestSpec) -> None:
+    early = core.with_suffix(".cfg")
+    early.write_text(f"search --no-floppy --fs-uuid --set=root {spec.root_uuid}\nset prefix=($root)/boot/grub\n")
+    argv = ["grub-mkimage", "-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-c", str(early), "-o", str(core)]
+    run([*argv, *_GRUB_MODULES], what="make GRUB's core image")
+    early.unlink()
+
+
+def _assemble(disk: Path, size_mb: int, filesystem: Path, core: Path) -> None:
+    """Partition table, file system at 1 MiB, boot sector, and GRUB's core in the gap between them."""
+    with disk.open("wb") as file:
+        file.truncate(size_mb * MIB)
+    run(["sfdisk", "-q", str(disk)], what="partition the disk", stdin="label: dos\nstart=1MiB, type=83, bootable\n")
+    argv = ["dd", f"if={filesystem}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none"]
+    run(argv, what="write the file system to the disk")
+    loader = core.read_bytes()
+    if len(loader) > MIB - 512:
+        raise PermanentError(f"GRUB's core image has {len(loader)} bytes and does not fit before the partition")
+    with disk.open("r+b") as file:
+        file.write((GRUB / "boot.img").read_bytes()[:440])  # the partition table follows in the same sector
+        file.seek(512)
+        file.write(loader)
