@@ -152,7 +152,7 @@ class TransferResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class ConvertDisk(msgspec.Struct, frozen=True, kw_only=True):
-    """One copied disk in boot order; `digest` is the root digest its bytes must still have before conversion."""
+    """One copied disk in boot order; `digest` is its root digest as the transfer proved it, kept beside the result."""
 
     id: str
     path: str
@@ -195,7 +195,8 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One progress line of a pod's log: `{"event":"progress", ...}`, one per disk every 2 s.
 
-    `phase` is scan, copy, verify, overlay, inspect, convert, commit or done.
+    `phase` is scan, copy, verify, overlay, inspect, convert, commit or done. A phase that cannot count bytes gives
+    `percent` instead.
     """
 
     event: str = "progress"
@@ -205,3 +206,4 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bytes_total: int = 0
     rate_bytes_per_s: float = 0.0
     eta_s: float | None = None
+    percent: float | None = None

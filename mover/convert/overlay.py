@@ -1,0 +1,115 @@
+"""qcow2 overlays over the copied disks, and the journal that makes their commit repeatable.
+
+States in `commit.json`:  (no file) → commit_started → committed
+Before `commit_started` an overlay may be thrown away at any time: the disks below are untouched.
+After it, the only way on is the same commit from the same overlays, as often as it takes; `qemu-img commit -d` leaves
+the overlay as it was, so a commit that was cut off anywhere can be repeated to the same end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.transfer import ConvertDisk, ConvertResult
+
+JOURNAL = "commit.json"
+TOOL_TIMEOUT_S = 6 * 3600.0
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal's content: which disks are being committed, and the conversion's result once digests are known."""
+
+    state: str
+    disks: tuple[str, ...]
+    result: ConvertResult
+
+
+def overlay_path(work_dir: Path, disk: ConvertDisk) -> Path:
+    """Where a disk's overlay lies."""
+    return work_dir / f"overlay-{disk.id}.qcow2"
+
+
+def create(work_dir: Path, disks: Sequence[ConvertDisk]) -> list[Path]:
+    """Make fresh overlays, replacing leftovers of a conversion that never reached its commit."""
+    overlays = []
+    for disk in disks:
+        overlay = overlay_path(work_dir, disk)
+        overlay.unlink(missing_ok=True)
+        _qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk.path, "--", str(overlay))
+        overlays.append(overlay)
+    return overlays
+
+
+def discard(work_dir: Path, disks: Sequence[ConvertDisk]) -> None:
+    """Remove the overlays."""
+    for disk in disks:
+        overlay_path(work_dir, disk).unlink(missing_ok=True)
+
+
+def commit(work_dir: Path, disks: Sequence[ConvertDisk]) -> None:
+    """Write every overlay into its disk and make it durable. May be repeated after a crash at any point."""
+    for disk in disks:
+        _qemu_img("commit", "-q", "-d", "-t", "none", "-f", "qcow2", str(overlay_path(work_dir, disk)))
+        _sync(Path(disk.path))
+
+
+def read_journal(work_dir: Path) -> Commit | None:
+    """Return the journal, `None` when no commit was started. Raises `PermanentError` when it cannot be read."""
+    path = work_dir / JOURNAL
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Commit)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise PermanentError(
+            f"the commit journal {path} is damaged ({error})",
+            cure="the disks may be half committed: copy the VM again",
+            code="journal-damaged",
+        ) from error
+
+
+def write_journal(work_dir: Path, journal: Commit) -> None:
+    """Replace the journal durably: a reader sees the old one or the new one, whole."""
+    path, fresh = work_dir / JOURNAL, work_dir / f"{JOURNAL}.new"
+    with fresh.open("wb") as out:
+        out.write(msgspec.json.encode(journal))
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.rename(path)
+    _sync(work_dir)
+
+
+def make_durable(paths: Sequence[Path]) -> None:
+    """Flush files to the medium."""
+    for path in paths:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _qemu_img(*arguments: str) -> None:
+    try:
+        done = subprocess.run(
+            ["qemu-img", *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=TOOL_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TemporaryError(f"qemu-img {arguments[0]} did not end in {TOOL_TIMEOUT_S:.0f} s") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise TemporaryError(
+            f"qemu-img {arguments[0]} failed: {said}",
+            cure="check space and health of the work and target volumes",
+            code=f"qemu-img-{arguments[0]}",
+        )

@@ -1,0 +1,125 @@
+"""Runs virt-v2v-in-place once and reads what it says: phases and warnings as JSON, inspection from its debug log."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+TIMEOUT_S = 4 * 3600.0
+"""Longest conversion allowed; a Windows guest with many updates under TCG has been seen to take over an hour."""
+
+PHASES = (
+    ("Setting up the source", "inspect", 1),
+    ("Opening the source", "inspect", 5),
+    ("Inspecting the source", "inspect", 25),
+    ("Checking for sufficient free disk space", "convert", 40),
+    ("Converting", "convert", 45),
+    ("Mapping filesystem data", "convert", 85),
+    ("Closing the overlay", "convert", 95),
+    ("Finishing off", "convert", 100),
+)
+"""Start of virt-v2v's message → our phase and the percent of the whole conversion reached when it appears."""
+
+_INSPECTION = re.compile(r"^\s*(i_\w+|gcaps_\w+) = (.*)$")
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One line of `--machine-readable`: type is message, info, warning or error."""
+
+    message: str
+    type: str = "message"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run said. `facts` holds the inspection (`i_distro`, …) and the drivers found (`gcaps_block_bus`, …)."""
+
+    exit_code: int
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    facts: dict[str, str]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    on_message: Callable[[Message], None],
+    timeout_s: float = TIMEOUT_S,
+) -> Report:
+    """Run `argv` plus the reporting options; keep its whole debug output in `log`.
+
+    The process group is killed when `timeout_s` is over or when we are interrupted; then `exit_code` is negative.
+    """
+    read_fd, write_fd = os.pipe()
+    messages: list[Message] = []
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [argv[0], "-v", f"--machine-readable=fd:{write_fd}", *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            pass_fds=(write_fd,),
+            start_new_session=True,
+        )
+        os.close(write_fd)
+        watchdog = threading.Timer(timeout_s, _kill_group, args=(process.pid,))
+        watchdog.start()
+        try:
+            with os.fdopen(read_fd, "rb") as stream:
+                for line in stream:
+                    if message := _parse(line):
+                        messages.append(message)
+                        on_message(message)
+            exit_code = process.wait()
+        finally:
+            watchdog.cancel()
+            if process.poll() is None:
+                _kill_group(process.pid)
+                process.wait()
+    return Report(
+        exit_code=exit_code,
+        warnings=tuple(m.message for m in messages if m.type == "warning"),
+        errors=tuple(m.message for m in messages if m.type == "error"),
+        facts=read_facts(log),
+    )
+
+
+def read_facts(log: Path) -> dict[str, str]:
+    """Return the `i_…` and `gcaps_…` lines of a debug log; the last one of a name wins."""
+    facts: dict[str, str] = {}
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if match := _INSPECTION.match(line):
+                facts[match[1]] = match[2].strip()
+    return facts
+
+
+def phase_of(message: str) -> tuple[str, int] | None:
+    """Return our phase and percent for one of virt-v2v's messages, `None` for one that marks no phase."""
+    for start, phase, percent in PHASES:
+        if message.startswith(start):
+            return phase, percent
+    return None
+
+
+def _parse(line: bytes) -> Message | None:
+    """The stream mixes JSON messages with plain capability lines and blank lines; only JSON objects count."""
+    if not line.startswith(b"{"):
+        return None
+    return msgspec.json.decode(line, type=Message)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it has just ended by itself

@@ -1,0 +1,154 @@
+"""The journalled commit: whatever kills it, repeating it gives the same disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mover.convert import overlay
+from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.transfer import ConvertDisk, ConvertResult
+
+SIZE = 256 << 20
+CHANGED = 160 << 20
+
+COMMIT = """
+import sys
+from pathlib import Path
+from mover.convert import overlay
+from mtv.model.transfer import ConvertDisk
+disk = ConvertDisk(id="root", path=sys.argv[2], block=False, size_bytes=Path(sys.argv[2]).stat().st_size, digest="")
+overlay.commit(Path(sys.argv[1]), [disk])
+"""
+
+
+def wait_until_gone(group: int) -> None:
+    """A killed child lets go of its file locks only when the kernel has ended it."""
+    for _ in range(3000):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    raise AssertionError("a killed process group does not end")
+
+
+def make_disk(folder: Path, *, seed: int) -> ConvertDisk:
+    """A raw disk with some data, as a transfer leaves it."""
+    path = folder / "disk.img"
+    with path.open("wb") as out:
+        out.truncate(SIZE)
+        out.write(random.Random(seed).randbytes(1 << 20))
+    return ConvertDisk(id="root", path=str(path), block=False, size_bytes=SIZE, digest="")
+
+
+def change_through_overlay(image: Path, *, seed: int) -> None:
+    """Write random data through the overlay, as a conversion would."""
+    data = image.with_suffix(".data")
+    data.write_bytes(random.Random(seed).randbytes(CHANGED))
+    command = f"write -q -s {data} 8M {CHANGED}"
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, str(image)], check=True, capture_output=True)
+    data.unlink()
+
+
+def same_content(image: Path, disk: ConvertDisk) -> bool:
+    return subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", image, disk.path]).returncode == 0
+
+
+def bytes_written(pid: int) -> int:
+    """Bytes that `pid`'s children have written so far (0 once they are gone)."""
+    total = 0
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in children:
+            for line in Path(f"/proc/{child}/io").read_text().splitlines():
+                if line.startswith("wchar:"):
+                    total += int(line.split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return total
+
+
+def test_a_commit_killed_twenty_times_inside_ends_in_the_same_disk(tmp_path):
+    disk = make_disk(tmp_path, seed=1)
+    (image,) = overlay.create(tmp_path, [disk])
+    change_through_overlay(image, seed=2)
+    argv = [sys.executable, "-c", COMMIT, str(tmp_path), disk.path]
+    killed = 0
+    for attempt in range(20):
+        process = subprocess.Popen(argv, start_new_session=True)
+        threshold = CHANGED * (attempt + 1) // 25
+        deadline = time.monotonic() + 60
+        while process.poll() is None and bytes_written(process.pid) < threshold:
+            assert time.monotonic() < deadline, "the commit neither wrote nor ended"
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait(timeout=30)
+        wait_until_gone(process.pid)
+    assert killed == 20
+    assert not same_content(image, disk), "the kills came too late to be inside a commit"
+    overlay.commit(tmp_path, [disk])
+    assert same_content(image, disk)
+
+
+def test_a_commit_may_be_repeated(tmp_path):
+    disk = make_disk(tmp_path, seed=3)
+    (image,) = overlay.create(tmp_path, [disk])
+    change_through_overlay(image, seed=4)
+    overlay.commit(tmp_path, [disk])
+    overlay.commit(tmp_path, [disk])
+    assert same_content(image, disk)
+
+
+def test_an_overlay_thrown_away_leaves_the_disk_as_it_was(tmp_path):
+    disk = make_disk(tmp_path, seed=5)
+    before = Path(disk.path).read_bytes()
+    (image,) = overlay.create(tmp_path, [disk])
+    change_through_overlay(image, seed=6)
+    overlay.discard(tmp_path, [disk])
+    assert Path(disk.path).read_bytes() == before
+    assert not image.exists()
+
+
+def test_a_disk_that_looks_like_qcow2_is_still_taken_as_raw(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"host secret" * 100)
+    hostile = tmp_path / "disk.img"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(secret), str(hostile), "1M"], check=True
+    )
+    size = hostile.stat().st_size
+    disk = ConvertDisk(id="root", path=str(hostile), block=False, size_bytes=size, digest="")
+    (image,) = overlay.create(tmp_path, [disk])
+    shown = subprocess.run(
+        ["qemu-io", "-r", "-f", "qcow2", "-c", "read -v 0 16", str(image)], capture_output=True, text=True
+    )
+    assert "QFI" in shown.stdout
+    assert "host secret" not in shown.stdout
+
+
+def test_the_journal_survives_a_torn_replacement(tmp_path):
+    journal = overlay.Commit(state="commit_started", disks=("root",), result=ConvertResult(ok=True))
+    overlay.write_journal(tmp_path, journal)
+    (tmp_path / "commit.json.new").write_bytes(b'{"state": "comm')
+    assert overlay.read_journal(tmp_path) == journal
+
+
+def test_a_damaged_journal_is_refused_with_its_path(tmp_path):
+    (tmp_path / "commit.json").write_bytes(b"{")
+    with pytest.raises(PermanentError, match=r"commit\.json is damaged"):
+        overlay.read_journal(tmp_path)
+
+
+def test_a_commit_without_its_overlay_fails_and_names_the_tool(tmp_path):
+    disk = make_disk(tmp_path, seed=7)
+    with pytest.raises(TemporaryError, match="qemu-img commit failed"):
+        overlay.commit(tmp_path, [disk])
