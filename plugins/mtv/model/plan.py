@@ -77,6 +77,7 @@ class VmOptions(_Frozen):
     on_failure: Literal["rollback", "hold"] | None = None
     shutdown_timeout_s: int | None = Field(default=None, gt=0)
     boot_proof: BootProof | None = None
+    enable_change_tracking: bool | None = None
 
 
 class PlannedVm(VmOptions):
@@ -100,6 +101,13 @@ class Approval(_Frozen):
     by: tuple[str, ...] = ()
 
 
+class Precopy(_Frozen):
+    """How a warm wave copies ahead of its cutover: every `interval_s` seconds, at the latest until `deadline`."""
+
+    interval_s: int = Field(default=3600, ge=60)
+    deadline: str = ""
+
+
 class Wave(_Frozen):
     """VMs that move together; `start_after` names waves that must have completed."""
 
@@ -108,6 +116,7 @@ class Wave(_Frozen):
     defaults: VmOptions = VmOptions()
     window: Window | None = None
     schedule: str | None = None
+    precopy: Precopy | None = None
     start_after: tuple[str, ...] = ()
     approval: Approval | None = None
     max_vms_in_flight: int = Field(default=4, ge=1, le=100)
@@ -153,3 +162,4 @@ class EffectiveVm(_Frozen):
     on_failure: Literal["rollback", "hold"] = "rollback"
     shutdown_timeout_s: int = 300
     boot_proof: BootProof = BootProof()
+    enable_change_tracking: bool = False
