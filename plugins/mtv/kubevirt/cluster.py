@@ -1,12 +1,304 @@
-"""The client of the target cluster."""
+"""The client of the target cluster: the official Kubernetes client, narrowed to what mtv does.
+
+Objects are plain dicts as the API serves them. Every call and every wait is bounded. Errors say which verb on which
+resource was refused, and whether a retry helps:
+
+- 401 and certificates nobody vouches for: `ConnectionRefused`
+- 403, 400, 404 of a collection, 422: `PermanentError`
+- 409: `Conflict`, a `TemporaryError`
+- 429, 5xx, timeouts, dropped connections: `TemporaryError`
+"""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import kubernetes
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from mtv.kubevirt import labels
+from mtv.kubevirt.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS, Kind
 from mtv.model.connection import Connection
+from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 60
+LOG_LIMIT_BYTES = 4 * 1024 * 1024
+_PAGE = 500
+_MAX_PAGES = 200
+
+
+class Conflict(TemporaryError):
+    """Somebody else made or changed the object meanwhile."""
 
 
 class Cluster:
-    """A target cluster, reached by its connection."""
+    """A target cluster. Use it as a context manager, or call `close`.
+
+    The connection's extra says where: `kube_config_path` (with `context` if not the current one), or `in_cluster`.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._api = _client(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self._api.close()
+
+    def check(self) -> str:
+        """Return one line that says what answered. Raises `ConnectionRefused`."""
+        version = self._json("GET", "/version", what="read the version of the cluster")
+        return f"Kubernetes {version['gitVersion']}"
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any] | None:
+        """Return an object, or None when there is none."""
+        try:
+            return self._json("GET", kind.path(namespace, name), what=f"get {kind.plural}/{name} in {namespace or '-'}")
+        except _NotFound:
+            return None
+
+    def list(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """Return the objects that carry all labels of `having` (None: all of the namespace)."""
+        query: dict[str, str] = {"limit": str(_PAGE)}
+        if having is not None:
+            query["labelSelector"] = labels.selector(dict(having))
+        items: list[dict[str, Any]] = []
+        for _ in range(_MAX_PAGES):
+            page = self._json(
+                "GET", kind.path(namespace), query=query, what=f"list {kind.plural} in {namespace or '-'}"
+            )
+            items += page["items"]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return items
+            query["continue"] = token
+        raise PermanentError(f"more than {_PAGE * _MAX_PAGES} {kind.plural} in {namespace}", code="too-many-objects")
+
+    def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object; unknown fields are refused. Raises `Conflict` when the name is taken."""
+        metadata = body["metadata"]
+        return self._json(
+            "POST",
+            kind.path(metadata.get("namespace", "")),
+            body=body,
+            query={"fieldValidation": "Strict"},
+            what=f"create {kind.plural}/{metadata['name']} in {metadata.get('namespace', '-')}",
+        )
+
+    def merge(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply a JSON merge patch and return the object."""
+        return self._json(
+            "PATCH",
+            kind.path(namespace, name),
+            body=patch,
+            content_type="application/merge-patch+json",
+            what=f"patch {kind.plural}/{name} in {namespace}",
+        )
+
+    def annotate(self, kind: Kind, name: str, namespace: str, annotations: Mapping[str, str | None]) -> dict[str, Any]:
+        """Set annotations; None removes one."""
+        return self.merge(kind, name, namespace, {"metadata": {"annotations": dict(annotations)}})
+
+    def delete(self, kind: Kind, name: str, namespace: str, *, grace_s: int | None = None) -> None:
+        """Ask for an object's deletion; one that is gone already is fine."""
+        body: dict[str, Any] = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
+        try:
+            self._json(
+                "DELETE", kind.path(namespace, name), body=body, what=f"delete {kind.plural}/{name} in {namespace}"
+            )
+        except _NotFound:
+            return
+
+    def remove_labelled(
+        self, kind: Kind, namespace: str, having: Mapping[str, str], *, timeout_s: float, grace_s: int | None = None
+    ) -> list[str]:
+        """Delete the objects that carry `having` and wait until they are gone; return their names.
+
+        `having` must name plan and VM (or plan and run): clean-up never reaches objects of another VM.
+        Raises `TemporaryError` while one is still there, e.g. a pod on a node that does not answer.
+        """
+        if labels.PLAN not in having or not ({labels.VM, labels.RUN} & set(having)):
+            raise ValueError(f"clean-up by {dict(having)} could reach objects of other VMs")
+        names = [item["metadata"]["name"] for item in self.list(kind, namespace, having)]
+        for name in names:
+            self.delete(kind, name, namespace, grace_s=grace_s)
+        if names:
+            self.wait(
+                lambda: not self.list(kind, namespace, having) or None,
+                timeout_s=timeout_s,
+                what=f"{kind.plural} {', '.join(names)} in {namespace} to be gone",
+            )
+        return names
+
+    def ensure_namespace(self, name: str) -> None:
+        """Make sure that the namespace exists and takes pods; one that mtv makes is labelled as its own.
+
+        Raises `TemporaryError` while it is being deleted.
+        """
+        existing = self.get(NAMESPACES, name)
+        if existing is None:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": name, "labels": {labels.OWNED_NAMESPACE: "true"}},
+            }
+            try:
+                self.create(NAMESPACES, body)
+            except Conflict:
+                existing = self.get(NAMESPACES, name)
+        if existing is not None and existing.get("status", {}).get("phase") == "Terminating":
+            raise TemporaryError(f"namespace {name} is being deleted", code="namespace-terminating")
+        self.wait(
+            lambda: self.get(SERVICE_ACCOUNTS, "default", name),
+            timeout_s=60,
+            what=f"the service account `default` of namespace {name}",
+        )
+
+    def pod_log(self, name: str, namespace: str, container: str, *, limit_bytes: int = LOG_LIMIT_BYTES) -> str:
+        """Return the end of a container's log (at most `limit_bytes`); empty while it has none.
+
+        Read raw and decoded here: the client's own call returns the text of a Python bytes literal.
+        """
+        query = {"container": container, "tailLines": "20000"}
+        try:
+            raw = self._raw(
+                "GET",
+                f"{PODS.path(namespace, name)}/log",
+                query=query,
+                what=f"read the log of pod {name} in {namespace}",
+            )
+        except _NotFound:
+            return ""
+        except PermanentError as error:
+            if error.code == "http-400":  # the container is still waiting to start
+                return ""
+            raise
+        return raw[-limit_bytes:].decode("utf-8", errors="replace")
+
+    def wait(self, check: Callable[[], T | None], *, timeout_s: float, what: str, interval_s: float = 0.5) -> T:
+        """Call `check` until it returns something true; return that.
+
+        A temporary error of `check` is waited out, too. Raises `TemporaryError` after `timeout_s`.
+        """
+        end = time.monotonic() + timeout_s
+        last = ""
+        while True:
+            try:
+                found = check()
+                last = ""
+            except TemporaryError as error:
+                found, last = None, f" ({error.message})"
+            if found:
+                return found
+            if time.monotonic() >= end:
+                raise TemporaryError(f"waited {timeout_s:g} s in vain for {what}{last}", code="wait-timeout")
+            time.sleep(interval_s)
+
+    def _json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        return dict(json.loads(self._raw(method, path, **kwargs)))
+
+    def _raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        try:
+            response = self._api.call_api(
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=dict(body) if body is not None else None,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            )
+            data = response[0].data if isinstance(response, tuple) else response.data
+        except ApiException as error:
+            raise _refusal(error, what) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error, what) from error
+        return bytes(data)
+
+
+class _NotFound(PermanentError):
+    """The API server answered 404."""
+
+
+def _client(connection: Connection) -> Any:
+    extra = connection.extra
+    try:
+        if extra.get("in_cluster"):
+            configuration = kubernetes.client.Configuration()
+            kubernetes.config.load_incluster_config(client_configuration=configuration)
+            return kubernetes.client.ApiClient(configuration)
+        path = extra.get("kube_config_path", "")
+        if not path or not Path(path).is_file():
+            raise PermanentError(
+                f"connection {connection.conn_id}: kube_config_path {path!r} is no file",
+                cure="set extra.kube_config_path to a kubeconfig, or extra.in_cluster to true",
+                code="kubeconfig-missing",
+            )
+        return kubernetes.config.new_client_from_config(
+            config_file=str(path), context=extra.get("context"), persist_config=False
+        )
+    except kubernetes.config.ConfigException as error:
+        raise PermanentError(
+            f"connection {connection.conn_id}: the kubeconfig cannot be used: {error}", code="kubeconfig-invalid"
+        ) from error
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.reason or "no reason given")
+
+
+def _refusal(error: ApiException, what: str) -> MtvError:
+    message, status = _message(error), int(error.status or 0)
+    if status == 404:
+        return _NotFound(f"cannot {what}: {message}", code="http-404")
+    if status == 401:
+        return ConnectionRefused(
+            f"cannot {what}: the cluster does not know us", cure="renew the kubeconfig's credentials"
+        )
+    if status == 403:
+        return PermanentError(
+            f"not allowed to {what}: {message}",
+            cure="grant the verb on the resource (deploy/ holds the role), or raise the quota it names",
+            code="forbidden",
+        )
+    if status == 409:
+        return Conflict(f"cannot {what}: {message}", code="conflict")
+    if status == 429 or status >= 500:
+        return TemporaryError(f"cannot {what}: HTTP {status}, {message}", code=f"http-{status}")
+    return PermanentError(f"cannot {what}: HTTP {status}, {message}", code=f"http-{status}")
+
+
+def _unreachable(error: urllib3.exceptions.HTTPError, what: str) -> MtvError:
+    cause = getattr(error, "reason", None) or error
+    if isinstance(cause, urllib3.exceptions.SSLError):
+        return ConnectionRefused(f"cannot {what}: {cause}", cure="the kubeconfig's certificate-authority does not fit")
+    return TemporaryError(f"cannot {what}: {cause}", code="unreachable")

@@ -1,14 +1,33 @@
 """Pods of the mover as plain manifests: what runs beside the target volumes, with which claims, files and rights.
 
 Pure functions; the caller creates the pod first and then its Secret, owned by the pod, so that the Secret goes with it.
+All pods fit the `restricted` Pod Security profile. Mount points:
+
+- /run/mtv               Secret: spec.json and credential files
+- /work                  work claim
+- /disks/<index>/        Filesystem claim of disk <index>; the bytes are in disk.img
+- /dev/mtv-disk-<index>  Block claim of disk <index>
+- /var/tmp               scratch space of virt-v2v's appliance
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
+
+from mtv.kubevirt.claims import Claim
+from mtv.model.transfer import SPEC_PATH, WORK_DIR
+
+QEMU_ID = 107
+"""User and group of QEMU in KubeVirt's launcher: who writes a disk must be who will run it."""
+DISK_FILE = "disk.img"
+KVM = "devices.kubevirt.io/kvm"
+PREFLIGHT_DEVICE = "/dev/mtv-preflight"
+
+_SECRET_DIR = str(PurePosixPath(SPEC_PATH).parent)
 
 
 class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +55,136 @@ class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"PodRequest({self.namespace}/{self.name}, files={sorted(self.secret_files)})"
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pod asks of its node. `memory_limit` ends a mover gone wild; a CPU limit would only slow it down."""
+
+    cpu: str
+    memory: str
+    memory_limit: str
+    kvm: bool = False
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the container's `resources`."""
+        device = {KVM: "1"} if self.kvm else {}
+        return {
+            "requests": {"cpu": self.cpu, "memory": self.memory, **device},
+            "limits": {"memory": self.memory_limit, **device},
+        }
+
+
+TRANSFER = Resources(cpu="250m", memory="256Mi", memory_limit="2Gi")
+# virt-v2v's appliance takes 1.2 to 1.8 GB.
+CONVERT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
+PREFLIGHT = Resources(cpu="50m", memory="64Mi", memory_limit="256Mi")
+
+
+def disk_path(claim: Claim) -> str:
+    """Return where a mover pod sees the bytes of a disk claim."""
+    if claim.volume_mode == "Block":
+        return f"/dev/mtv-disk-{claim.index}"
+    return f"/disks/{claim.index}/{DISK_FILE}"
+
+
+def mover_pod(
+    *,
+    name: str,
+    namespace: str,
+    image: str,
+    arguments: Sequence[str],
+    object_labels: Mapping[str, str],
+    resources: Resources,
+    disks: Sequence[Claim] = (),
+    work_claim: str = "",
+    secret_name: str = "",
+    source_volume: Mapping[str, Any] | None = None,
+    source_path: str = "",
+    service_account: str = "",
+    deadline_s: int | None = None,
+) -> dict[str, Any]:
+    """Return a pod that runs `mtv-mover <arguments>` once.
+
+    `source_volume` is a Kubernetes volume source (an OVA share) that is mounted read-only at `source_path`.
+    """
+    mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/var/tmp"}]  # noqa: S108  inside the pod
+    devices: list[dict[str, Any]] = []
+    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
+    if secret_name:
+        mounts.append({"name": "mtv", "mountPath": _SECRET_DIR, "readOnly": True})
+        # 0440 and fsGroup: readable by the pod's group and nobody else.
+        volumes.append({"name": "mtv", "secret": {"secretName": secret_name, "defaultMode": 0o440}})
+    if work_claim:
+        mounts.append({"name": "work", "mountPath": WORK_DIR})
+        volumes.append({"name": "work", "persistentVolumeClaim": {"claimName": work_claim}})
+    for claim in disks:
+        volume = f"disk-{claim.index}"
+        volumes.append({"name": volume, "persistentVolumeClaim": {"claimName": claim.name}})
+        if claim.volume_mode == "Block":
+            devices.append({"name": volume, "devicePath": disk_path(claim)})
+        else:
+            mounts.append({"name": volume, "mountPath": str(PurePosixPath(disk_path(claim)).parent)})
+    if source_volume is not None:
+        mounts.append({"name": "source", "mountPath": source_path, "readOnly": True})
+        volumes.append({"name": "source", **source_volume})
+    container: dict[str, Any] = {
+        "name": "mover",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["mtv-mover"],
+        "args": list(arguments),
+        "env": [{"name": "HOME", "value": "/var/tmp"}, {"name": "TMPDIR", "value": "/var/tmp"}],  # noqa: S108  inside the pod
+        "resources": resources.manifest(),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "File",
+        "volumeMounts": mounts,
+    }
+    if devices:
+        container["volumeDevices"] = devices
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": QEMU_ID,
+            "runAsGroup": QEMU_ID,
+            "fsGroup": QEMU_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if service_account:
+        spec["serviceAccountName"] = service_account
+    if deadline_s is not None:
+        spec["activeDeadlineSeconds"] = deadline_s
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(object_labels)},
+        "spec": spec,
+    }
+
+
+def preflight_pod(
+    *, name: str, namespace: str, image: str, object_labels: Mapping[str, str], claim_name: str, deadline_s: int
+) -> dict[str, Any]:
+    """Return a pod that proves that 107:107 can open a Block claim of a class (`mtv-mover preflight-block`)."""
+    pod = mover_pod(
+        name=name,
+        namespace=namespace,
+        image=image,
+        arguments=["preflight-block", PREFLIGHT_DEVICE],
+        object_labels=object_labels,
+        resources=PREFLIGHT,
+        deadline_s=deadline_s,
+    )
+    pod["spec"]["volumes"].append({"name": "block", "persistentVolumeClaim": {"claimName": claim_name}})
+    pod["spec"]["containers"][0]["volumeDevices"] = [{"name": "block", "devicePath": PREFLIGHT_DEVICE}]
+    return pod

@@ -93,9 +93,7 @@ def start_run(
     Raises `RunRefused` naming the holder while another run of the plan is active.
     """
     plan = store.plan(plan_hash)
-    run = store.start_run(
-        plan_hash=plan_hash, plan_name=plan.name, wave=wave, dag_id=dag_id, dag_run_id=dag_run_id
-    )
+    run = store.start_run(plan_hash=plan_hash, plan_name=plan.name, wave=wave, dag_id=dag_id, dag_run_id=dag_run_id)
     return RunContext(store=store, connections=connections, settings=settings, plan=plan, run=run, log=log)
 
 

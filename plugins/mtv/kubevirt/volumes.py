@@ -1,0 +1,176 @@
+"""Claims of a VM on the target: made once, found again by labels, marked with what their bytes are.
+
+Annotations tell the truth about a disk claim:
+
+- nothing but `mtv/disk-source`: nothing is proven
+- `mtv/copying`: a mover may be writing a copy of that generation
+- `mtv/digest` + `mtv/generation`: a proven copy of that generation; with `mtv/converted-digest` it was converted
+- `mtv/stale: "true"`: the source has moved on since
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mtv.kubevirt import labels
+from mtv.kubevirt.claims import Claim, VolumeMode, manifest
+from mtv.kubevirt.cluster import Cluster, Conflict
+from mtv.kubevirt.labels import Role
+from mtv.kubevirt.resources import CLAIMS, STORAGE_CLASSES, STORAGE_PROFILES
+from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.plan import StorageTarget
+
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+class DiskState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a disk claim says about its bytes; empty texts where it says nothing."""
+
+    claim: Claim
+    copying: str = ""
+    generation: str = ""
+    digest: str = ""
+    converted: str = ""
+    conversion_run: str = ""
+    stale: bool = False
+
+    def is_proven(self, generation: str) -> bool:
+        """Whether the claim is proven to hold the source's bytes of `generation`."""
+        return bool(self.digest) and self.generation == generation and not self.stale
+
+
+def require_class(cluster: Cluster, name: str) -> dict[str, Any]:
+    """Return a StorageClass. Raises `PermanentError` naming those that exist."""
+    found = cluster.get(STORAGE_CLASSES, name)
+    if found is None:
+        known = ", ".join(sorted(item["metadata"]["name"] for item in cluster.list(STORAGE_CLASSES))) or "none"
+        raise PermanentError(
+            f"the target has no StorageClass {name!r}", cure=f"use one of: {known}", code="storage-class-missing"
+        )
+    return found
+
+
+def decide_modes(cluster: Cluster, target: StorageTarget) -> tuple[VolumeMode, str]:
+    """Return volume and access mode: what the plan says, else the StorageProfile's first set, else Filesystem, RWO."""
+    mode, access = target.volume_mode, target.access_mode
+    if mode is None or access is None:
+        profile = cluster.get(STORAGE_PROFILES, target.storage_class) or {}
+        for properties in profile.get("status", {}).get("claimPropertySets", []):
+            if mode is None or properties.get("volumeMode", "Filesystem") == mode:
+                mode = mode or properties.get("volumeMode", "Filesystem")
+                access = access or next(iter(properties.get("accessModes", [])), None)
+                break
+    return mode or "Filesystem", access or "ReadWriteOnce"
+
+
+def default_class(cluster: Cluster) -> str:
+    """Return the cluster's default StorageClass, or an empty text."""
+    for item in cluster.list(STORAGE_CLASSES):
+        if item["metadata"].get("annotations", {}).get(_DEFAULT_CLASS) == "true":
+            return str(item["metadata"]["name"])
+    return ""
+
+
+def ensure_claims(
+    cluster: Cluster, namespace: str, claims: Sequence[Claim], *, wave: str, run: str, plan: str, vm: str
+) -> None:
+    """Make the claims that are missing; those found by labels are checked and kept, whatever run made them.
+
+    Raises `PermanentError` when one that exists is too small, on another class or mode, or of another source disk.
+    """
+    existing = {item["metadata"]["name"]: item for item in cluster.list(CLAIMS, namespace, labels.of_vm(plan, vm))}
+    for claim in claims:
+        role = Role.DISK if claim.disk_id else Role.WORK
+        found = existing.get(claim.name)
+        if found is None:
+            body = manifest(
+                claim,
+                namespace=namespace,
+                object_labels=labels.of_object(plan=plan, wave=wave, vm=vm, run=run, role=role),
+            )
+            try:
+                cluster.create(CLAIMS, body)
+            except Conflict as error:
+                raise PermanentError(
+                    f"namespace {namespace} has a claim {claim.name} that this plan did not make",
+                    cure="remove it, or give the VM another id",
+                    code="claim-name-taken",
+                ) from error
+            continue
+        _check(claim, found)
+
+
+def disk_states(
+    cluster: Cluster, namespace: str, claims: Sequence[Claim], *, plan: str, vm: str
+) -> dict[str, DiskState]:
+    """Return what the VM's disk claims say, by disk id; claims that are missing are absent."""
+    having = {**labels.of_vm(plan, vm), labels.ROLE: Role.DISK.value}
+    existing = {item["metadata"]["name"]: item for item in cluster.list(CLAIMS, namespace, having)}
+    return {
+        claim.disk_id: _state(claim, existing[claim.name])
+        for claim in claims
+        if claim.disk_id and claim.name in existing
+    }
+
+
+def mark(cluster: Cluster, namespace: str, claim_name: str, annotations: Mapping[str, str | None]) -> None:
+    """Set annotations of a claim; None removes one."""
+    cluster.annotate(CLAIMS, claim_name, namespace, annotations)
+
+
+def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
+    notes = found["metadata"].get("annotations") or {}
+    return DiskState(
+        claim=claim,
+        copying=notes.get(labels.COPYING, ""),
+        generation=notes.get(labels.GENERATION, ""),
+        digest=notes.get(labels.DIGEST, ""),
+        converted=notes.get(labels.CONVERTED, ""),
+        conversion_run=notes.get(labels.CONVERTING, ""),
+        stale=notes.get(labels.STALE) == "true",
+    )
+
+
+def _check(claim: Claim, found: Mapping[str, Any]) -> None:
+    if found["metadata"].get("deletionTimestamp"):
+        raise TemporaryError(f"claim {claim.name} is still being deleted", code="claim-terminating")
+    spec = found["spec"]
+    notes = found["metadata"].get("annotations") or {}
+    differs: list[str] = []
+    if spec.get("storageClassName") != claim.storage_class:
+        differs.append(f"class {spec.get('storageClassName')} instead of {claim.storage_class}")
+    if spec.get("volumeMode", "Filesystem") != claim.volume_mode:
+        differs.append(f"volume mode {spec.get('volumeMode')} instead of {claim.volume_mode}")
+    if quantity_bytes(spec["resources"]["requests"]["storage"]) < claim.size_bytes:
+        differs.append(f"{spec['resources']['requests']['storage']} instead of {claim.size_bytes} bytes")
+    if claim.disk_id and notes.get(labels.DISK_SOURCE) != claim.identity:
+        differs.append("it belongs to another source disk")
+    if differs:
+        raise PermanentError(
+            f"claim {claim.name} was made for something else: {'; '.join(differs)}",
+            cure=f"if its data is not needed: kubectl delete pvc {claim.name} -n {found['metadata']['namespace']}",
+            code="claim-differs",
+        )
+
+
+_UNITS = {
+    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
+}  # fmt: skip
+
+
+def quantity_bytes(text: str) -> int:
+    """Return a storage quantity (`10Gi`, `1073741824`, `1.5G`) in bytes, rounded up. Raises `ValueError`."""
+    number = text.rstrip("kKMGTPi")
+    unit = text[len(number) :]
+    if unit not in _UNITS:
+        raise ValueError(f"{text!r} is no storage quantity")
+    exact = number if "." in number else int(number)
+    if isinstance(exact, int):
+        return exact * _UNITS[unit]
+    whole, fraction = exact.split(".", 1)
+    scaled = int(whole + fraction) * _UNITS[unit]
+    return -(-scaled // 10 ** len(fraction))
