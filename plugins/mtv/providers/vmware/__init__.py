@@ -1,0 +1,1 @@
+"""vSphere: pyVmomi, reading by PropertyCollector only."""

@@ -1,0 +1,199 @@
+"""Reading by PropertyCollector only: a page of objects a round trip, and only the properties that we use.
+
+Attribute access on pyVmomi's managed objects is a round trip each, so nothing outside this module touches them
+beyond their id.
+"""
+
+from __future__ import annotations
+
+# mypy: allow-untyped-calls
+# (pyVmomi ships types for its data, but none for constructors and connect functions)
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pyVmomi import vim, vmodl
+
+from mtv.providers.vmware.session import Api
+
+_PC = vmodl.query.PropertyCollector
+
+PAGE_OBJECTS = 100
+_MAX_PAGES = 10_000
+_MAX_EVENTS = 1000  # vCenter's own limit of one QueryEvents answer
+
+VM_PATHS = (
+    "name",
+    "parent",
+    "config.uuid",
+    "config.instanceUuid",
+    "config.guestId",
+    "config.guestFullName",
+    "config.firmware",
+    "config.bootOptions.efiSecureBootEnabled",
+    "config.template",
+    "config.changeTrackingEnabled",
+    "config.changeVersion",
+    "config.cpuAffinity",
+    "config.cpuHotAddEnabled",
+    "config.cpuHotRemoveEnabled",
+    "config.memoryHotAddEnabled",
+    "config.nestedHVEnabled",
+    "config.flags.diskUuidEnabled",
+    "config.extraConfig",
+    "config.hardware.numCPU",
+    "config.hardware.numCoresPerSocket",
+    "config.hardware.memoryMB",
+    "config.hardware.device",
+    "runtime.host",
+    "runtime.powerState",
+    "runtime.connectionState",
+    "runtime.consolidationNeeded",
+    "runtime.faultToleranceState",
+    "guest.hostName",
+    "guest.guestFullName",
+    "guest.ipAddress",
+    "guest.net",
+    "guest.ipStack",
+    "guest.disk",
+    "guest.toolsStatus",
+    "guest.toolsRunningStatus",
+    "guest.toolsVersionStatus2",
+    "snapshot",
+    "summary.storage.committed",
+    "summary.quickStats.balloonedMemory",
+    "network",
+    "customValue",
+)
+
+_SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
+    "Folder": ("name", "parent"),
+    "Datacenter": ("name", "parent"),
+    "ComputeResource": ("name", "parent"),
+    "ClusterComputeResource": ("configurationEx",),
+    "HostSystem": ("name", "parent", "runtime.inMaintenanceMode", "overallStatus"),
+    "Datastore": ("name", "parent", "summary.type"),
+    "Network": ("name",),
+    "DistributedVirtualPortgroup": ("key",),
+}
+
+
+class Found(NamedTuple):
+    """One object as read: its kind (`VirtualMachine`), id (moref), and the properties that it has.
+
+    A property that is unset is absent; `unreadable` names those that the user may not read.
+    """
+
+    kind: str
+    id: str
+    properties: dict[str, Any]
+    unreadable: tuple[str, ...] = ()
+
+
+def moref(reference: Any) -> str:
+    """Return the id of a managed object reference without a round trip; "" for none."""
+    return str(reference._GetMoId()) if reference is not None else ""
+
+
+def kind_of(reference: Any) -> str:
+    """Return the managed type's plain name, such as `Folder`."""
+    return type(reference).__name__.rsplit(".", 1)[-1]
+
+
+def virtual_machines(api: Api, paths: Sequence[str], *, on_page: Callable[[int], None] | None = None) -> list[Found]:
+    """Read `paths` of every VM that the user may see, through a view made for this call."""
+    return _in_view(api, {"VirtualMachine": paths}, on_page=on_page)
+
+
+def objects(api: Api, references: Iterable[Any], paths: Sequence[str]) -> list[Found]:
+    """Read `paths` of the given objects of one type; those that vanish meanwhile are simply absent."""
+    left = {moref(reference): reference for reference in references}
+    while left:
+        some = next(iter(left.values()))
+        spec = _PC.FilterSpec(
+            objectSet=[_PC.ObjectSpec(obj=reference, skip=False) for reference in left.values()],
+            propSet=[_PC.PropertySpec(type=type(some), pathSet=list(paths))],
+        )
+        try:
+            return _pages(api, spec, None)
+        except vmodl.fault.ManagedObjectNotFound as fault:
+            if left.pop(moref(fault.obj), None) is None:
+                raise
+    return []
+
+
+def vm_reference(api: Api, vm_id: str) -> vim.VirtualMachine:
+    """Return a reference to the VM of that id in this session; nothing is asked."""
+    return vim.VirtualMachine(vm_id, api.instance._stub)
+
+
+def surroundings(api: Api) -> list[Found]:
+    """Read folders, datacenters, clusters, hosts, datastores and networks: what VMs refer to."""
+    return _in_view(api, _SURROUNDING_PATHS)
+
+
+def last_power_ons(api: Api) -> dict[str, str]:
+    """Return VM id → time of its last power-on, as far as the newest 1000 power-on events of vCenter tell.
+
+    A powered-off VM keeps no boot time of its own, so the events are the only witness that it ran meanwhile.
+    A standalone ESXi host may keep no event history; then nothing is known.
+    """
+    if api.content.eventManager is None:
+        return {}
+    spec = vim.event.EventFilterSpec(eventTypeId=["VmPoweredOnEvent"], maxCount=_MAX_EVENTS)
+    try:
+        events = api.content.eventManager.QueryEvents(spec)
+    except vmodl.fault.NotSupported:
+        return {}
+    newest: dict[str, str] = {}
+    for event in events:
+        if event.vm is not None:
+            vm_id, at = moref(event.vm.vm), event.createdTime.isoformat()
+            newest[vm_id] = max(at, newest.get(vm_id, ""))
+    return newest
+
+
+def _in_view(
+    api: Api, paths: Mapping[str, Sequence[str]], *, on_page: Callable[[int], None] | None = None
+) -> list[Found]:
+    types = {name: getattr(vim, name, None) or getattr(vim.dvs, name) for name in paths}
+    view = api.content.viewManager.CreateContainerView(api.content.rootFolder, list(types.values()), True)
+    try:
+        walk = _PC.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
+        spec = _PC.FilterSpec(
+            objectSet=[_PC.ObjectSpec(obj=view, skip=True, selectSet=[walk])],
+            propSet=[_PC.PropertySpec(type=types[name], pathSet=list(wanted)) for name, wanted in paths.items()],
+        )
+        found = _pages(api, spec, on_page)
+    except vim.fault.NotAuthenticated:
+        raise  # the view went with the session
+    except BaseException:
+        view.Destroy()
+        raise
+    view.Destroy()
+    return found
+
+
+def _pages(api: Api, spec: Any, on_page: Callable[[int], None] | None) -> list[Found]:
+    collector = api.content.propertyCollector
+    found: list[Found] = []
+    page = collector.RetrievePropertiesEx([spec], _PC.RetrieveOptions(maxObjects=PAGE_OBJECTS))
+    for _ in range(_MAX_PAGES):
+        if page is None:
+            break
+        found += [_found(content) for content in page.objects]
+        if on_page is not None:
+            on_page(len(found))
+        if not page.token:
+            break
+        page = collector.ContinueRetrievePropertiesEx(page.token)
+    return found
+
+
+def _found(content: Any) -> Found:
+    return Found(
+        kind=kind_of(content.obj),
+        id=moref(content.obj),
+        properties={entry.name: entry.val for entry in content.propSet},
+        unreadable=tuple(entry.path for entry in content.missingSet or ()),
+    )

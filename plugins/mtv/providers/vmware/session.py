@@ -1,0 +1,114 @@
+"""One logged-in session with a vCenter or an ESXi host; it logs in again once when the session has expired."""
+
+from __future__ import annotations
+
+# mypy: allow-untyped-calls
+# (pyVmomi ships types for its data, but none for constructors and connect functions)
+
+import ssl
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any, NamedTuple, TypeVar
+
+from pyVim.connect import Disconnect, SmartConnect
+from pyVmomi import vim, vmodl
+
+from mtv.model.connection import Connection
+from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+from mtv.providers.vmware.faults import translate
+from mtv.providers.vmware.tls import verified_context
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT_S = 120  # of one call; reads are paged, so that none takes longer
+
+
+class Api(NamedTuple):
+    """What an operation speaks to. References kept from an earlier login stay valid; views and filters do not.
+
+    `content` is vSphere's ServiceContent, whose managers its types call optional one and all.
+    """
+
+    instance: vim.ServiceInstance
+    content: Any
+
+
+class Session:
+    """A session for the connection's user. Not for use by several threads at once."""
+
+    def __init__(self, connection: Connection) -> None:
+        if not connection.host:
+            raise PermanentError(
+                f"connection {connection.conn_id!r} names no host", cure="set its host to vCenter's name"
+            )
+        self.connection = connection
+        self.host = connection.host
+        self.port = connection.port or 443
+        self.where = f"vCenter {self.host} (connection {connection.conn_id!r})"
+        self._api: Api | None = None
+
+    def open(self) -> Api:
+        """Log in, if that has not been done. Raises `ConnectionRefused` or `TemporaryError`."""
+        if self._api is None:
+            self._api = self._login(verified_context(self.connection, self.host, self.port))
+        return self._api
+
+    def close(self) -> None:
+        """Log out; a session that has ended by itself is no error."""
+        if self._api is not None:
+            Disconnect(self._api.instance)
+            self._api = None
+
+    def run(self, operation: Callable[[Api], T], *, doing: str) -> T:
+        """Run `operation`; if the session has expired, log in again and run it once more.
+
+        An operation must therefore make its own views, and be harmless to begin again: vCenter refuses a call
+        without a session before it does anything. Faults are raised in our words.
+        """
+        try:
+            try:
+                return operation(self.open())
+            except vim.fault.NotAuthenticated:
+                self._forget()
+                return operation(self.open())
+        except MtvError:
+            raise
+        except (vmodl.MethodFault, OSError, HTTPException) as fault:
+            raise translate(fault, where=self.where, doing=doing) from fault
+
+    def _forget(self) -> None:
+        self._api = None
+
+    def _login(self, context: ssl.SSLContext) -> Api:
+        user = self.connection.login
+        # `from None` everywhere below: a chained exception would show the frames that hold the password.
+        try:
+            instance = SmartConnect(
+                host=self.host,
+                port=self.port,
+                user=user,
+                pwd=self.connection.password,
+                sslContext=context,
+                httpConnectionTimeout=REQUEST_TIMEOUT_S,
+            )
+            return Api(instance, instance.RetrieveContent())
+        except (vim.fault.InvalidLogin, vim.fault.InvalidLocale):
+            raise ConnectionRefused(
+                f"{self.where} refused the user name or password of {user!r}",
+                cure="mend login and password of the connection",
+                code="LoginRefused",
+            ) from None
+        except vim.fault.NoPermission as fault:
+            raise translate(fault, where=self.where, doing="log in") from None
+        except vmodl.MethodFault as fault:
+            raise translate(fault, where=self.where, doing="log in") from None
+        except (OSError, HTTPException) as error:
+            raise TemporaryError(f"{self.where} does not answer: {type(error).__name__}", code="Unreachable") from None
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            raise PermanentError(
+                f"{self.host}:{self.port} (connection {self.connection.conn_id!r}) answers, but is no vSphere server",
+                cure="mend host and port of the connection",
+                code="NotVsphere",
+            ) from None
