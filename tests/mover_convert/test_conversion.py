@@ -1,0 +1,101 @@
+"""Conversion of real guests by the real virt-v2v."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lab.appliance import appliance
+from lab.guests.boot import BOOT_LINE, Machine
+from lab.guests.hardware import KUBEVIRT
+from lab.guests.image import GuestImage, copy_image, guest_image
+from lab.guests.spec import GuestSpec
+from mover.convert import convert, overlay
+from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec, Progress
+
+pytestmark = pytest.mark.convert
+
+
+def sha256(path: str | Path) -> str:
+    with Path(path).open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def spec_of(image: GuestImage, work: Path) -> ConvertSpec:
+    work.mkdir()
+    disks = tuple(
+        ConvertDisk(id=f"disk-{n}", path=str(path), block=False, size_bytes=path.stat().st_size, digest=sha256(path))
+        for n, path in enumerate(image.disks)
+    )
+    return ConvertSpec(plan="p", run="r", vm="v", epoch=1, disks=disks, work_dir=str(work))
+
+
+def run(spec: ConvertSpec) -> tuple[ConvertResult, list[Progress], list[str]]:
+    progress: list[Progress] = []
+    said: list[str] = []
+    environ = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LIBGUESTFS_PATH": str(appliance())}
+    result = convert(spec, emit=progress.append, say=said.append, digest=lambda d: sha256(d.path), environ=environ)
+    return result, progress, said
+
+
+def test_a_vmware_guest_with_two_disks_is_converted_and_boots_on_virtio(tmp_path):
+    image = copy_image(guest_image(GuestSpec(hostname="convert-me", data_mb=48, data_payload_mb=8)), tmp_path / "disks")
+    spec = spec_of(image, tmp_path / "work")
+
+    result, progress, said = run(spec)
+
+    assert result.ok, result.failure
+    assert result.os_id == "debian12"
+    assert result.firmware == "bios"
+    assert set(result.drivers) == {"virtio-blk", "virtio-net"}
+    assert result.digests == {disk.id: sha256(disk.path) for disk in spec.disks}
+    assert result.digests["disk-0"] != spec.disks[0].digest
+    assert [p.phase for p in progress][-1] == "done"
+    assert any("conversion runs on" in line for line in said)
+    assert not list((tmp_path / "work").glob("overlay-*"))
+    with Machine(image.disks, KUBEVIRT) as machine:
+        booted = machine.wait_for(BOOT_LINE, timeout_s=300)
+        assert booted["disk"] == "virtio_blk"
+
+    again, _, said_again = run(spec)
+    assert again == result
+    assert any("already committed" in line for line in said_again)
+
+
+def test_a_conversion_that_fails_leaves_the_disk_as_it_was_copied(tmp_path):
+    image = copy_image(guest_image(GuestSpec(hostname="no-room", full=True)), tmp_path / "disks")
+    spec = spec_of(image, tmp_path / "work")
+
+    result, _, _ = run(spec)
+
+    assert not result.ok
+    assert result.failure is not None
+    assert result.failure.code == "guest-disk-full"
+    assert not result.failure.retryable
+    assert sha256(image.root) == spec.disks[0].digest
+    assert overlay.read_journal(tmp_path / "work") is None
+    assert not list((tmp_path / "work").glob("overlay-*"))
+
+
+def test_a_commit_that_was_cut_off_is_finished_without_converting_again(tmp_path):
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"\0" * (1 << 20))
+    work = tmp_path / "work"
+    spec = spec_of(GuestImage(root=disk, data=None, payload={}), work)
+    (image,) = overlay.create(work, spec.disks)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 0 64k", str(image)], check=True)
+    converted = ConvertResult(ok=True, os_id="debian12", warnings=("kept",))
+    overlay.write_journal(work, overlay.Commit(state="commit_started", disks=("disk-0",), result=converted))
+
+    result, _, _ = run(spec)
+
+    assert disk.read_bytes()[: 64 << 10] == b"\7" * (64 << 10)
+    assert result.resumed_commit
+    expected = msgspec.structs.replace(
+        converted, resumed_commit=True, digests={"disk-0": sha256(disk)}, seconds=result.seconds
+    )
+    assert result == expected
