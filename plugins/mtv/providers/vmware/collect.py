@@ -8,7 +8,6 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 # (pyVmomi ships types for its data, but none for constructors and connect functions)
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 

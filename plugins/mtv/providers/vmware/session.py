@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 # (pyVmomi ships types for its data, but none for constructors and connect functions)
-
 import ssl
 from collections.abc import Callable
 from http.client import HTTPException

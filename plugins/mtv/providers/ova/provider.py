@@ -1,0 +1,167 @@
+"""A folder of appliances behind the provider protocol. Its VMs never run, so there is no power to switch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mtv.model.connection import Connection
+from mtv.model.errors import DriftError, PermanentError, TemporaryError
+from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.model.transfer import DiskSource, OvaMember
+from mtv.providers.ova.appliance import appliance_files, read_appliance
+from mtv.providers.ova.manifest import mismatches, read_manifest
+from mtv.providers.ova.members import folder_members, tar_members
+from mtv.providers.ova.refusal import Refused
+
+
+class OvaProvider:
+    """The folder that the connection names in `extra.path`.
+
+    `refused` maps the appliances that the last `vms` could not take (paths below the folder) to the reason.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        path = str(connection.extra.get("path") or "")
+        if not path:
+            raise PermanentError(
+                f"connection {connection.conn_id!r} names no folder",
+                cure="set extra.path to the folder that holds the appliances",
+                code="FolderMissing",
+            )
+        self.connection = connection
+        self.root = Path(path)
+        self.refused: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        self._files()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def check(self) -> str:
+        """Look into the folder and say how many appliances lie there."""
+        return f"OVA folder {self.root}: {len(self._files())} appliance files"
+
+    def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
+        """Read the appliances: each OVF and manifest, and of each disk file only its header.
+
+        An appliance that cannot be taken never hides the others; see `refused`. A wanted name that is missing while
+        a refused appliance carries it raises that refusal.
+        """
+        wanted = None if names is None else set(names)
+        found: list[SourceVm] = []
+        self.refused = {}
+        for path in self._files():
+            try:
+                found += read_appliance(path, self.root)
+            except Refused as refusal:
+                self.refused[path.relative_to(self.root).as_posix()] = str(refusal)
+            except OSError as error:
+                self.refused[path.relative_to(self.root).as_posix()] = f"it cannot be read: {error.strerror}"
+        if wanted is None:
+            return found
+        chosen = [vm for vm in found if vm.name in wanted]
+        self._refuse_doubles(chosen)
+        self._refuse_refused(wanted - {vm.name for vm in chosen})
+        return chosen
+
+    def power_state(self, vm: SourceVm) -> PowerState:  # noqa: ARG002  one protocol for all
+        """Return off: an appliance is a file."""
+        return PowerState.OFF
+
+    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:  # noqa: ARG002  one protocol for all
+        """Do nothing."""
+        return "already off"
+
+    def power_on(self, vm: SourceVm) -> None:
+        """Refuse: there is nothing that could run."""
+        raise PermanentError(
+            f"{vm.name} is an appliance file; it cannot be powered on where it lies", code="PowerUnsupported"
+        )
+
+    def disk_source(
+        self,
+        vm: SourceVm,
+        disk: SourceDisk,
+        *,
+        transport: str = "auto",  # noqa: ARG002  one protocol for all
+    ) -> DiskSource:
+        """Return where the disk's bytes lie. `transport` makes no difference here.
+
+        The path is the one the worker sees; pods mount the connection's `volume` at the same place.
+        Raises `DriftError` when the file is not the one that was read.
+        """
+        locator = disk.locator
+        path = Path(locator["path"])
+        try:
+            info = path.stat()
+        except OSError as error:
+            raise PermanentError(f"{path} of {vm.name} is gone: {error.strerror}", code="ObjectGone") from error
+        if info.st_mtime_ns != locator["changed_ns"] or locator["offset"] + locator["length"] > info.st_size:
+            raise DriftError(
+                f"{path} of {vm.name} was written since it was read",
+                cure="take the inventory again",
+                code="FileChanged",
+            )
+        return OvaMember(
+            path=str(path),
+            offset=locator["offset"],
+            length=locator["length"],
+            format=locator["format"],
+            compression=locator["compression"],
+            checksum=locator["checksum"],
+        )
+
+    def pod_credentials(self) -> Mapping[str, str]:
+        """Return nothing: pods read the folder through a volume."""
+        return {}
+
+    def manifest_problems(self, vm: SourceVm) -> list[str]:
+        """Read every byte that the appliance's manifest lists and return what differs; empty when all agree.
+
+        An appliance without a manifest gives one sentence saying so. Takes as long as reading the files.
+        """
+        path = self.root / vm.document["ovaPath"]
+        members = tar_members(path) if path.suffix.lower() == ".ova" else folder_members(path)
+        manifests = [member for name, member in members.items() if name.lower().endswith(".mf")]
+        if path.suffix.lower() == ".ovf":
+            manifests = [member for member in manifests if member.name[:-3] == path.name[:-4]]
+        if not manifests:
+            return ["the appliance has no manifest"]
+        return mismatches(read_manifest(manifests[0]), members)
+
+    def _files(self) -> list[Path]:
+        try:
+            return appliance_files(self.root)
+        except FileNotFoundError as error:
+            raise PermanentError(
+                f"the OVA folder {self.root} (connection {self.connection.conn_id!r}) does not exist",
+                cure="mount it, or mend extra.path",
+                code="FolderMissing",
+            ) from error
+        except OSError as error:
+            raise TemporaryError(
+                f"the OVA folder {self.root} (connection {self.connection.conn_id!r}) cannot be read: {error.strerror}",
+                code="FolderUnreadable",
+            ) from error
+
+    def _refuse_doubles(self, chosen: list[SourceVm]) -> None:
+        for vm in chosen:
+            same = [other.id for other in chosen if other.name == vm.name]
+            if len(same) > 1:
+                raise PermanentError(
+                    f"several VMs are named {vm.name!r}: {', '.join(same)}",
+                    cure="leave only one of the appliances in the folder",
+                    code="NameAmbiguous",
+                )
+
+    def _refuse_refused(self, missing: set[str]) -> None:
+        for path, reason in self.refused.items():
+            if Path(path).stem in missing:
+                raise Refused(f"{self.root / path}: {reason}")
