@@ -13,7 +13,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folders and names that an installation decides. Defaults are relative to the working directory.
 
     Environment: MTV_PLANS_FOLDER, MTV_RULES_FOLDER, MTV_STATE_FOLDER (compiled plans, reports, the default store),
-    MTV_CONNECTIONS_FILE (the command line's connections), MTV_MOVER_IMAGE, MTV_POD_SERVICE_ACCOUNT.
+    MTV_CONNECTIONS_FILE (the command line's connections), MTV_MOVER_IMAGE, MTV_POD_SERVICE_ACCOUNT,
+    MTV_POD_POLL_S (how often a pod's log is read), MTV_RETRY_DELAY_S (pause before a task is tried again).
     """
 
     plans_folder: Path = Path("include/plans")
@@ -22,6 +23,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connections_file: Path | None = None
     mover_image: str = "localhost/mtv-mover:1"
     pod_service_account: str = ""
+    pod_poll_s: float = 10
+    retry_delay_s: float = 30
+
+    @property
+    def outlines_folder(self) -> Path:
+        """Where the shapes of the waves' DAGs lie, one JSON file per DAG id."""
+        return self.state_folder / "outlines"
 
     @property
     def compiled_folder(self) -> Path:
@@ -45,4 +53,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             connections_file=Path(connections) if connections else None,
             mover_image=environ.get("MTV_MOVER_IMAGE", default.mover_image),
             pod_service_account=environ.get("MTV_POD_SERVICE_ACCOUNT", ""),
+            pod_poll_s=float(environ.get("MTV_POD_POLL_S", default.pod_poll_s)),
+            retry_delay_s=float(environ.get("MTV_RETRY_DELAY_S", default.retry_delay_s)),
         )
