@@ -1,0 +1,84 @@
+"""Steps, evidence, changes on the source, progress, inventory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mtv.model.evidence import EvidenceKind
+from mtv.model.plan import Plan
+from mtv.model.transfer import Progress
+from mtv.store import NotFound, Run, Store
+
+
+def test_a_step_is_kept_with_its_times_and_its_first_end(store: Store, run: Run) -> None:
+    step = store.begin_step(run.id, "web-1", "prepare")
+    (open_step,) = store.steps(run.id)
+    assert (open_step.state, open_step.seconds) == ("running", None)
+    store.end_step(step, state="failed", error="no such disk")
+    store.end_step(step, state="success")
+    (row,) = store.steps(run.id)
+    assert (row.state, row.error) == ("failed", "no such disk")
+    assert row.seconds is not None
+    assert row.started_at.tzinfo is UTC
+    assert (datetime.now(UTC) - row.started_at).total_seconds() < 600
+
+
+def test_ending_a_step_that_never_began_is_an_error(store: Store, run: Run) -> None:
+    with pytest.raises(NotFound, match="no step 99"):
+        store.end_step(99, state="success")
+
+
+def test_evidence_comes_back_in_order_and_by_kind(store: Store, run: Run) -> None:
+    store.add_evidence(run.id, "web-1", EvidenceKind.BOOT, {"proven": False})
+    store.add_evidence(run.id, "web-1", EvidenceKind.BOOT, {"proven": True, "lines": ['ü < & "']}, subject="console")
+    store.add_evidence(run.id, "db-1", EvidenceKind.FAILURE, {"code": "x"})
+    assert [row.document.get("proven") for row in store.evidence(run.id, "web-1")] == [False, True]
+    assert [row.vm_id for row in store.evidence(run.id, kind=EvidenceKind.FAILURE)] == ["db-1"]
+    assert store.evidence(run.id)[1].subject == "console"
+    assert store.latest_evidence("dc1", "web-1", EvidenceKind.BOOT) == {"proven": True, "lines": ['ü < & "']}
+    assert store.latest_evidence("dc1", "web-1", EvidenceKind.POWER) is None
+
+
+def test_the_latest_evidence_is_looked_for_over_all_runs(store: Store, plan: Plan, run: Run) -> None:
+    store.add_evidence(run.id, "web-1", EvidenceKind.TRANSFER, {"ok": True})
+    store.finish_run(run.id, "failed")
+    store.start_run(plan_hash=run.plan_hash, plan_name="dc1", wave="pilot", dag_id="d", dag_run_id="second")
+    assert store.latest_evidence("dc1", "web-1", EvidenceKind.TRANSFER) == {"ok": True}
+
+
+def test_evidence_of_an_unknown_run_is_refused(store: Store) -> None:
+    with pytest.raises(NotFound, match="no run r9"):
+        store.add_evidence("r9", "web-1", EvidenceKind.BOOT, {})
+
+
+def test_changes_on_the_source_stay_open_until_undone_newest_first(store: Store, run: Run) -> None:
+    first = store.record_source_change(run.id, "web-1", "power", {"before": "on"})
+    second = store.record_source_change(run.id, "web-1", "snapshot", {"name": "mtv-web-1"})
+    store.record_source_change(run.id, "db-1", "power", {"before": "on"})
+    assert [change.id for change in store.open_source_changes("dc1", "web-1")] == [second, first]
+    store.undo_source_change(second)
+    store.undo_source_change(second)
+    assert [change.kind for change in store.open_source_changes("dc1", "web-1")] == ["power"]
+    assert [change.undone_at is None for change in store.source_changes(run.id)] == [True, False, True]
+    with pytest.raises(NotFound):
+        store.undo_source_change(99)
+
+
+def test_progress_keeps_the_newest_line_of_each_disk(store: Store, run: Run) -> None:
+    for done in (1, 5):
+        for disk in ("d0", "d1"):
+            store.put_progress(run.id, "web-1", "transfer", Progress(disk=disk, bytes_done=done, bytes_total=9))
+    rows = store.progress(run.id)
+    assert [(row.progress.disk, row.progress.bytes_done) for row in rows] == [("d0", 5), ("d1", 5)]
+
+
+def test_the_newest_inventory_is_returned_and_old_ones_go(store: Store) -> None:
+    assert store.inventory("vcenter") is None
+    for number in range(25):
+        store.put_inventory("vcenter", [{"name": "web-1", "number": number}])
+    store.put_inventory("other", [])
+    newest = store.inventory("vcenter")
+    assert newest is not None
+    assert newest.documents == ({"name": "web-1", "number": 24},)

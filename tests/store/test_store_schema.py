@@ -1,0 +1,99 @@
+"""Migrations, DSNs and limits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from mtv.model.errors import PermanentError
+from mtv.store import Run, SqliteLimit, Store, default_dsn, refuse_small_database
+from mtv.store.database import open_engine
+from mtv.store.tables import Base
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, dsn: str) -> None:
+    engine = open_engine(dsn)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": "mtv_schema"})
+        assert compare_metadata(context, Base.metadata) == []
+        indexes = {index["name"] for index in inspect(connection).get_indexes("runs")}
+        assert "uq_runs_active_plan" in indexes
+    engine.dispose()
+
+
+def test_upgrading_again_changes_nothing(store: Store, run: Run) -> None:
+    store.upgrade()
+    assert store.run(run.id) == run
+
+
+def test_several_processes_may_upgrade_an_empty_database_at_once(dsn: str) -> None:
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(_upgrade, [dsn] * 6)) == ["pending"] * 6
+
+
+def test_a_forked_child_uses_connections_of_its_own(store: Store, run: Run) -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            store.add_evidence(run.id, "", "failure", {"from": "child"})  # type: ignore[arg-type]
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.evidence(run.id)[0].document == {"from": "child"}
+
+
+def test_the_default_store_is_a_file_whose_folder_is_made(tmp_path: Path) -> None:
+    with Store.open(default_dsn(tmp_path / "var" / "mtv")) as store:
+        store.upgrade()
+    assert (tmp_path / "var" / "mtv" / "store.sqlite").is_file()
+
+
+@pytest.mark.parametrize("dsn", ["sqlite://", "sqlite:///:memory:", "mysql://u:geheim@h/d", "geheim"])
+def test_a_dsn_that_cannot_serve_is_refused_without_repeating_its_password(dsn: str) -> None:
+    with pytest.raises(PermanentError) as refused:
+        Store.open(dsn)
+    assert "geheim" not in str(refused.value)
+    assert refused.value.cure
+
+
+def test_sqlite_is_refused_above_its_limits_naming_postgresql(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 's.sqlite'}") as store:
+        store.upgrade()
+        refuse_small_database(store, executor="LocalExecutor", parallelism=8, added_vms=50)
+        for wish in ({"parallelism": 9}, {"added_vms": 51}, {"executor": "airflow.x.CeleryExecutor"}):
+            with pytest.raises(SqliteLimit, match="PostgreSQL"):
+                refuse_small_database(store, **wish)  # type: ignore[arg-type]
+
+
+def test_vms_of_active_runs_count_against_the_limit(tmp_path: Path, plan: object) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 's.sqlite'}") as store:
+        store.upgrade()
+        key = store.put_plan(plan)  # type: ignore[arg-type]
+        run = store.start_run(plan_hash=key, plan_name="dc1", wave="w", dag_id="d", dag_run_id="r")
+        store.freeze_vms(run.id, [f"vm-{n}" for n in range(40)])
+        with pytest.raises(SqliteLimit, match="50 VMs in active runs, not 51"):
+            refuse_small_database(store, added_vms=11)
+        store.finish_run(run.id, "success")
+        refuse_small_database(store, added_vms=11)
+
+
+@pytest.mark.postgres
+def test_postgresql_has_none_of_these_limits(postgres: object) -> None:
+    with Store.open(postgres.new_database()) as store:  # type: ignore[attr-defined]
+        store.upgrade()
+        refuse_small_database(store, executor="CeleryExecutor", parallelism=500, added_vms=5000)
+
+
+def _upgrade(dsn: str) -> str:
+    with Store.open(dsn) as store:
+        store.upgrade()
+        return store.vm("p", "v").phase.value
