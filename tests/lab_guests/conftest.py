@@ -9,25 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from lab.guests.kernel import kernel
+from lab.appliance import appliance
 
 Convert = Callable[[Path], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
-    """Runs virt-v2v-in-place on a raw disk, its appliance on the lab's kernel under emulation."""
+    """Runs virt-v2v-in-place on a raw disk, its appliance under emulation."""
 
     def run(disk: Path) -> subprocess.CompletedProcess[str]:
         scratch = tmp_path / "scratch"
         scratch.mkdir()
-        boot = kernel()
         environment = {
             **os.environ,
             "LIBGUESTFS_BACKEND": "direct",
             "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg",
-            "SUPERMIN_KERNEL": str(boot.vmlinuz),
-            "SUPERMIN_MODULES": str(boot.modules),
+            "LIBGUESTFS_PATH": str(appliance()),
             "TMPDIR": str(scratch),
         }
         argv = ["nice", "virt-v2v-in-place", "-i", "disk", str(disk)]

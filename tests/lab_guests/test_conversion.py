@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from lab.guests.boot import BOOT_LINE, PAYLOAD_LINE, Machine
 from lab.guests.hardware import KUBEVIRT
 from lab.guests.image import copy_image, guest_image
 from lab.guests.spec import GuestSpec
-from tests.lab_guests.conftest import Convert
+
+Convert = Callable[[Path], "subprocess.CompletedProcess[str]"]
 
 pytestmark = [pytest.mark.guest, pytest.mark.convert]
 
