@@ -1,0 +1,61 @@
+"""What Airflow asks of a provider distribution: our connection types with their forms. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = {"type": ["string", "null"]}
+_FLAG = {"type": ["boolean", "null"]}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the connection types `vsphere` and `ova`. Found by the entry point `apache_airflow_provider`."""
+    return {
+        "package-name": "mtv",
+        "name": "MTV migration factory",
+        "description": "Batch migration of virtual machines to KubeVirt",
+        "versions": ["0.1.0"],
+        "connection-types": [_vsphere(), _ova()],
+    }
+
+
+def _vsphere() -> dict[str, Any]:
+    return {
+        "connection-type": "vsphere",
+        "hook-class-name": "mtv.orchestration.hooks.VsphereHook",
+        "hook-name": "VMware vSphere",
+        "conn-fields": {
+            "ca_file": _field("CA file (PEM path on the workers)", _TEXT),
+            "ca_pem": _field("CA certificate (PEM text)", _TEXT),
+            "thumbprint": _field("Certificate thumbprint (SHA-256)", _TEXT),
+            "insecure": _field("Do not verify the certificate", _FLAG),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "extra"],
+            "relabeling": {"host": "vCenter or ESXi host", "login": "User", "port": "Port (443)"},
+            "placeholders": {"host": "vcenter.example.org", "login": "migration@vsphere.local", "port": "443"},
+        },
+    }
+
+
+def _ova() -> dict[str, Any]:
+    return {
+        "connection-type": "ova",
+        "hook-class-name": "mtv.orchestration.hooks.OvaHook",
+        "hook-name": "OVA folder",
+        "conn-fields": {
+            "path": _field("Folder as the workers see it", _TEXT),
+            "volume": _field("Kubernetes volume source of the same folder (JSON)", _TEXT),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["host", "port", "login", "password", "schema", "extra"],
+            "placeholders": {
+                "path": "/srv/ova",
+                "volume": '{"nfs": {"server": "files.example.org", "path": "/srv/ova"}}',
+            },
+        },
+    }
+
+
+def _field(label: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"label": label, "schema": schema}
