@@ -44,4 +44,4 @@ def _add_tpm(draft: Draft) -> None:
     draft.add(
         "-chardev", f"socket,id=tpm0,path={draft.places.run}/swtpm.sock", "-tpmdev", "emulator,id=tpm,chardev=tpm0"
     )
-    draft.device("tpm-crb" if persistent else "tpm-tis", tpmdev="tpm")
+    draft.device("tpm-crb" if persistent else "tpm-tis", {"tpmdev": "tpm"})
