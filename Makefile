@@ -1,0 +1,39 @@
+# Everything a person needs starts here; `make help` lists it. The work is done by lab/bootstrap.py and pytest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+export PYTHONPATH :=
+
+.PHONY: help demo test setup lint bench down pins
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
+	@$(PYTHON) -m lab.bootstrap lab
+	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep) $(ARGS)
+
+test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses)
+	@$(PYTHON) -m lab.bootstrap lab
+	@$(BIN)/python -m pytest $(ARGS)
+
+setup:  ## make .venv with the commands mtv and mtv-mover
+	@$(PYTHON) -m lab.bootstrap venv
+
+lint: setup  ## ruff, mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup  ## measure the mover and the wave DAG; results go to docs/
+	@$(BIN)/python bench/mover.py $(ARGS)
+	@$(BIN)/python bench/wave.py $(ARGS)
+
+down:  ## stop everything that the demo or the lab started
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python -m lab down,echo "nothing to stop: there is no $(VENV)")
+
+pins: setup  ## write requirements.txt from requirements.in
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	  requirements.in -o requirements.txt
