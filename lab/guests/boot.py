@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -116,17 +117,26 @@ def press_power_button(control: Path, *, timeout_s: float = 10) -> None:
     Each answer is awaited before the connection closes, else QEMU drops the command in silence.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(str(control))
-            with connection.makefile("rw", encoding="utf-8") as stream:
-                stream.readline()  # greeting
-                for verb in ("qmp_capabilities", "system_powerdown"):
-                    stream.write(json.dumps({"execute": verb}) + "\n")
-                    stream.flush()
-                    _read_answer(stream, verb)
+        # A socket's path may have 107 characters; through a descriptor of its folder it is short wherever it lies.
+        folder = os.open(control.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(f"/proc/self/fd/{folder}/{control.name}")
+                _press(connection)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise TemporaryError(f"QEMU's control socket {control} does not answer: {error}") from error
+
+
+def _press(connection: socket.socket) -> None:
+    with connection.makefile("rw", encoding="utf-8") as stream:
+        stream.readline()  # greeting
+        for verb in ("qmp_capabilities", "system_powerdown"):
+            stream.write(json.dumps({"execute": verb}) + "\n")
+            stream.flush()
+            _read_answer(stream, verb)
 
 
 def _read_answer(stream: TextIO, verb: str) -> None:

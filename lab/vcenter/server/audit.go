@@ -61,7 +61,9 @@ func (a *auditLog) close() {
 	}
 }
 
-func isChange(method string) bool { return !reading.MatchString(method) && !slices.Contains(harmless, method) }
+func isChange(method string) bool {
+	return !reading.MatchString(method) && !slices.Contains(harmless, method)
+}
 
 // call writes a line if the method changes anything.
 func (a *auditLog) call(l *lab, user string, m *simulator.Method, outcome string) {

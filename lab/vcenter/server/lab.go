@@ -24,7 +24,7 @@ type lab struct {
 	inv      *Inventory
 	dir      string // datastores, snapshots' copies, exports
 	tagged   map[types.ManagedObjectReference]map[string]string
-	machines map[types.ManagedObjectReference]*VM // VMs that the power hook runs for real
+	machines map[types.ManagedObjectReference]*machine
 	audit    *auditLog
 	faults   *faults
 
@@ -42,7 +42,7 @@ func newLab(inv *Inventory, audit string) (*lab, error) {
 		inv: inv, users: map[string]User{}, points: map[string]*point{}, exports: map[string]*lease{},
 		frozen:   map[types.ManagedObjectReference][]frozenDisk{},
 		tagged:   map[types.ManagedObjectReference]map[string]string{},
-		machines: map[types.ManagedObjectReference]*VM{},
+		machines: map[types.ManagedObjectReference]*machine{},
 		sessions: newSessions(), faults: newFaults(),
 	}
 	for _, u := range inv.Users {

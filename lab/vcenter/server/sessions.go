@@ -126,7 +126,9 @@ func (l *lab) handle(ctx *simulator.Context, m *simulator.Method) (mo.Reference,
 	return nil, nil
 }
 
-func (l *lab) lacks(user, privilege string) bool { return slices.Contains(l.users[user].Deny, privilege) }
+func (l *lab) lacks(user, privilege string) bool {
+	return slices.Contains(l.users[user].Deny, privilege)
+}
 
 // webUser is who asks for a file: by session cookie or by basic authentication.
 func (l *lab) webUser(r *http.Request) (string, bool) {

@@ -83,7 +83,7 @@ func (v *labVM) snapshot(ctx *simulator.Context, req *types.CreateSnapshotEx_Tas
 			log.Print("snapshot: ", err)
 			return nil, &types.FileFault{File: err.Error()}
 		}
-		v.touch(ctx)
+		touch(ctx, v.VirtualMachine)
 		return result, nil
 	}).Run(ctx)
 }
