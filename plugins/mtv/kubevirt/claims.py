@@ -64,7 +64,7 @@ def journal_bytes(disks: Iterable[SourceDisk]) -> int:
 
 
 def overlay_bytes(size_bytes: int) -> int:
-    """Return the most that a qcow2 overlay of a disk takes: every cluster written, plus tables (8 + 2 bytes a cluster)."""
+    """Return the most that a qcow2 overlay of a disk takes: every cluster written, and 10 bytes of tables a cluster."""
     clusters = -(-size_bytes // 65536)
     return size_bytes + clusters * 10 + MIB
 

@@ -71,7 +71,7 @@ class Cluster:
         except _NotFound:
             return None
 
-    def list(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Return the objects that carry all labels of `having` (None: all of the namespace)."""
         query: dict[str, str] = {"limit": str(_PAGE)}
         if having is not None:
@@ -135,12 +135,12 @@ class Cluster:
         """
         if labels.PLAN not in having or not ({labels.VM, labels.RUN} & set(having)):
             raise ValueError(f"clean-up by {dict(having)} could reach objects of other VMs")
-        names = [item["metadata"]["name"] for item in self.list(kind, namespace, having)]
+        names = [item["metadata"]["name"] for item in self.find(kind, namespace, having)]
         for name in names:
             self.delete(kind, name, namespace, grace_s=grace_s)
         if names:
             self.wait(
-                lambda: not self.list(kind, namespace, having) or None,
+                lambda: not self.find(kind, namespace, having) or None,
                 timeout_s=timeout_s,
                 what=f"{kind.plural} {', '.join(names)} in {namespace} to be gone",
             )

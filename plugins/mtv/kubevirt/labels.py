@@ -71,7 +71,7 @@ def of_object(*, plan: str, wave: str, vm: str, run: str, role: Role) -> dict[st
 
 
 def selector(labels: dict[str, str]) -> str:
-    """Return a label selector that asks for all of `labels`. Raises `ValueError` for none: it would match everything."""
+    """Return a selector that asks for all of `labels`. Raises `ValueError` for none: it would match everything."""
     if not labels:
         raise ValueError("an empty label selector would match objects of others")
     return ",".join(f"{key}={labels[key]}" for key in sorted(labels))

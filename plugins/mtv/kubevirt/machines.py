@@ -7,13 +7,28 @@ from typing import Any
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.cluster import Cluster, Conflict
-from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, VIRTUAL_MACHINES
+from mtv.kubevirt.resources import API_GROUPS, CLAIMS, INSTANCES, PODS, VIRTUAL_MACHINES
 from mtv.model.errors import PermanentError, TemporaryError
 
 CONSOLE_CONTAINER = "guest-console-log"
 STOP_TIMEOUT_S = 300.0
 _CREATED_BY = "kubevirt.io/created-by"
 _TARGET_IDENTITY = (labels.PLAN, labels.VM, labels.ROLE)
+
+
+def is_served(cluster: Cluster) -> bool:
+    """Whether the cluster serves KubeVirt's machines at all."""
+    return cluster.get(API_GROUPS, "kubevirt.io") is not None
+
+
+def require_kubevirt(cluster: Cluster) -> None:
+    """Raise `PermanentError` when the target has no KubeVirt."""
+    if not is_served(cluster):
+        raise PermanentError(
+            "the target cluster does not serve kubevirt.io: KubeVirt is not installed there",
+            cure="install KubeVirt, or point target.connection at another cluster",
+            code="kubevirt-missing",
+        )
 
 
 def ensure(cluster: Cluster, machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +38,7 @@ def ensure(cluster: Cluster, machine: Mapping[str, Any]) -> dict[str, Any]:
     """
     metadata = machine["metadata"]
     identity = {key: metadata["labels"][key] for key in _TARGET_IDENTITY}
-    found = cluster.list(VIRTUAL_MACHINES, metadata["namespace"], identity)
+    found = cluster.find(VIRTUAL_MACHINES, metadata["namespace"], identity)
     if found:
         if found[0]["metadata"].get("deletionTimestamp"):
             raise TemporaryError(f"VirtualMachine {metadata['name']} is still being deleted", code="vm-terminating")
@@ -69,7 +84,7 @@ def wait_stopped(cluster: Cluster, name: str, namespace: str, *, timeout_s: floa
 
 def launcher_pods(cluster: Cluster, name: str, namespace: str) -> list[dict[str, Any]]:
     """Return the launcher pods of the machine or instance called `name`, whichever instance they belong to."""
-    pods = cluster.list(PODS, namespace, {"kubevirt.io": "virt-launcher"})
+    pods = cluster.find(PODS, namespace, {"kubevirt.io": "virt-launcher"})
     return [pod for pod in pods if pod["metadata"].get("annotations", {}).get("kubevirt.io/domain") == name]
 
 
@@ -77,7 +92,7 @@ def remove(
     cluster: Cluster, namespace: str, having: Mapping[str, str], *, timeout_s: float = STOP_TIMEOUT_S
 ) -> list[str]:
     """Stop and remove the machines that carry `having`; return their names once nothing of them runs any more."""
-    names = [item["metadata"]["name"] for item in cluster.list(VIRTUAL_MACHINES, namespace, having)]
+    names = [item["metadata"]["name"] for item in cluster.find(VIRTUAL_MACHINES, namespace, having)]
     for name in names:
         stop(cluster, name, namespace, timeout_s=timeout_s)
     cluster.remove_labelled(VIRTUAL_MACHINES, namespace, having, timeout_s=timeout_s)
@@ -111,7 +126,7 @@ def own_claims(cluster: Cluster, machine: Mapping[str, Any], claim_names: list[s
 def console(cluster: Cluster, instance: Mapping[str, Any]) -> str:
     """Return what the instance's guest has written to its serial console so far."""
     namespace = instance["metadata"]["namespace"]
-    pods = cluster.list(PODS, namespace, {_CREATED_BY: instance["metadata"]["uid"]})
+    pods = cluster.find(PODS, namespace, {_CREATED_BY: instance["metadata"]["uid"]})
     texts = [cluster.pod_log(pod["metadata"]["name"], namespace, CONSOLE_CONTAINER) for pod in pods]
     return "".join(texts)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from mtv.model.errors import PermanentError
 from mtv.model.plan import EffectiveVm, NetworkTarget, Plan, StorageTarget
 from mtv.model.source import SourceDisk, SourceNic, SourceVm
 
 ANY = "*"
+
+_DEVICE = re.compile(r"^/dev/(sd|vd|xvd)(?P<letter>[a-z])(?P<partition>[0-9]*)$")
 
 
 def storage_target(plan: Plan, vm: EffectiveVm, disk: SourceDisk) -> StorageTarget:
@@ -50,19 +54,30 @@ def network_target(plan: Plan, vm: EffectiveVm, nic: SourceNic) -> NetworkTarget
 
 
 def root_disk(vm: SourceVm, wanted: str) -> SourceDisk:
-    """Return the disk that boots: the one whose id, or whose index as text, is `wanted`; without one the first.
+    """Return the disk that boots: `wanted` is its id, its index as text, or a device of the guest such as `/dev/sdb1`.
 
-    Raises `PermanentError` when the VM has no disk or no such disk.
+    Without a wish the first. Raises `PermanentError` when the VM has no disk or no such disk.
     """
     if not vm.disks:
         raise PermanentError(f"{vm.name} has no disk to boot from", code="no-disk")
     if not wanted:
         return min(vm.disks, key=lambda disk: disk.index)
+    device = _DEVICE.match(wanted)
+    index = str(ord(device["letter"]) - ord("a")) if device else wanted
     for disk in vm.disks:
-        if wanted in (disk.id, str(disk.index)):
+        if disk.id == wanted or str(disk.index) == index:
             return disk
     raise PermanentError(
         f"{vm.name}: root_disk {wanted!r} is none of its disks ({', '.join(disk.id for disk in vm.disks)})",
-        cure="name the disk's id or its index",
+        cure="name the disk's id, its index, or a device such as /dev/sda",
         code="root-disk-unknown",
     )
+
+
+def root_partition(wanted: str) -> str:
+    """Return the root partition that `wanted` names, as the conversion sees it, where the root disk comes first.
+
+    Empty when `wanted` names no partition: then virt-v2v finds the guest's root itself.
+    """
+    device = _DEVICE.match(wanted)
+    return f"/dev/sda{device['partition']}" if device and device["partition"] else ""

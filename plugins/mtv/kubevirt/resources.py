@@ -14,7 +14,7 @@ class Kind(msgspec.Struct, frozen=True):
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """Return the path of the collection, or of one object."""
-        parts = [self.root]
+        parts = [self.root] if self.root else []
         if self.namespaced:
             parts += ["namespaces", namespace]
         parts.append(self.plural)
@@ -24,6 +24,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 NAMESPACES = Kind("api/v1", "namespaces", namespaced=False)
+API_GROUPS = Kind("", "apis", namespaced=False)
 NODES = Kind("api/v1", "nodes", namespaced=False)
 PODS = Kind("api/v1", "pods")
 SECRETS = Kind("api/v1", "secrets")

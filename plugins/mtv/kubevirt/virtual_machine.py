@@ -113,7 +113,7 @@ def firmware_uuid(vm: SourceVm) -> str:
 
 
 def disk_serial(disk: SourceDisk) -> str:
-    """Return the serial that the guest sees: the source's cleaned to 20 safe characters, else a hash of the identity."""
+    """Return the serial that the guest sees: the source's in at most 20 safe characters, else a hash."""
     clean = re.sub(r"[^A-Za-z0-9_.-]", "", disk.serial)
     if clean and len(clean) <= MAX_SERIAL:
         return clean

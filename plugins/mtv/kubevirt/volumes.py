@@ -23,6 +23,15 @@ from mtv.kubevirt.resources import CLAIMS, STORAGE_CLASSES, STORAGE_PROFILES
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.plan import StorageTarget
 
+UNPROVEN: Mapping[str, str | None] = {
+    labels.COPYING: None,
+    labels.GENERATION: None,
+    labels.DIGEST: None,
+    labels.CONVERTING: None,
+    labels.CONVERTED: None,
+}
+"""Annotations that take back everything said about a claim's bytes but that they are stale."""
+
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -46,7 +55,7 @@ def require_class(cluster: Cluster, name: str) -> dict[str, Any]:
     """Return a StorageClass. Raises `PermanentError` naming those that exist."""
     found = cluster.get(STORAGE_CLASSES, name)
     if found is None:
-        known = ", ".join(sorted(item["metadata"]["name"] for item in cluster.list(STORAGE_CLASSES))) or "none"
+        known = ", ".join(sorted(item["metadata"]["name"] for item in cluster.find(STORAGE_CLASSES))) or "none"
         raise PermanentError(
             f"the target has no StorageClass {name!r}", cure=f"use one of: {known}", code="storage-class-missing"
         )
@@ -68,7 +77,7 @@ def decide_modes(cluster: Cluster, target: StorageTarget) -> tuple[VolumeMode, s
 
 def default_class(cluster: Cluster) -> str:
     """Return the cluster's default StorageClass, or an empty text."""
-    for item in cluster.list(STORAGE_CLASSES):
+    for item in cluster.find(STORAGE_CLASSES):
         if item["metadata"].get("annotations", {}).get(_DEFAULT_CLASS) == "true":
             return str(item["metadata"]["name"])
     return ""
@@ -81,7 +90,7 @@ def ensure_claims(
 
     Raises `PermanentError` when one that exists is too small, on another class or mode, or of another source disk.
     """
-    existing = {item["metadata"]["name"]: item for item in cluster.list(CLAIMS, namespace, labels.of_vm(plan, vm))}
+    existing = {item["metadata"]["name"]: item for item in cluster.find(CLAIMS, namespace, labels.of_vm(plan, vm))}
     for claim in claims:
         role = Role.DISK if claim.disk_id else Role.WORK
         found = existing.get(claim.name)
@@ -108,7 +117,7 @@ def disk_states(
 ) -> dict[str, DiskState]:
     """Return what the VM's disk claims say, by disk id; claims that are missing are absent."""
     having = {**labels.of_vm(plan, vm), labels.ROLE: Role.DISK.value}
-    existing = {item["metadata"]["name"]: item for item in cluster.list(CLAIMS, namespace, having)}
+    existing = {item["metadata"]["name"]: item for item in cluster.find(CLAIMS, namespace, having)}
     return {
         claim.disk_id: _state(claim, existing[claim.name])
         for claim in claims
@@ -168,9 +177,6 @@ def quantity_bytes(text: str) -> int:
     unit = text[len(number) :]
     if unit not in _UNITS:
         raise ValueError(f"{text!r} is no storage quantity")
-    exact = number if "." in number else int(number)
-    if isinstance(exact, int):
-        return exact * _UNITS[unit]
-    whole, fraction = exact.split(".", 1)
+    whole, _, fraction = number.partition(".")
     scaled = int(whole + fraction) * _UNITS[unit]
-    return -(-scaled // 10 ** len(fraction))
+    return int(-(-scaled // 10 ** len(fraction)))

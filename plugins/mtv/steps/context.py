@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
@@ -33,6 +34,7 @@ class RunContext:
     log: Log = field(repr=False)
     open_provider: Callable[[Connection], Provider] = field(default=open_provider, repr=False)
     open_cluster: Callable[[Connection], Cluster] = field(default=Cluster, repr=False)
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     @property
     def wave(self) -> Wave:

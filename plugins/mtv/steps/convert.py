@@ -1,16 +1,128 @@
-"""Step convert."""
+"""Step convert: one pod makes the copied guest bootable on KubeVirt, on an overlay, with a journalled commit."""
 
 from __future__ import annotations
 
-from mtv.kubevirt.pods import PodRequest
+import msgspec
+
+from mtv.kubevirt import labels, mapping, names, pods, volumes
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.labels import Role
+from mtv.kubevirt.pods import KVM, PodRequest
+from mtv.kubevirt.resources import INSTANCES, NODES
+from mtv.kubevirt.volumes import DiskState
+from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.source import SourceVm
+from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec
+from mtv.steps import holding, layout, results, source
 from mtv.steps.context import VmContext
+from mtv.steps.journal import beginning, ending, skip
+from mtv.steps.layout import Layout
+
+STEP = "convert"
+_BEFORE = frozenset({VmPhase.TRANSFERRED, VmPhase.CONVERTING})
+_AFTER = frozenset({VmPhase.CONVERTED}) | holding.ON_THE_TARGET
 
 
 def pod_request(ctx: VmContext) -> PodRequest | None:
-    """Return the pod to run, or None when nothing is left to do (then the step is done and `finish` is not called)."""
-    raise NotImplementedError
+    """Return the pod that converts the VM, or None when its claims are converted already (then the step is done).
+
+    Needs a proven copy of the source as it was after power-off. Raises `PermanentError` naming the task to clear.
+    """
+    with beginning(ctx, STEP):
+        if holding.is_migrated(ctx, STEP):
+            skip(ctx, STEP, "migrated already")
+            return None
+        row = holding.require(ctx, STEP, _BEFORE | _AFTER, clear="transfer")
+        decided = layout.recorded(ctx)
+        vm = source.final(ctx)
+        with ctx.cluster() as cluster:
+            found = layout.states(ctx, cluster, decided)
+            if not layout.all_proven(vm, found):
+                raise PermanentError(
+                    f"{ctx.vm.name}: the claims hold no proven copy",
+                    cure="clear the task transfer of this VM and what follows it",
+                    code="not-copied",
+                )
+            if all(state.converted for state in found.values()):
+                if row.phase in _BEFORE:
+                    ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED)
+                skip(ctx, STEP, "the claims are converted already")
+                return None
+            if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
+                raise TemporaryError(f"{ctx.vm.name}: an instance still runs on its claims", code="claims-in-use")
+            ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTING)
+            # From here on the pod may commit at any moment: the copy's journal must never be resumed on these bytes.
+            for state in found.values():
+                volumes.mark(cluster, ctx.namespace, state.claim.name, {labels.CONVERTING: ctx.run.id})
+            epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
+            return _request(ctx, vm, decided, found, epoch, kvm=_offers_kvm(cluster))
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
-    """Read the pod's result. Raises `TemporaryError` or `PermanentError` when it failed."""
-    raise NotImplementedError
+    """Read the result of the pod. Raises `TemporaryError` when a retry helps, else `PermanentError`."""
+    with ending(ctx, STEP):
+        holding.require(ctx, STEP, _BEFORE, clear="transfer")
+        result = results.decode(ctx, STEP, termination_message, ConvertResult)
+        ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONVERSION, msgspec.to_builtins(result))
+        if not result.ok:
+            raise results.error_of(ctx, STEP, result.failure)
+        decided = layout.recorded(ctx)
+        missing = [claim.disk_id for claim in decided.disks if not result.digests.get(claim.disk_id)]
+        if missing:
+            raise PermanentError(
+                f"{ctx.vm.name}: the conversion reports success without a digest of {', '.join(missing)}",
+                cure="mover image and factory may be of different versions",
+                code="result-incomplete",
+            )
+        if result.accelerator == "tcg":
+            ctx.log(f"{ctx.vm.name}: WARNING: converted under TCG (no usable KVM on the node): slow, but right")
+        with ctx.cluster() as cluster:
+            for claim in decided.disks:
+                changes = {labels.CONVERTED: result.digests[claim.disk_id]}
+                volumes.mark(cluster, ctx.namespace, claim.name, changes)
+        ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED, expect=_BEFORE)
+
+
+def _request(
+    ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskState], epoch: int, *, kvm: bool
+) -> PodRequest:
+    sizes = {disk.id: disk.size_bytes for disk in vm.disks}
+    spec = ConvertSpec(
+        plan=ctx.plan.name,
+        run=ctx.run.id,
+        vm=ctx.vm.id,
+        epoch=epoch,
+        disks=tuple(
+            ConvertDisk(
+                id=claim.disk_id,
+                path=pods.disk_path(claim),
+                block=claim.volume_mode == "Block",
+                size_bytes=sizes[claim.disk_id],
+                digest=found[claim.disk_id].digest,
+            )
+            for claim in decided.in_boot_order()
+        ),
+        firmware=vm.firmware.value,
+        root_disk=mapping.root_partition(ctx.vm.root_disk),
+    )
+    name = names.pod(ctx.plan.name, ctx.vm.id, Role.CONVERT.value, epoch)
+    pod = pods.mover_pod(
+        name=name,
+        namespace=ctx.namespace,
+        image=ctx.settings.mover_image,
+        arguments=["convert", "--spec", results.SPEC_PATH],
+        object_labels=layout.object_labels(ctx, Role.CONVERT),
+        resources=msgspec.structs.replace(pods.CONVERT, kvm=kvm),
+        disks=decided.disks,
+        work_claim=decided.work.name,
+        secret_name=name,
+        service_account=ctx.settings.pod_service_account,
+    )
+    if not kvm:
+        ctx.log(f"{ctx.vm.name}: WARNING: no node offers {KVM}; the conversion is emulated and about ten times slower")
+    return results.request(ctx, pod, {results.SPEC_FILE: msgspec.json.encode(spec).decode()})
+
+
+def _offers_kvm(cluster: Cluster) -> bool:
+    return any(int(node.get("status", {}).get("allocatable", {}).get(KVM, "0")) > 0 for node in cluster.find(NODES))

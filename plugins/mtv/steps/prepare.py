@@ -1,10 +1,126 @@
-"""Step prepare."""
+"""Step prepare: take the VM, make sure that all the rest can work, make its claims, and shut the source down.
+
+The shutdown comes last: whatever can be refused is refused before it.
+"""
 
 from __future__ import annotations
 
+import msgspec
+
+from mtv.kubevirt import machines, volumes
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.labels import Role
+from mtv.kubevirt.resources import CLAIMS
+from mtv.model.concern import Category, Concern
+from mtv.model.errors import PermanentError
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.source import PowerState, SourceVm
+from mtv.steps import holding, layout, preflight, source
 from mtv.steps.context import VmContext
+from mtv.steps.journal import recorded
+from mtv.steps.layout import Layout
+from mtv.steps.recovery import take
+
+STEP = "prepare"
+_GONE_TIMEOUT_S = 120
 
 
 def prepare(ctx: VmContext) -> None:
-    """Run the step."""
-    raise NotImplementedError
+    """Prepare the VM for copying. Claims that are proven and not stale (a held failure) are kept as they are.
+
+    Raises `PermanentError` for a VM that is blocked, has drifted or cannot be built on the target; `HeldByAnother`
+    while another run holds it; `TemporaryError` when an endpoint does not answer.
+    """
+    with recorded(ctx, STEP):
+        if holding.is_migrated(ctx, STEP):
+            return
+        refuse_blocked(ctx)
+        row = take(ctx)
+        if row.phase in holding.ON_THE_TARGET:
+            ctx.log(f"{ctx.vm.name}: the target VM exists already ({row.phase.value}); nothing to prepare")
+            return
+        ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.PREPARING)
+        with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            now = source.read(ctx, provider)
+            _refuse_unmovable(ctx, now)
+            machines.require_kubevirt(cluster)
+            cluster.ensure_namespace(ctx.namespace)
+            decided = layout.decide(ctx, cluster, now)
+            layout.machine(ctx, now, decided)  # what cannot be built must fail before the shutdown, not after the copy
+            _prove_classes(ctx, cluster, decided)
+            _make_claims(ctx, cluster, decided)
+            ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.VOLUMES, decided.document())
+            source.shut_down(ctx, provider, now)
+            final = source.read(ctx, provider)
+            source.pin(ctx, ctx.vm.id, final, subject=source.FINAL)
+            _reset_work(ctx, cluster, decided, final)
+            if layout.all_proven(final, layout.states(ctx, cluster, decided)):
+                ctx.log(f"{ctx.vm.name}: the claims hold a proven copy of the source as it is; it is not copied again")
+
+
+def refuse_blocked(ctx: VmContext) -> None:
+    """Raise `PermanentError` when validation found a Critical concern in this run, or did not look at the VM."""
+    rows = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS)
+    if not rows:
+        raise PermanentError(
+            f"{ctx.vm.name} was not validated in this run", cure="clear the task validate", code="not-validated"
+        )
+    concerns = msgspec.convert(rows[-1].document["concerns"], list[Concern])
+    critical = [concern for concern in concerns if concern.category is Category.CRITICAL]
+    if critical:
+        words = "; ".join(f"{concern.label}: {concern.assessment}" for concern in critical)
+        raise PermanentError(
+            f"{ctx.vm.name} is blocked by {len(critical)} critical concern(s): {words}",
+            cure="mend the VM on the source, or take it out of the wave; nothing was touched",
+            code="blocked",
+        )
+
+
+def _refuse_unmovable(ctx: VmContext, vm: SourceVm) -> None:
+    if vm.is_template:
+        raise PermanentError(f"{ctx.vm.name} is a template", cure="take it out of the wave", code="template")
+    if vm.power is PowerState.SUSPENDED:
+        raise PermanentError(
+            f"{ctx.vm.name} is suspended; its memory would be lost", cure="resume it or shut it down", code="suspended"
+        )
+
+
+def _prove_classes(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
+    for name in sorted({claim.storage_class for claim in (*decided.disks, decided.work)}):
+        volumes.require_class(cluster, name)
+    for name in sorted({claim.storage_class for claim in decided.disks if claim.volume_mode == "Block"}):
+        preflight.prove_block_class(ctx, cluster, name)
+
+
+def _make_claims(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
+    """Make what is missing. A class that waits for its first consumer binds when the mover's pod comes."""
+    volumes.ensure_claims(
+        cluster,
+        ctx.namespace,
+        (*decided.disks, decided.work),
+        plan=ctx.plan.name,
+        wave=ctx.wave.name,
+        vm=ctx.vm.id,
+        run=ctx.run.id,
+    )
+
+
+def _reset_work(ctx: VmContext, cluster: Cluster, decided: Layout, final: SourceVm) -> None:
+    """Start with a fresh work volume when disks that were converted have to be copied again.
+
+    The old one's copy journal says nothing true about converted bytes, and its commit journal would answer for a
+    conversion that the new copy never had.
+    """
+    found = layout.states(ctx, cluster, decided)
+    if layout.all_proven(final, found) or not any(state.conversion_run for state in found.values()):
+        return
+    ctx.log(f"{ctx.vm.name}: the source has moved on since its disks were converted; the copy begins anew")
+    drop_work(ctx, cluster)
+    for state in found.values():
+        volumes.mark(cluster, ctx.namespace, state.claim.name, volumes.UNPROVEN)
+    _make_claims(ctx, cluster, decided)
+
+
+def drop_work(ctx: VmContext, cluster: Cluster) -> list[str]:
+    """Remove the VM's work claim; its pods are gone or go first. Return the names removed."""
+    return cluster.remove_labelled(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.WORK), timeout_s=_GONE_TIMEOUT_S)

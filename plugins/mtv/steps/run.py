@@ -2,35 +2,125 @@
 
 from __future__ import annotations
 
-from mtv.reporting import ReportFiles
-from mtv.steps.context import RunContext
+from collections import defaultdict
+
+import msgspec
+
+from mtv.inventory import snapshot
+from mtv.model.concern import Category, Concern
+from mtv.model.errors import PermanentError
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.source import SourceVm
+from mtv.reporting import ReportFiles, write_report
+from mtv.steps import closing, source
+from mtv.steps.closing import close
+from mtv.steps.context import RunContext, VmContext
+from mtv.steps.journal import recorded
+from mtv.steps.recovery import settle_leftovers
+from mtv.validation import evaluate, load_rules, plan_conditions
+
+__all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdict"]
 
 
 def freeze(ctx: RunContext) -> list[str]:
-    """Pin the run's VM ids (those not migrated yet, in plan order) and return them; cleared, the same list again."""
-    raise NotImplementedError
+    """Pin the run's VM ids (those not migrated yet, in plan order) and return them; cleared, the same list again.
+
+    VMs that an earlier run has left held are settled first, so that this run sees their sources as they should be.
+    """
+    with recorded(ctx, "freeze"):
+        pinned = ctx.store.run(ctx.run.id).frozen_vms
+        if pinned is not None:
+            return list(pinned)
+        settle_leftovers(ctx)
+        migrated = {row.vm_id for row in ctx.store.vms(ctx.plan.name) if row.phase is VmPhase.MIGRATED}
+        wanted = [vm.id for vm in ctx.wave.vms if vm.id not in migrated]
+        ctx.log(f"wave {ctx.wave.name}: {len(wanted)} VM(s), {len(ctx.wave.vms) - len(wanted)} migrated already")
+        return ctx.store.freeze_vms(ctx.run.id, wanted)
 
 
 def snapshot_inventory(ctx: RunContext) -> None:
-    """Read the run's VMs from their sources and pin what was seen (evidence SOURCE)."""
-    raise NotImplementedError
+    """Read the run's VMs from their sources and pin what was seen (evidence SOURCE).
+
+    A VM that its source does not have is left out here and becomes a Critical concern in `validate`.
+    """
+    with recorded(ctx, "snapshot_inventory"):
+        for connection_id, vms in _by_source(ctx).items():
+            with ctx.provider(connection_id) as provider:
+                seen = snapshot(provider, [vm.vm.name for vm in vms])
+            by_name = {vm.name: vm for vm in seen.vms}
+            ctx.store.put_inventory(connection_id, [vm.document for vm in seen.vms])
+            for vm in vms:
+                found = by_name.get(vm.vm.name)
+                if found is not None:
+                    source.pin(ctx, vm.vm.id, found)
+            ctx.log(f"{connection_id}: {len(by_name)} of {len(vms)} VM(s) read")
 
 
 def validate(ctx: RunContext) -> None:
-    """Evaluate rules and plan conditions; Critical concerns block their VM only."""
-    raise NotImplementedError
+    """Evaluate rules and plan conditions on what was pinned; a Critical concern blocks its VM, not the others."""
+    with recorded(ctx, "validate"):
+        for connection_id, vms in _by_source(ctx).items():
+            provider = ctx.connections.get(connection_id).conn_type
+            found = {vm.vm.id: source.seen(ctx, vm.vm.id) for vm in vms}
+            present = [vm for vm in vms if found[vm.vm.id] is not None]
+            concerns = _concerns(ctx, provider, present, {vm_id: vm for vm_id, vm in found.items() if vm is not None})
+            for vm in vms:
+                _judge(ctx, vm, concerns[vm.vm.id])
 
 
 def report(ctx: RunContext) -> ReportFiles:
     """Write the run's report and return where it lies."""
-    raise NotImplementedError
+    with recorded(ctx, "report"):
+        files = write_report(ctx.store, ctx.run.id, ctx.settings.reports_folder / ctx.run.id)
+        ctx.log(f"report: {files.html}")
+        return files
 
 
 def verdict(ctx: RunContext) -> None:
-    """Finish the run. Raises `PermanentError` listing every VM that did not migrate."""
-    raise NotImplementedError
+    """Finish the run. Raises `PermanentError` listing every VM that did not migrate, with its cause."""
+    with recorded(ctx, "verdict"):
+        close(ctx)
+        failed = closing.not_migrated(ctx)
+        if failed:
+            words = "; ".join(f"{vm_id}: {reason}" for vm_id, reason in failed.items())
+            pinned = ctx.store.run(ctx.run.id).frozen_vms or ()
+            raise PermanentError(
+                f"{len(failed)} of {len(pinned)} VM(s) did not migrate: {words}",
+                cure="mend the cause and start the wave again: it takes only those",
+                code="wave-failed",
+            )
 
 
-def close(ctx: RunContext) -> None:
-    """Finish the run by what its VMs' rows say, without judging; for runs that are marked failed half-way."""
-    raise NotImplementedError
+def _by_source(ctx: RunContext) -> dict[str, list[VmContext]]:
+    """Return the run's pinned VMs by the connection they come from. Raises `PermanentError` before `freeze`."""
+    pinned = ctx.store.run(ctx.run.id).frozen_vms
+    if pinned is None:
+        raise PermanentError("the run has not pinned its VMs", cure="clear the task freeze", code="not-frozen")
+    sources: dict[str, list[VmContext]] = defaultdict(list)
+    for vm_id in pinned:
+        vm = ctx.for_vm(vm_id)
+        sources[vm.vm.source].append(vm)
+    return dict(sources)
+
+
+def _concerns(
+    ctx: RunContext, provider: str, vms: list[VmContext], found: dict[str, SourceVm]
+) -> dict[str, list[Concern]]:
+    """Return what the rules say of each VM that was found, by VM id."""
+    rules = load_rules(ctx.settings.rules_folder, provider)
+    for problem in rules.problems:
+        ctx.log(f"rule left out: {problem}")
+    answers = evaluate(rules, [found[vm.vm.id].document for vm in vms])
+    return {vm.vm.id: list(concerns) for vm, concerns in zip(vms, answers, strict=True)}
+
+
+def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern]) -> None:
+    """Keep a VM's concerns as evidence; a Critical one marks the VM blocked, until a later validation clears it."""
+    document = {"concerns": msgspec.to_builtins(concerns)}
+    ctx.store.add_evidence(ctx.run.id, vm.vm.id, EvidenceKind.CONCERNS, document)
+    for concern in concerns:
+        ctx.log(f"{vm.vm.name}: {concern.category.value}: {concern.label}")
+    row = ctx.store.vm(*vm.key)
+    if any(concern.category is Category.CRITICAL for concern in concerns) and not row.holder:
+        ctx.store.claim_vm(*vm.key, ctx.run.id)
+        ctx.store.release_vm(*vm.key, ctx.run.id, VmPhase.BLOCKED)

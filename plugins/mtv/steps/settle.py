@@ -1,10 +1,137 @@
-"""Step settle."""
+"""Step settle, the teardown: finish or undo, release the VM, leave nothing behind. Runs on success, failure and cancel.
+
+It trusts the store and the cluster only. The commit point is phase VERIFIED: from there on the target is the VM.
+
+           phase verified     on_failure: rollback                  on_failure: hold
+source     stays off          on again if it was, once the          stays off
+                              target is proven stopped
+target VM  runs or is halted  removed                               removed
+disks      owned by the VM    kept, marked stale                    kept; proven ones need no second copy
+pods       removed            removed                               removed
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from mtv.kubevirt import labels, machines, volumes
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.labels import POD_ROLES, Role
+from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES
+from mtv.model.errors import PermanentError
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.source import PowerState
+from mtv.steps import closing, layout, source
 from mtv.steps.context import VmContext
+from mtv.steps.journal import close_open, recorded
+from mtv.steps.verify import remove_boot_proofs
+
+STEP = "settle"
+_GONE_TIMEOUT_S = 180.0
+_POD_GRACE_S = 30
 
 
 def settle(ctx: VmContext) -> None:
-    """Run the step."""
-    raise NotImplementedError
+    """Finish or undo what this run did to the VM and let go of it. May be repeated at any time.
+
+    Raises `TemporaryError` while something cannot be proven gone (a pod on a node that does not answer): the VM stays
+    held, and its source off, until it can.
+    """
+    with recorded(ctx, STEP):
+        row = ctx.store.vm(*ctx.key)
+        if row.holder == ctx.run.id:
+            with ctx.cluster() as cluster:
+                _settle_held(ctx, cluster, row.phase)
+        else:
+            _note_untouched(ctx, row.phase, row.holder)
+    closing.close_when_settled(ctx)
+
+
+def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
+    close_open(ctx, "cut off: the run ended before the pod did")
+    if cluster.get(NAMESPACES, ctx.namespace) is None:
+        removed: list[str] = []
+        if phase is VmPhase.VERIFIED:
+            raise PermanentError(f"namespace {ctx.namespace} is gone, and {ctx.vm.name} with it", code="namespace-gone")
+    else:
+        removed = _end_pods(ctx, cluster)
+    if phase is VmPhase.VERIFIED:
+        outcome, power = "migrated", _accept(ctx, cluster, removed)
+    elif ctx.vm.on_failure == "hold":
+        removed += _remove_target(ctx, cluster)
+        outcome, power = "held", source.power_now(ctx)
+    else:
+        outcome, power = "rolled back", _roll_back(ctx, cluster, removed)
+    _note(ctx, outcome, removed, power)
+    ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.MIGRATED if outcome == "migrated" else VmPhase.FAILED)
+    ctx.log(f"{ctx.vm.name}: {outcome}; the source is {power.value}")
+
+
+def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
+    """Hand the disks to the VM and remove the work volume. The source stays off; its change stays on record."""
+    removed += remove_boot_proofs(ctx, cluster)
+    found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
+    if not found:
+        raise PermanentError(
+            f"{ctx.vm.name} was verified, but its VirtualMachine is gone from {ctx.namespace}", code="vm-missing"
+        )
+    decided = layout.recorded(ctx)
+    machines.own_claims(cluster, found[0], [claim.name for claim in decided.disks])
+    removed += _remove_work(ctx, cluster)
+    return source.power_now(ctx)
+
+
+def _roll_back(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
+    """Undo, in this order: target stopped and removed, claims marked stale, source on, change marked undone."""
+    removed += _remove_target(ctx, cluster)
+    disks = cluster.find(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.DISK))
+    if any(labels.CONVERTING in (claim["metadata"].get("annotations") or {}) for claim in disks):
+        # Its journals speak of bytes that the conversion may have changed since. It goes before the marks that say so.
+        removed += _remove_work(ctx, cluster)
+    for claim in disks:
+        volumes.mark(cluster, ctx.namespace, claim["metadata"]["name"], {**volumes.UNPROVEN, labels.STALE: "true"})
+    return source.power_back_on(ctx)
+
+
+def _remove_target(ctx: VmContext, cluster: Cluster) -> list[str]:
+    """Stop and remove whatever of the VM runs or could run on the target; return once it is proven gone."""
+    if not machines.is_served(cluster):
+        return []  # no KubeVirt, no machine
+    return [
+        *remove_boot_proofs(ctx, cluster),
+        *machines.remove(cluster, ctx.namespace, layout.of_role(ctx, Role.TARGET)),
+        *machines.remove_instances(cluster, ctx.namespace, layout.of_role(ctx, Role.TARGET)),
+    ]
+
+
+def _remove_work(ctx: VmContext, cluster: Cluster) -> list[str]:
+    return cluster.remove_labelled(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.WORK), timeout_s=_GONE_TIMEOUT_S)
+
+
+def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:
+    """End the VM's mover pods, then their Secrets, and wait for both: no mover may outlive this step."""
+    ctx.store.bump_epoch(*ctx.key, ctx.run.id)
+    removed: list[str] = []
+    for role in POD_ROLES:
+        having = layout.of_role(ctx, role)
+        names = cluster.remove_labelled(PODS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S, grace_s=_POD_GRACE_S)
+        removed += names
+        removed += cluster.remove_labelled(SECRETS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
+        for name in names:
+            cluster.delete(SECRETS, name, ctx.namespace)  # a Secret bears its pod's name
+    return removed
+
+
+def _note_untouched(ctx: VmContext, phase: VmPhase, holder: str) -> None:
+    """Say once how this run left a VM that it does not hold: settled before, never taken, or taken by another run."""
+    if any(ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED)):
+        ctx.log(f"{ctx.vm.name}: settled already")
+        return
+    outcome = "blocked" if phase is VmPhase.BLOCKED else "not touched"
+    ctx.log(f"{ctx.vm.name}: {outcome}" + (f"; run {holder} holds it" if holder else ""))
+    _note(ctx, outcome, [], source.power_now(ctx))
+
+
+def _note(ctx: VmContext, outcome: str, removed: list[str], power: PowerState) -> None:
+    document: dict[str, Any] = {"outcome": outcome, "removed": removed, "source_power": power.value}
+    ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED, document)

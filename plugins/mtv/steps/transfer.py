@@ -1,16 +1,187 @@
-"""Step transfer."""
+"""Step transfer: one pod copies every disk of the VM and proves every block; retries resume from its journal."""
 
 from __future__ import annotations
 
+import msgspec
+
+from mtv.kubevirt import labels, names, pods, volumes
+from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.resources import INSTANCES
+from mtv.kubevirt.volumes import DiskState
+from mtv.model.connection import Connection
+from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.source import PowerState, SourceVm
+from mtv.model.transfer import (
+    DiskSource,
+    DiskTarget,
+    DiskTransfer,
+    OvaMember,
+    Proof,
+    TransferResult,
+    TransferSpec,
+    Verify,
+)
+from mtv.providers.base import Provider
+from mtv.steps import holding, layout, results, source
 from mtv.steps.context import VmContext
+from mtv.steps.journal import beginning, ending, skip
+from mtv.steps.layout import Layout
+
+STEP = "transfer"
+_BEFORE = frozenset({VmPhase.PREPARING, VmPhase.TRANSFERRING})
 
 
 def pod_request(ctx: VmContext) -> PodRequest | None:
-    """Return the pod to run, or None when nothing is left to do (then the step is done and `finish` is not called)."""
-    raise NotImplementedError
+    """Return the pod that copies the VM, or None when its claims hold a proven copy already (then it is done).
+
+    The source must be off and unchanged. Every call fences the movers before it; a pod that still runs is found by the
+    request's labels and goes on. Raises `PermanentError` naming the task to clear when something is missing.
+    """
+    with beginning(ctx, STEP):
+        if holding.is_migrated(ctx, STEP):
+            skip(ctx, STEP, "migrated already")
+            return None
+        row = holding.require(ctx, STEP, _BEFORE | holding.COPIED, clear="prepare")
+        decided = layout.recorded(ctx)
+        with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            found = layout.states(ctx, cluster, decided)
+            now = source.read(ctx, provider)
+            source.require_off(ctx, provider, now, "its disks are copied only while it is off")
+            if layout.all_proven(now, found):
+                if row.phase in _BEFORE:
+                    ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.TRANSFERRED)
+                skip(ctx, STEP, "the claims hold a proven copy of the source as it is")
+                return None
+            _refuse_unsafe(ctx, row.phase, found)
+            if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
+                raise TemporaryError(f"{ctx.vm.name}: an instance still runs on its claims", code="claims-in-use")
+            ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.TRANSFERRING)
+            if not results.live_pods(ctx, cluster, Role.TRANSFER):
+                for disk in now.disks:
+                    changes = {**volumes.UNPROVEN, labels.COPYING: disk.generation}
+                    volumes.mark(cluster, ctx.namespace, found[disk.id].claim.name, changes)
+            epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
+            return _request(ctx, provider, now, decided, epoch)
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
-    """Read the pod's result. Raises `TemporaryError` or `PermanentError` when it failed."""
-    raise NotImplementedError
+    """Read the result of the pod; a success must name every disk with its digest and proof.
+
+    Raises `TemporaryError` when a retry helps (it resumes from the journal), else `PermanentError`.
+    """
+    with ending(ctx, STEP):
+        holding.require(ctx, STEP, _BEFORE, clear="prepare")
+        result = results.decode(ctx, STEP, termination_message, TransferResult)
+        ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.TRANSFER, msgspec.to_builtins(result))
+        if not result.ok:
+            raise results.error_of(ctx, STEP, result.failure)
+        decided = layout.recorded(ctx)
+        _check(ctx, decided, result)
+        with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            now = source.read(ctx, provider)
+            found = layout.states(ctx, cluster, decided)
+            power = provider.power_state(now)
+            moved = [disk.id for disk in now.disks if found[disk.id].copying != disk.generation]
+            if moved or power is not PowerState.OFF:
+                raise TemporaryError(
+                    f"{ctx.vm.name} changed on the source while it was copied "
+                    f"(power {power.value}, changed disks: {', '.join(moved) or 'none'})",
+                    cure="leave it off; the retry compares and copies again",
+                    code="source-changed",
+                )
+            for disk in result.disks:
+                changes = {
+                    labels.COPYING: None,
+                    labels.STALE: None,
+                    labels.GENERATION: found[disk.id].copying,
+                    labels.DIGEST: disk.digest,
+                }
+                volumes.mark(cluster, ctx.namespace, found[disk.id].claim.name, changes)
+            source.pin(ctx, ctx.vm.id, now, subject=source.FINAL)
+        ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.TRANSFERRED, expect=_BEFORE)
+
+
+def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) -> None:
+    """Never copy over disks that were sent to a conversion, or that a target VM uses: `prepare` resets them first."""
+    if phase in _BEFORE and not any(state.conversion_run for state in found.values()):
+        return
+    raise PermanentError(
+        f"{ctx.vm.name}: the source differs from the copy that was converted (the VM is {phase.value})",
+        cure="clear the task prepare of this VM and what follows it",
+        code="copy-outdated",
+    )
+
+
+def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, epoch: int) -> PodRequest:
+    connection = ctx.connections.get(ctx.vm.source)
+    disks = tuple(
+        DiskTransfer(
+            id=disk.id,
+            size_bytes=disk.size_bytes,
+            source=provider.disk_source(vm, disk, transport=ctx.vm.transport),
+            target=DiskTarget(
+                path=pods.disk_path(decided.claim(disk.id)), block=decided.claim(disk.id).volume_mode == "Block"
+            ),
+            identity=disk.identity,
+            generation=disk.generation,
+        )
+        for disk in sorted(vm.disks, key=lambda disk: disk.index)
+    )
+    spec = TransferSpec(
+        plan=ctx.plan.name,
+        run=ctx.run.id,
+        vm=ctx.vm.id,
+        epoch=epoch,
+        disks=disks,
+        verify=Verify(ctx.vm.verify),
+    )
+    name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
+    volume, path = _source_volume(connection, [disk.source for disk in disks])
+    pod = pods.mover_pod(
+        name=name,
+        namespace=ctx.namespace,
+        image=ctx.settings.mover_image,
+        arguments=["transfer", "--spec", results.SPEC_PATH],
+        object_labels=layout.object_labels(ctx, Role.TRANSFER),
+        resources=pods.TRANSFER,
+        disks=decided.disks,
+        work_claim=decided.work.name,
+        secret_name=name,
+        source_volume=volume,
+        source_path=path,
+        service_account=ctx.settings.pod_service_account,
+    )
+    files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
+    return results.request(ctx, pod, files)
+
+
+def _source_volume(connection: Connection, sources: list[DiskSource]) -> tuple[dict[str, object] | None, str]:
+    """Return the volume by which the pod sees an OVA's folder under the path that the worker knows, if it needs one."""
+    if not any(isinstance(disk_source, OvaMember) for disk_source in sources):
+        return None, ""
+    volume, path = connection.extra.get("volume"), connection.extra.get("path", "")
+    if not isinstance(volume, dict) or not volume or not path:
+        raise PermanentError(
+            f"connection {connection.conn_id}: pods cannot see the folder of its OVA files",
+            cure='set extra.volume to a Kubernetes volume source, e.g. {"nfs": {"server": "…", "path": "…"}}',
+            code="ova-volume-missing",
+        )
+    return dict(volume), str(path)
+
+
+def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:
+    """A result that says ok must account for every disk: nothing is believed that was not said."""
+    by_id = {disk.id: disk for disk in result.disks}
+    missing = [claim.disk_id for claim in decided.disks if claim.disk_id not in by_id]
+    unproven = [disk.id for disk in result.disks if not disk.digest]
+    if Verify(ctx.vm.verify) is Verify.FULL:
+        unproven += [disk.id for disk in result.disks if disk.proof is Proof.NONE and disk.id not in unproven]
+    if missing or unproven:
+        raise PermanentError(
+            f"{ctx.vm.name}: the mover reports success but not for every disk "
+            f"(missing: {', '.join(missing) or 'none'}; without digest or proof: {', '.join(unproven) or 'none'})",
+            cure="mover image and factory may be of different versions",
+            code="result-incomplete",
+        )

@@ -1,0 +1,45 @@
+"""Who holds a VM: its row in the store is the only lock. Each step asks here before it touches anything."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from mtv.model.errors import PermanentError
+from mtv.model.evidence import VmPhase
+from mtv.steps.context import VmContext
+from mtv.store import VmRow
+
+ON_THE_TARGET = frozenset({VmPhase.CREATING, VmPhase.CREATED, VmPhase.VERIFIED})
+"""Phases in which a VirtualMachine may be using the claims: nobody else writes to them."""
+COPIED = frozenset({VmPhase.TRANSFERRED, VmPhase.CONVERTING, VmPhase.CONVERTED}) | ON_THE_TARGET
+"""Phases after a proven copy."""
+
+
+def is_migrated(ctx: VmContext, step: str) -> bool:
+    """Whether the VM is migrated already: then a step that is cleared alone has nothing to do, and says so."""
+    if ctx.store.vm(*ctx.key).phase is not VmPhase.MIGRATED:
+        return False
+    ctx.log(f"{ctx.vm.name}: {step}: migrated already, nothing to do")
+    return True
+
+
+def require(ctx: VmContext, step: str, phases: Container[VmPhase], *, clear: str) -> VmRow:
+    """Return the VM's row when this run holds it in one of `phases`.
+
+    Raises `PermanentError` naming `clear`, the task that has to run first.
+    """
+    row = ctx.store.vm(*ctx.key)
+    if row.holder != ctx.run.id:
+        holder = f"run {row.holder}" if row.holder else "no run"
+        raise PermanentError(
+            f"{ctx.vm.name}: {step} cannot run: {holder} holds the VM (it is {row.phase.value})",
+            cure="clear the task prepare of this VM and what follows it",
+            code="not-held",
+        )
+    if row.phase not in phases:
+        raise PermanentError(
+            f"{ctx.vm.name}: {step} cannot run while the VM is {row.phase.value}",
+            cure=f"clear the task {clear} of this VM and what follows it",
+            code="wrong-phase",
+        )
+    return row

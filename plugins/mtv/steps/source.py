@@ -1,0 +1,162 @@
+"""What a run knows of a VM's source: as pinned when the run began, as it was after power-off, and as it is now."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mtv.inventory import drift
+from mtv.model.errors import DriftError, PermanentError, TemporaryError
+from mtv.model.evidence import EvidenceKind
+from mtv.model.source import PowerState, SourceVm
+from mtv.providers.base import Provider
+from mtv.steps.context import RunContext, VmContext
+
+FINAL = "final"
+"""Subject of the SOURCE evidence taken after power-off; the pinned one has no subject."""
+POWER = "power"
+"""Kind of the source change that is recorded before the source is shut down."""
+
+
+def pin(ctx: RunContext, vm_id: str, vm: SourceVm, *, subject: str = "") -> None:
+    """Keep what was seen of a source VM as evidence."""
+    ctx.store.add_evidence(ctx.run.id, vm_id, EvidenceKind.SOURCE, msgspec.to_builtins(vm), subject=subject)
+
+
+def seen(ctx: RunContext, vm_id: str, *, subject: str = "") -> SourceVm | None:
+    """Return what this run saw last of a source VM, or None."""
+    rows = [row for row in ctx.store.evidence(ctx.run.id, vm_id, EvidenceKind.SOURCE) if row.subject == subject]
+    return msgspec.convert(rows[-1].document, SourceVm) if rows else None
+
+
+def pinned(ctx: VmContext) -> SourceVm:
+    """Return the VM as it was when the run began. Raises `PermanentError` naming `snapshot_inventory`."""
+    found = seen(ctx, ctx.vm.id)
+    if found is None:
+        raise PermanentError(
+            f"{ctx.vm.name}: this run has no snapshot of the VM",
+            cure="clear the task snapshot_inventory",
+            code="no-snapshot",
+        )
+    return found
+
+
+def final(ctx: VmContext) -> SourceVm:
+    """Return the VM as it was after power-off, in the state that is copied. Raises `PermanentError`."""
+    found = seen(ctx, ctx.vm.id, subject=FINAL)
+    if found is None:
+        raise PermanentError(
+            f"{ctx.vm.name}: prepare has not read the VM after power-off",
+            cure="clear the task prepare",
+            code="not-prepared",
+        )
+    return found
+
+
+def read(ctx: VmContext, provider: Provider) -> SourceVm:
+    """Read the VM now. Raises `DriftError` when it is gone, another one, or no longer what was pinned."""
+    before = pinned(ctx)
+    now = next(iter(provider.vms([ctx.vm.name])), None)
+    if now is None:
+        raise DriftError(f"{ctx.vm.name} is no longer on {ctx.vm.source}", cure="start a new run", code="source-gone")
+    if now.id != before.id:
+        raise DriftError(
+            f"{ctx.vm.name} is another VM now ({now.id} instead of {before.id})", cure="start a new run", code="drift"
+        )
+    changes = drift(before, now)
+    if changes:
+        raise DriftError(
+            f"{ctx.vm.name} changed since it was validated: {'; '.join(changes)}",
+            cure="start a new run, which reads and validates it again",
+            code="drift",
+        )
+    return now
+
+
+def original_power(ctx: VmContext) -> PowerState:
+    """Return whether the VM ran before the factory touched it: an earlier run may have shut it down and held it."""
+    changes = ctx.store.open_source_changes(*ctx.key)
+    if any(change.kind == POWER and change.detail.get("before") == PowerState.ON for change in changes):
+        return PowerState.ON
+    return pinned(ctx).power
+
+
+def require_off(ctx: VmContext, provider: Provider, vm: SourceVm, why: str) -> None:
+    """Make sure that the source is seen off now. Raises `PermanentError` saying what may not happen otherwise."""
+    power = provider.power_state(vm)
+    if power is not PowerState.OFF:
+        raise PermanentError(
+            f"{ctx.vm.name} is {power.value} on the source; {why}",
+            cure="clear the task prepare of this VM, which shuts it down",
+            code="source-not-off",
+        )
+
+
+def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
+    """Bring the source to power-off. The change is recorded before the call, so that it can be undone by name."""
+    power = provider.power_state(vm)
+    if power is PowerState.OFF:
+        _note_power(ctx, before=original_power(ctx), method="already off", seconds=0.0)
+        return
+    if power is not PowerState.ON:
+        raise PermanentError(
+            f"{ctx.vm.name} is {power.value} on the source; its memory would be lost",
+            cure="resume it or shut it down, then start a new run",
+            code="source-suspended",
+        )
+    if not any(change.kind == POWER for change in ctx.store.open_source_changes(*ctx.key)):
+        ctx.store.record_source_change(
+            ctx.run.id,
+            ctx.vm.id,
+            POWER,
+            {"before": PowerState.ON.value, "connection": ctx.vm.source, "name": vm.name, "source_id": vm.id},
+        )
+    ctx.log(f"{ctx.vm.name}: shutting the source down (guest shutdown, at most {ctx.vm.shutdown_timeout_s} s)")
+    started = ctx.clock()
+    method = provider.power_off(vm, timeout_s=ctx.vm.shutdown_timeout_s)
+    if provider.power_state(vm) is not PowerState.OFF:
+        raise TemporaryError(f"{ctx.vm.name} is still on after {method}", code="source-still-on")
+    _note_power(ctx, before=PowerState.ON, method=method, seconds=round(ctx.clock() - started, 1))
+
+
+def power_back_on(ctx: VmContext) -> PowerState:
+    """Undo the recorded power change: start the source if it ran before. Return its power state as seen afterwards.
+
+    The caller has proven that the target is stopped.
+    """
+    changes = [change for change in ctx.store.open_source_changes(*ctx.key) if change.kind == POWER]
+    if not changes:
+        return power_now(ctx)
+    with ctx.provider(ctx.vm.source) as provider:
+        found = next((vm for vm in provider.vms([ctx.vm.name]) if vm.id == changes[0].detail["source_id"]), None)
+        if found is None:
+            raise PermanentError(
+                f"{ctx.vm.name} is no longer on {ctx.vm.source}; it was shut down by this plan and cannot be started",
+                code="source-gone",
+            )
+        if provider.power_state(found) is not PowerState.ON:
+            ctx.log(f"{ctx.vm.name}: powering the source on again")
+            provider.power_on(found)
+        power = provider.power_state(found)
+        if power is not PowerState.ON:
+            raise TemporaryError(f"{ctx.vm.name} is {power.value} after power-on", code="source-not-on")
+    for change in changes:
+        ctx.store.undo_source_change(change.id)
+    return power
+
+
+def power_now(ctx: VmContext) -> PowerState:
+    """Return the source's power state for the record; UNKNOWN when the source does not answer."""
+    before = seen(ctx, ctx.vm.id)
+    if before is None:
+        return PowerState.UNKNOWN
+    try:
+        with ctx.provider(ctx.vm.source) as provider:
+            return provider.power_state(before)
+    except (PermanentError, TemporaryError) as error:
+        ctx.log(f"{ctx.vm.name}: the source's power state cannot be read: {error.message}")
+        return PowerState.UNKNOWN
+
+
+def _note_power(ctx: VmContext, *, before: PowerState, method: str, seconds: float) -> None:
+    document = {"before": before.value, "method": method, "seconds": seconds}
+    ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.POWER, document)
