@@ -1,0 +1,80 @@
+"""The report as CSV (one row for each disk) and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from mtv.reporting.facts import DiskFacts, RunFacts, VmFacts
+
+COLUMNS = (
+    "run", "plan", "wave", "vm", "outcome", "source", "target", "vm_seconds", "boot_proven", "boot_line",
+    "disk", "size_bytes", "data_bytes", "read_bytes", "resumed_bytes", "digest", "proof", "converted_digest",
+    "disk_seconds", "claim", "storage_class", "volume_mode", "concerns", "failure", "cure",
+)  # fmt: skip
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_json(facts: RunFacts) -> bytes:
+    """Return the whole report as JSON, indented."""
+    return msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n"
+
+
+def as_csv(facts: RunFacts) -> str:
+    """Return one row for each disk, and one for a VM without disks. Text that a spreadsheet would run is quoted."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    for vm in facts.vms:
+        for disk in vm.disks or (None,):
+            row = {**_vm_cells(facts, vm), **(_disk_cells(disk) if disk else {})}
+            writer.writerow({column: _inert(value) for column, value in row.items()})
+    return out.getvalue()
+
+
+def _vm_cells(facts: RunFacts, vm: VmFacts) -> dict[str, object]:
+    boot = vm.boot or {}
+    failure = vm.failures[-1] if vm.failures else None
+    return {
+        "run": facts.run_id,
+        "plan": facts.plan_name,
+        "wave": facts.wave,
+        "vm": vm.name,
+        "outcome": vm.outcome,
+        "source": vm.source_connection,
+        "target": f"{vm.namespace}/{vm.target_name}",
+        "vm_seconds": vm.seconds,
+        "boot_proven": boot.get("proven"),
+        "boot_line": boot.get("marker", ""),
+        "concerns": "; ".join(f"{c.get('category')}: {c.get('label')}" for c in vm.concerns),
+        "failure": failure.message if failure else "",
+        "cure": failure.cure if failure else "",
+    }
+
+
+def _disk_cells(disk: DiskFacts) -> dict[str, object]:
+    return {
+        "disk": disk.id,
+        "size_bytes": disk.size_bytes,
+        "data_bytes": disk.data_bytes,
+        "read_bytes": disk.read_bytes,
+        "resumed_bytes": disk.resumed_bytes,
+        "digest": disk.digest,
+        "proof": disk.proof,
+        "converted_digest": disk.converted_digest,
+        "disk_seconds": disk.seconds,
+        "claim": disk.claim,
+        "storage_class": disk.storage_class,
+        "volume_mode": disk.volume_mode,
+    }
+
+
+def _inert(value: object) -> object:
+    """VM names and messages come from elsewhere; a spreadsheet must not take them for formulas."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
