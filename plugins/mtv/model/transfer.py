@@ -144,11 +144,15 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TransferResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The result of a transfer pod, as its termination message and as `<work_dir>/transfer-result.json`."""
+    """The result of a transfer pod, as its termination message and as `<work_dir>/transfer-result.json`.
+
+    `disks_left_out` counts disks that did not fit into the termination message; the file has them all.
+    """
 
     ok: bool
     disks: tuple[DiskResult, ...] = ()
     failure: Failure | None = None
+    disks_left_out: int = 0
 
 
 class ConvertDisk(msgspec.Struct, frozen=True, kw_only=True):

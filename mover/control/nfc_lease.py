@@ -1,0 +1,157 @@
+"""An export lease (HttpNfcLease): opened, kept alive in the background, completed or aborted.
+
+A VM has one lease for all its disks. It ends by itself when nobody reports progress for a few minutes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from typing import Any
+
+from pyVmomi import vim, vmodl
+
+from mover.control.vsphere import VsphereSession
+from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+
+REPORT_EVERY_S = 20.0
+READY_WITHIN_S = 600.0
+_POLL_S = 0.5
+_GONE = (OSError, http.client.HTTPException)
+
+
+class NfcLease:
+    """The lease of one VM, shared by the threads that read its disks."""
+
+    def __init__(self, session: VsphereSession, vm: str, *, report_every_s: float = REPORT_EVERY_S) -> None:
+        self.session = session
+        self.vm = vm
+        self._lock = threading.Lock()
+        self._lease: Any = None
+        self._info: Any = None
+        self._shares: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._report_every_s = report_every_s
+        self._keeper = threading.Thread(target=self._keep_alive, name="nfc-lease", daemon=True)
+
+    def url_of(self, disk_key: int) -> str:
+        """Where a disk can be read now; a lease that was lost is replaced by a new one."""
+        with self._lock:
+            if self._lease is None or not self._is_ready():
+                self._open()
+            return self._find(disk_key)
+
+    def report(self, disk_key: int, share: float) -> None:
+        """How far a disk is read, 0 to 1."""
+        self._shares[disk_key] = share
+
+    def close(self, *, well: bool) -> None:
+        """Complete the lease if all went well, else abort it; a vCenter that is gone is left alone."""
+        self._stop.set()
+        with self._lock:
+            lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        try:
+            if well:
+                lease.HttpNfcLeaseProgress(100)
+                lease.HttpNfcLeaseComplete()
+            else:
+                lease.HttpNfcLeaseAbort()
+        except (vmodl.MethodFault, *_GONE):
+            return  # it ends by its own timeout
+
+    def _open(self) -> None:
+        try:
+            lease = self.session.managed(vim.VirtualMachine, self.vm).ExportVm()
+        except vim.fault.NotAuthenticated:
+            self.session.renew(self.session.cookie())
+            raise TemporaryError("the vCenter session had ended", code="source-session") from None
+        except vim.fault.NoPermission as error:
+            raise ConnectionRefused(
+                f"export of {self.vm}: the user lacks {error.privilegeId}", cure="grant it", code="source-privilege"
+            ) from None
+        except vim.fault.InvalidPowerState:
+            raise PermanentError(
+                f"{self.vm} is running, an export needs it off", cure="power it off first", code="source-powered-on"
+            ) from None
+        except vmodl.MethodFault as error:
+            raise TemporaryError(f"export of {self.vm}: {_said(error)}", code="source-lease") from None
+        except _GONE as error:
+            raise TemporaryError(f"export of {self.vm}: {type(error).__name__}", code="source-lost") from error
+        self._lease = lease
+        deadline = time.monotonic() + READY_WITHIN_S
+        while (state := str(lease.state)) != vim.HttpNfcLease.State.ready:
+            if state == vim.HttpNfcLease.State.error:
+                self._lease = None
+                raise TemporaryError(f"export of {self.vm} failed: {_message(lease)}", code="source-lease")
+            if time.monotonic() > deadline or self._stop.wait(_POLL_S):
+                raise TemporaryError(
+                    f"the export lease of {self.vm} was not ready in {READY_WITHIN_S:.0f} s", code="source-lease"
+                )
+        self._info = lease.info
+        if not self._keeper.is_alive() and not self._stop.is_set():
+            self._keeper.start()
+
+    def _is_ready(self) -> bool:
+        try:
+            return str(self._lease.state) == str(vim.HttpNfcLease.State.ready)
+        except (vmodl.MethodFault, *_GONE):
+            return False
+
+    def _find(self, disk_key: int) -> str:
+        """The lease names devices by controller and unit; simulators and some versions by the disk's key."""
+        urls = [entry for entry in self._info.deviceUrl if entry.disk]
+        devices = self.session.collect(vim.VirtualMachine, self.vm, "config.hardware.device") or []
+        controllers = {device.key: device for device in devices if isinstance(device, vim.vm.device.VirtualController)}
+        disks = [device for device in devices if isinstance(device, vim.vm.device.VirtualDisk)]
+        endings = {f"VirtualDisk:{disk_key}"}
+        for disk in disks:
+            if disk.key == disk_key and (controller := controllers.get(disk.controllerKey or 0)):
+                name = type(controller).__name__.rpartition(".")[2]
+                endings.add(f"{name}{controller.busNumber}:{disk.unitNumber}")
+        for entry in urls:
+            if entry.key.rpartition("/")[2] in endings:
+                return str(entry.url).replace("://*", f"://{self.session.endpoint.host}")
+        position = next((number for number, disk in enumerate(disks) if disk.key == disk_key), None)
+        if position is not None and len(urls) == len(disks):
+            return str(urls[position].url).replace("://*", f"://{self.session.endpoint.host}")
+        raise PermanentError(
+            f"the export of {self.vm} has no disk with key {disk_key}",
+            cure="read the inventory again: the disk may have been removed",
+            code="source-missing",
+        )
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._report_every_s):
+            lease, shares = self._lease, list(self._shares.values())
+            if lease is None:
+                continue
+            percent = int(100 * sum(shares) / len(shares)) if shares else 0
+            try:
+                lease.HttpNfcLeaseProgress(min(percent, 99))
+            except vim.fault.NotAuthenticated:
+                self._renew_session()
+            except (vmodl.MethodFault, *_GONE):
+                continue  # the stream breaks if the lease is gone, and its reader asks for a new one
+
+    def _renew_session(self) -> None:
+        try:
+            self.session.renew(self.session.cookie())
+            with self._lock:
+                if self._lease is not None:
+                    self._lease = self.session.managed(vim.HttpNfcLease, self._lease._moId)
+        except MtvError:
+            return  # reported by whoever reads next
+
+
+def _said(fault: Any) -> str:
+    return str(getattr(fault, "msg", "") or type(fault).__name__)
+
+
+def _message(lease: Any) -> str:
+    try:
+        return str(lease.error.msg)
+    except (AttributeError, vmodl.MethodFault, *_GONE):
+        return "no reason given"

@@ -1,0 +1,155 @@
+"""A vCenter session that lives as long as the copy: logged in from files, kept alive, renewed when it is lost."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+from pyVim.connect import Disconnect, SmartConnect
+from pyVmomi import vim, vmodl
+
+from mover.control.tls import TIMEOUT_S, Endpoint, certificate_refused, connect, ssl_context
+from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+
+# pyVmomi's types do not describe what its classes take.
+_connect_sdk: Any = SmartConnect
+_disconnect_sdk: Any = Disconnect
+KEEP_ALIVE_S = 60.0
+"""Idle sessions end after 30 minutes by default; some sites set much less."""
+
+
+class VsphereSession:
+    """One login, shared by all threads. Credentials are the files `user` and `password` of a folder."""
+
+    def __init__(self, endpoint: Endpoint, credentials_dir: Path, *, keep_alive_s: float = KEEP_ALIVE_S) -> None:
+        self.endpoint = endpoint
+        self._credentials_dir = credentials_dir
+        self._lock = threading.RLock()
+        self._instance: Any = None
+        self._stop = threading.Event()
+        self._keep_alive_s = keep_alive_s
+        self._keeper = threading.Thread(target=self._keep_alive, name="vsphere-keep-alive", daemon=True)
+
+    def cookie(self) -> str:
+        """The session's cookie, `name=value`; logs in if need be."""
+        with self._lock:
+            return _cookie_of(self._logged_in())
+
+    def renew(self, stale_cookie: str) -> str:
+        """A session that is not the one of `stale_cookie`, which was refused; many threads may ask at once."""
+        with self._lock:
+            if self._instance is None or _cookie_of(self._instance) == stale_cookie:
+                self._instance = None
+            return _cookie_of(self._logged_in())
+
+    def managed(self, kind: type, moid: str) -> Any:
+        """The managed object with this id, bound to the session."""
+        with self._lock:
+            return kind(moid, self._logged_in()._stub)
+
+    def collect(self, kind: type, moid: str, path: str) -> Any:
+        """One property, by PropertyCollector; None if it is unset."""
+        with self._lock:
+            content = self._logged_in().RetrieveContent()
+        collector: Any = vmodl.query.PropertyCollector
+        spec = collector.FilterSpec(
+            objectSet=[collector.ObjectSpec(obj=self.managed(kind, moid))],
+            propSet=[collector.PropertySpec(type=kind, pathSet=[path])],
+        )
+        found = content.propertyCollector.RetrievePropertiesEx([spec], collector.RetrieveOptions())
+        return next((prop.val for item in found.objects for prop in item.propSet), None) if found else None
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """A new HTTPS connection to the same server."""
+        return connect(self.endpoint)
+
+    def close(self) -> None:
+        """Log out; a vCenter that does not answer any more is left alone."""
+        self._stop.set()
+        with self._lock:
+            instance, self._instance = self._instance, None
+        if instance is not None:
+            try:
+                _disconnect_sdk(instance)
+            except (vmodl.MethodFault, OSError, http.client.HTTPException):
+                return  # the session ends by itself
+
+    def _logged_in(self) -> Any:
+        if self._instance is None:
+            self._instance = self._log_in()
+            if not self._keeper.is_alive() and not self._stop.is_set():
+                self._keeper.start()
+        return self._instance
+
+    def _log_in(self) -> Any:
+        endpoint = self.endpoint
+        try:
+            return _connect_sdk(
+                host=endpoint.host,
+                port=endpoint.port,
+                user=self._secret("user"),
+                pwd=self._secret("password"),
+                sslContext=ssl_context(endpoint),
+                thumbprint=endpoint.thumbprint.replace(":", "").upper() or None,
+                httpConnectionTimeout=TIMEOUT_S,
+            )
+        except vim.fault.InvalidLogin as error:
+            raise ConnectionRefused(
+                f"{endpoint.host} refused the login",
+                cure="check user and password of the connection",
+                code="source-login",
+            ) from _without_secrets(error)
+        except vim.fault.NoPermission as error:
+            raise ConnectionRefused(
+                f"{endpoint.host}: the user lacks {error.privilegeId}", cure="grant it", code="source-privilege"
+            ) from None
+        except ssl.SSLCertVerificationError as error:
+            raise certificate_refused(endpoint, error.verify_message) from None
+        except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
+            raise TemporaryError(
+                f"{endpoint.host}:{endpoint.port} does not answer: {type(error).__name__}",
+                cure="check host, port and network policy",
+                code="source-lost",
+            ) from _without_secrets(error)
+
+    def _secret(self, name: str) -> str:
+        path = self._credentials_dir / name
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\n")
+        except OSError as error:
+            raise PermanentError(
+                f"credential file {path} cannot be read: {error.strerror}",
+                cure="mount the Secret with user, password and ca.pem",
+                code="credentials-missing",
+            ) from error
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._keep_alive_s):
+            with self._lock:
+                instance = self._instance
+            if instance is None:
+                continue
+            try:
+                instance.CurrentTime()
+            except vim.fault.NotAuthenticated:
+                self._try_renew(_cookie_of(instance))
+            except (vmodl.MethodFault, OSError, http.client.HTTPException):
+                continue  # whoever reads next meets the same and reports it
+
+    def _try_renew(self, stale_cookie: str) -> None:
+        try:
+            self.renew(stale_cookie)
+        except MtvError:
+            return  # the reader asks for the session itself and reports what it gets
+
+
+def _cookie_of(instance: Any) -> str:
+    return str(instance._stub.cookie).split(";", 1)[0].strip()
+
+
+def _without_secrets(error: Exception) -> Exception | None:
+    """Faults may carry what was sent; only kinds that do not are kept as cause."""
+    return error if isinstance(error, OSError) else None

@@ -1,0 +1,38 @@
+"""A few threads that end together: the first failure stops all, and is what the caller sees."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from mover.halt import Halt
+
+
+class Crew:
+    """Start threads, then `join` them."""
+
+    def __init__(self, halt: Halt) -> None:
+        self._halt = halt
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """Run `work` in a thread; if it raises, the halt flag goes up."""
+        thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Wait for all; raise the first failure."""
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        if self._failures:
+            raise self._failures[0]
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever joins
+            self._failures.append(error)
+            self._halt.set()

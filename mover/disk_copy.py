@@ -1,0 +1,360 @@
+"""The copy of one disk, from an open source to an open target, proven and resumable.
+
+    feed lanes ──▶ hash ──▶ write ──▶ ledger (sync, journal) ──▶ read-back ──▶ root digest
+    (two or more threads per disk)      every 64 MiB or 10 s      beside the copy
+
+What the read-back finds wrong is copied once more; what is wrong again ends the copy with its offset and both digests.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from mover.buffers import PAGE_BYTES, block_buffer
+from mover.crew import Crew
+from mover.digest import ALGORITHM, block_digest, zero_digest
+from mover.failure import DigestMismatch, Interrupted
+from mover.feed import Lane, Loaded, RandomFeed, StreamFeed
+from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_without
+from mover.halt import Halt
+from mover.journal import Header, Journal
+from mover.ledger import Ledger
+from mover.progress import DiskMeter
+from mover.readback import Mismatch, ReadBack
+from mover.sources.base import RandomSource, Source, StreamSource
+from mover.targets.base import Target
+from mover.worklock import WorkLock
+from mover.zero_scan import nonzero_parts
+from mtv.model.errors import MtvError, PermanentError
+from mtv.model.transfer import DiskResult, DiskTransfer, Proof, Verify
+
+_ZERO_STEP_BLOCKS = 256
+"""Zeros are made 1 GiB at a time, so that the lock is looked at in between."""
+
+_TOLD_MISMATCHES = 10
+
+
+class DiskCopy:
+    """One disk on its way. `say` is told what a person should know; `halt` stops the copy at the next block."""
+
+    def __init__(
+        self,
+        disk: DiskTransfer,
+        source: Source,
+        target: Target,
+        *,
+        journal_path: Path,
+        lock: WorkLock,
+        verify: Verify,
+        meter: DiskMeter,
+        say: Callable[[str], None],
+        halt: Halt,
+    ) -> None:
+        if source.size_bytes != disk.size_bytes:
+            raise PermanentError(
+                f"the source of disk {disk.id} has {source.size_bytes} bytes, the plan expects {disk.size_bytes}",
+                cure="read the inventory again: the disk was resized, or another one is meant",
+                code="source-size",
+            )
+        self.disk = disk
+        self.source = source
+        self.target = target
+        self.lock = lock
+        self.verify = verify
+        self.meter = meter
+        self.say = say
+        self.halt = Halt(halt)
+        self.journal, self.ledger, self.resumed = self._open_journal(journal_path)
+        self.has_data = bytearray(self.ledger.digests.count)
+        self.extents: list[Extent] = []
+        self.bytes_read = 0
+        self.bytes_data = 0
+        self.source_digest = ""
+        self.differences: dict[int, int] = {}
+        self._count_lock = threading.Lock()
+
+    def run(self) -> DiskResult:
+        """Copy, prove, and say what was done. Raises an `MtvError`; what was proven until then is in the journal."""
+        began = time.monotonic()
+        try:
+            mismatches = self._first_pass()
+            if mismatches:
+                self._second_pass(mismatches)
+        except BaseException:
+            self._checkpoint_after_failure()
+            raise
+        finally:
+            self.journal.close()
+        self.meter.enter("done", total=self.disk.size_bytes, done=self.disk.size_bytes)
+        return DiskResult(
+            id=self.disk.id,
+            size_bytes=self.disk.size_bytes,
+            bytes_data=self.bytes_data,
+            bytes_read=self.bytes_read,
+            bytes_resumed=self._data_bytes(self.resumed),
+            digest=self.ledger.digests.root(),
+            proof=self._proof(),
+            source_digest=self.source_digest,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    # -- passes
+
+    def _first_pass(self) -> list[Mismatch]:
+        if isinstance(self.source, RandomSource):
+            self.extents = self.source.extents()
+            self.bytes_data = sum(extent.length for extent in self.extents)
+            for block in cut_into_blocks(self.extents):
+                self.has_data[block.block] = True
+        self._enter_copy()
+        crew = Crew(self.halt)
+        if self.source.has_own_checksum:
+            crew.start("source-checksum", self._check_source)
+        read_back = self._start_read_back()
+        self.ledger.on_proven = read_back.hand_in
+        wanted = (block for block in cut_into_blocks(self.extents) if not self.ledger.is_proven(block.block))
+        try:
+            self._copy(crew, wanted, whole=False)
+            self._zero_the_rest()
+            remaining = list(self._resumed_or_zero_blocks_to_read()) if self.verify is not Verify.OFF else []
+            read_back.hand_in(remaining)
+            self.meter.enter("verify", total=read_back.bytes_handed_in, done=read_back.bytes_checked)
+        finally:
+            mismatches = read_back.finish()
+        self._stop_if_told()
+        return mismatches
+
+    def _second_pass(self, mismatches: list[Mismatch]) -> None:
+        for mismatch in mismatches[:_TOLD_MISMATCHES]:
+            self.say(
+                f"block at {block_extent(mismatch.block, self.disk.size_bytes).offset} reads back wrong: expected "
+                f"{mismatch.expected.hex()}, found {mismatch.found.hex()}"
+            )
+        wrong = [mismatch.block for mismatch in mismatches]
+        self.say(f"{len(wrong)} blocks read back wrong are copied once more")
+        self.lock.check()
+        self.ledger.drop(wrong)
+        self.ledger.on_proven = lambda _indexes: None
+        chosen = set(wrong)
+        wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
+        self._copy(Crew(self.halt), wanted, whole=True)
+        for index in wrong:
+            if not self.has_data[index]:
+                self._zero(range(index, index + 1))
+        read_back = self._start_read_back()
+        read_back.hand_in(wrong)
+        still_wrong = read_back.finish()
+        self._stop_if_told()
+        if still_wrong:
+            self.ledger.drop(mismatch.block for mismatch in still_wrong)
+            raise self._mismatch_error(still_wrong[0])
+
+    def _copy(self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool) -> None:
+        for number, lane in enumerate(self._lanes(wanted)):
+            crew.start(f"copy-{number}", lambda lane=lane: self._work(lane, whole=whole))  # type: ignore[misc]
+        crew.join()
+        self._stop_if_told()
+        self.ledger.commit()
+
+    def _lanes(self, wanted: Iterator[BlockWork]) -> list[Lane]:
+        if isinstance(self.source, RandomSource):
+            return RandomFeed(self.source, wanted, self.halt, self.say).lanes()
+        if isinstance(self.source, StreamSource):
+            return StreamFeed(self.source, self.halt, self.say).lanes()
+        raise TypeError(f"{type(self.source).__name__} is no kind of source that can be copied")
+
+    # -- one block
+
+    def _work(self, lane: Lane, *, whole: bool) -> None:
+        try:
+            while (loaded := lane.take()) is not None:
+                self._store(loaded, whole=whole)
+                lane.give_back(loaded)
+        finally:
+            lane.close()
+
+    def _store(self, loaded: Loaded, *, whole: bool) -> None:
+        digest = block_digest(loaded.view)
+        count = sum(part.length for part in loaded.parts)
+        where = block_extent(loaded.block, self.disk.size_bytes)
+        with self._count_lock:
+            self.bytes_read += count
+            if not self.has_data[loaded.block]:  # a stream tells only now
+                self.has_data[loaded.block] = True
+                self.bytes_data += count
+        known = self.ledger.is_proven(loaded.block)
+        if not (known and digest == self.ledger.digests[loaded.block]):
+            self._write(loaded, where, digest, whole=whole or known)
+            self.ledger.stored(loaded.block, digest, count)
+        if isinstance(self.source, StreamSource):
+            self.meter.reach(where.end)
+        else:
+            self.meter.add(count)
+
+    def _write(self, loaded: Loaded, where: Extent, digest: bytes, *, whole: bool) -> None:
+        sparse = self.target.holes_are_zeros and not whole
+        if whole:
+            self._say_where_it_differs(loaded.view, where)
+        self.lock.check()
+        if digest == zero_digest(where.length):
+            if not sparse:
+                self.target.zero(where)
+        elif not sparse:
+            self.target.write(loaded.view, where.offset)
+        else:
+            parts: Iterable[Extent] = loaded.parts
+            if isinstance(self.source, RandomSource) and not self.source.knows_holes:
+                parts = nonzero_parts(loaded.view, where.offset, loaded.parts)
+            for part in aligned_outwards(parts, where, PAGE_BYTES):
+                start = part.offset - where.offset
+                self.target.write(loaded.view[start : start + part.length], part.offset)
+
+    def _say_where_it_differs(self, wanted: memoryview, where: Extent) -> None:
+        offset = self._first_difference(wanted, where)
+        if offset is not None:
+            self.differences[where.offset] = offset
+            if len(self.differences) <= _TOLD_MISMATCHES:
+                self.say(f"the target differs from the source at byte {offset}")
+
+    def _first_difference(self, wanted: memoryview, where: Extent) -> int | None:
+        found = block_buffer()
+        self.target.read(found, where.offset, where.length)
+        for start in range(0, where.length, PAGE_BYTES):
+            ours, theirs = (
+                bytes(wanted[start : start + PAGE_BYTES]),
+                bytes(found[start : min(start + PAGE_BYTES, where.length)]),
+            )
+            if ours != theirs:
+                return (
+                    where.offset
+                    + start
+                    + next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+                )
+        return None
+
+    # -- zeros
+
+    def _zero_the_rest(self) -> None:
+        """What the source has no data for: zeros are made where they are not known to be, and journalled."""
+        for run in runs_without((index for index, flag in enumerate(self.has_data) if flag), len(self.has_data)):
+            # A block proven with data that is now a hole (a stream that changed) must become zeros on files too.
+            pending = [
+                index
+                for index in run
+                if (not self.target.holes_are_zeros and not self.ledger.is_proven(index))
+                or (self.ledger.is_proven(index) and not self.ledger.digests.is_zero(index))
+            ]
+            for piece in _runs_of(pending):
+                for start in range(piece.start, piece.stop, _ZERO_STEP_BLOCKS):
+                    self._stop_if_told()
+                    self._zero(range(start, min(start + _ZERO_STEP_BLOCKS, piece.stop)))
+
+    def _zero(self, run: range) -> None:
+        first, last = block_extent(run.start, self.disk.size_bytes), block_extent(run.stop - 1, self.disk.size_bytes)
+        self.lock.check()
+        self.target.zero(Extent(first.offset, last.end - first.offset))
+        self.ledger.zeroed(run)
+
+    # -- proof
+
+    def _start_read_back(self) -> ReadBack:
+        read_back = ReadBack(self.target, self.ledger.digests, self.verify, self.halt, self.meter)
+        read_back.start()
+        return read_back
+
+    def _resumed_or_zero_blocks_to_read(self) -> Iterator[int]:
+        """Blocks that the read-back has not been given yet: proven by an earlier attempt, or believed to be zeros."""
+        digests, resumed = self.ledger.digests, self.resumed
+        nonzero = [index for index in range(digests.count) if not digests.is_zero(index)]
+        yield from (index for index in nonzero if index in resumed)
+        following = -1
+        for run in runs_without(nonzero, digests.count):
+            last = block_extent(run.stop - 1, self.disk.size_bytes)
+            start = block_extent(run.start, self.disk.size_bytes).offset
+            for area in self.target.areas_to_check(Extent(start, last.end - start)):
+                for block in cut_into_blocks([area]):
+                    if block.block > following:
+                        following = block.block
+                        yield block.block
+
+    def _data_bytes(self, indexes: Iterable[int]) -> int:
+        """Bytes of the data blocks among `indexes`; parts are counted where the source told them beforehand."""
+        chosen = set(indexes)
+        if self.extents:
+            return sum(
+                part.length for block in cut_into_blocks(self.extents) if block.block in chosen for part in block.parts
+            )
+        return sum(block_extent(index, self.disk.size_bytes).length for index in chosen if self.has_data[index])
+
+    def _check_source(self) -> None:
+        self.source_digest = self.source.check_own_checksum(self.halt.is_set)
+
+    def _proof(self) -> Proof:
+        if self.verify is not Verify.FULL:
+            return Proof.NONE
+        return Proof.SOURCE_CHECKED if self.source_digest else Proof.AS_READ
+
+    def _mismatch_error(self, mismatch: Mismatch) -> DigestMismatch:
+        where = block_extent(mismatch.block, self.disk.size_bytes)
+        first = self.differences.get(where.offset)
+        seen = f"; first wrong byte at {first}" if first is not None else ""
+        return DigestMismatch(
+            f"disk {self.disk.id}: the block at {where.offset} ({where.length} bytes) of {self.target.path} reads back"
+            f" wrong after two tries: expected {mismatch.expected.hex()}, found {mismatch.found.hex()}{seen}",
+            cure="the target's storage does not keep what is written: have it checked, or use another storage class",
+            offset=first if first is not None else where.offset,
+        )
+
+    # -- beginning and end
+
+    def _open_journal(self, path: Path) -> tuple[Journal, Ledger, frozenset[int]]:
+        header = Header(
+            identity=self.disk.identity,
+            generation=self.disk.generation,
+            size_bytes=self.disk.size_bytes,
+            algorithm=ALGORITHM,
+            target=self.target.mark,
+            epoch=self.lock.epoch,
+        )
+        self.lock.check()
+        distrust = "" if self.target.is_intact else "the target was cut or made anew"
+        opened = Journal.open(path, header, prepare=self.target.prepare, distrust=distrust)
+        if opened.restart_reason:
+            self.say(f"an earlier copy is not resumed ({opened.restart_reason}): the copy starts from zero")
+        ledger = Ledger(self.disk.size_bytes, opened.journal, self.target, opened.records)
+        resumed = frozenset(ledger.proven())
+        if resumed:
+            self.say(f"resuming: {len(resumed)} of {ledger.digests.count} blocks are proven by an earlier attempt")
+        return opened.journal, ledger, resumed
+
+    def _enter_copy(self) -> None:
+        if isinstance(self.source, StreamSource):
+            self.meter.enter("copy", total=self.disk.size_bytes)
+        else:
+            self.meter.enter("copy", total=self.bytes_data, done=self._data_bytes(self.resumed))
+
+    def _stop_if_told(self) -> None:
+        if self.halt.is_set():
+            raise Interrupted(
+                f"disk {self.disk.id}: stopped on request",
+                cure="start the step again: the copy resumes where it was",
+                code="interrupted",
+            )
+
+    def _checkpoint_after_failure(self) -> None:
+        try:
+            self.lock.check()
+            self.ledger.commit()
+        except MtvError as error:
+            self.say(f"no checkpoint at the end: {error.message}")
+
+
+def _runs_of(indexes: list[int]) -> Iterator[range]:
+    start = 0
+    for position in range(1, len(indexes) + 1):
+        if position == len(indexes) or indexes[position] != indexes[position - 1] + 1:
+            yield range(indexes[start], indexes[position - 1] + 1)
+            start = position

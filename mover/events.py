@@ -1,0 +1,90 @@
+"""What a mover says while it runs: JSON lines for machines, bars and sentences for a terminal.
+
+Every line is at most 4096 bytes, so that a log reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, TextIO
+
+import msgspec
+
+from mtv.model.transfer import ConvertResult, Failure, Progress, TransferResult
+
+MAX_LINE_BYTES = 4096
+_CUT = "…"
+
+
+class Events:
+    """Writes to `stream`: JSON lines, or text for people if it is a terminal. Safe from several threads."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._for_people = self._stream.isatty()
+        self._lock = threading.Lock()
+        self._bars = 0
+
+    def progress(self, readings: list[Progress]) -> None:
+        """The state of all disks."""
+        if self._for_people:
+            from mover import progress
+
+            with self._lock:
+                progress.draw(readings, again=self._bars == len(readings), stream=self._stream)
+                self._bars = len(readings)
+        else:
+            for reading in readings:
+                self._write({"event": "progress"} | msgspec.to_builtins(reading))
+
+    def log(self, message: str, *, disk: str = "") -> None:
+        """A sentence for the log."""
+        self._say(
+            {"event": "log", "message": message} | ({"disk": disk} if disk else {}), f"{disk or 'mover'}: {message}"
+        )
+
+    def error(self, failure: Failure) -> None:
+        """A failure; the process may still go on with other disks."""
+        cure = f" — {failure.cure}" if failure.cure else ""
+        self._say(
+            {"event": "error"} | msgspec.to_builtins(failure), f"{failure.disk or 'mover'}: {failure.message}{cure}"
+        )
+
+    def result(self, result: TransferResult | ConvertResult) -> None:
+        """The last line."""
+        document = msgspec.to_builtins(result)
+        if self._for_people:
+            self._say(document, msgspec.json.format(msgspec.json.encode(result)).decode())
+        else:
+            self._write({"event": "result"} | document)
+
+    def _say(self, document: dict[str, Any], text: str) -> None:
+        if not self._for_people:
+            self._write(document)
+            return
+        with self._lock:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+            self._bars = 0
+
+    def _write(self, document: dict[str, Any]) -> None:
+        line = msgspec.json.encode(document)
+        if len(line) >= MAX_LINE_BYTES:
+            line = msgspec.json.encode(_shortened(document))
+        with self._lock:
+            self._stream.write(line.decode() + "\n")
+            self._stream.flush()
+
+
+def _shortened(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with long texts cut and lists left out; what is missing stands in the full result."""
+    short: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, str) and len(value) > 200:
+            short[name] = value[:200] + _CUT
+        elif isinstance(value, list | tuple | dict) and len(msgspec.json.encode(value)) > 512:
+            short[f"{name}_left_out"] = len(value)
+        else:
+            short[name] = value
+    return short

@@ -1,0 +1,73 @@
+"""How a mover ends: exit codes, and what an exception means to the one who started it."""
+
+from __future__ import annotations
+
+import errno
+
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.transfer import Failure
+
+EXIT_OK = 0
+EXIT_PERMANENT = 10
+EXIT_TEMPORARY = 11
+EXIT_VOLUME_HELD = 12
+
+
+class VolumeHeld(TemporaryError):
+    """Another mover holds the work volume, or a newer one has taken it over."""
+
+
+class Interrupted(TemporaryError):
+    """We were told to stop (SIGTERM); what was done is in the journal."""
+
+
+class DigestMismatch(PermanentError):
+    """The target does not hold the bytes that were read from the source, even after a second try."""
+
+    def __init__(self, message: str, *, offset: int, cure: str = "", code: str = "") -> None:
+        super().__init__(message, cure=cure, code=code or "target-mismatch")
+        self.offset = offset
+
+
+_PERMANENT_ERRNOS = {
+    errno.ENOSPC: ("full", "make the volume larger, then run the step again: the copy resumes"),
+    errno.EDQUOT: ("full", "raise the quota, then run the step again: the copy resumes"),
+    errno.EFBIG: ("too-large", "use a volume whose filesystem holds files of this size"),
+    errno.EROFS: ("read-only", "mount the volume writable"),
+    errno.EACCES: ("denied", "let user and group 107 open it (fsGroup, device ownership)"),
+    errno.EPERM: ("denied", "let user and group 107 open it (fsGroup, device ownership)"),
+    errno.ENOENT: ("missing", "check that the volume is mounted where the spec says"),
+    errno.ENODEV: ("missing", "check that the device is attached where the spec says"),
+    errno.ENXIO: ("missing", "check that the device is attached where the spec says"),
+}
+
+
+def storage_error(error: OSError, *, where: str, what: str) -> MtvError:
+    """A failed call on storage as an error that says whether a retry helps.
+
+    `where` is the code's first word (target, work-volume, source), `what` names the file and the deed.
+    """
+    reason = error.strerror or str(error)
+    known = _PERMANENT_ERRNOS.get(error.errno or 0)
+    if known:
+        return PermanentError(f"{what}: {reason}", cure=known[1], code=f"{where}-{known[0]}")
+    return TemporaryError(f"{what}: {reason}", cure="look at the storage, then run the step again", code=f"{where}-io")
+
+
+def failure_of(error: BaseException, *, disk: str = "") -> Failure:
+    """The wire form of an exception. Unknown ones are faults of ours: permanent, with their type's name."""
+    offset = error.offset if isinstance(error, DigestMismatch) else None
+    if isinstance(error, MtvError):
+        return Failure(
+            code=error.code, message=error.message, cure=error.cure, retryable=error.retryable, disk=disk, offset=offset
+        )
+    return Failure(code="internal", message=f"{type(error).__name__}: {error}", disk=disk)
+
+
+def exit_code_of(failure: Failure | None) -> int:
+    """The exit code that belongs to a failure (None: success)."""
+    if failure is None:
+        return EXIT_OK
+    if failure.code == "volume-held":
+        return EXIT_VOLUME_HELD
+    return EXIT_TEMPORARY if failure.retryable else EXIT_PERMANENT

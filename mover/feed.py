@@ -1,0 +1,248 @@
+"""Feeds: where the copying threads get filled blocks from, whatever the source's kind.
+
+Each thread has a lane of its own. `RandomFeed` reads ahead: several requests are under way per lane while the oldest
+block is hashed and written. `StreamFeed` decodes one stream under a lock; while one thread stores its block another
+decodes the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from mover.buffers import ZEROS, block_buffer
+from mover.geometry import BLOCK_BYTES, BlockWork, Extent, block_extent, gaps
+from mover.halt import Halt
+from mover.sources.base import Piece, RandomSource, Reader, ReadRequest, StreamSource
+from mtv.model.errors import TemporaryError
+
+MAX_ATTEMPTS = 6
+"""Times a source may fail in a row before the copy gives up (it then ends resumable)."""
+_FIRST_PAUSE_S = 0.5
+Complain = Callable[[str], None]
+
+
+class Loaded(NamedTuple):
+    """A block in memory. `parts` are where its data is; the rest of `view` is zeros."""
+
+    block: int
+    view: memoryview
+    parts: tuple[Extent, ...]
+
+
+class Lane(ABC):
+    """One thread's supply of blocks."""
+
+    @abstractmethod
+    def take(self) -> Loaded | None:
+        """The next block, or None at the end or when told to stop."""
+
+    @abstractmethod
+    def give_back(self, loaded: Loaded) -> None:
+        """The block's memory may be used again."""
+
+    def close(self) -> None:  # noqa: B027 - a lane without a connection has nothing to close
+        """Give up the lane's connection."""
+
+
+class Patience:
+    """Counts failures in a row and waits ever longer between them."""
+
+    def __init__(self, halt: Halt, complain: Complain, *, first_pause_s: float = _FIRST_PAUSE_S) -> None:
+        self._halt = halt
+        self._complain = complain
+        self._first_pause_s = first_pause_s
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """The source answered."""
+        self._failures = 0
+
+    def endure(self, error: TemporaryError) -> None:
+        """Wait before another try, or raise the error when there were too many or we are told to stop."""
+        self._failures += 1
+        if self._failures >= MAX_ATTEMPTS or self._halt.is_set():
+            raise error
+        pause = self._first_pause_s * 2 ** (self._failures - 1)
+        self._complain(f"{error.message}; try {self._failures + 1} of {MAX_ATTEMPTS} in {pause:g} s")
+        if self._halt.wait(pause):
+            raise error
+
+
+class RandomFeed:
+    """Blocks of a source that is read at any offset, in the order given."""
+
+    def __init__(self, source: RandomSource, work: Iterator[BlockWork], halt: Halt, complain: Complain) -> None:
+        self._source = source
+        self._work = work
+        self._lock = threading.Lock()
+        self._halt = halt
+        self._complain = complain
+
+    def lanes(self) -> list[Lane]:
+        """As many as the source bears connections."""
+        return [_RandomLane(self, self._source, self._halt, self._complain) for _ in range(self._source.connections)]
+
+    def next_work(self) -> BlockWork | None:
+        """The next block to read, for whichever lane asks first."""
+        with self._lock:
+            return None if self._halt.is_set() else next(self._work, None)
+
+
+class _RandomLane(Lane):
+    def __init__(self, feed: RandomFeed, source: RandomSource, halt: Halt, complain: Complain) -> None:
+        self._feed = feed
+        self._source = source
+        self._free = [block_buffer() for _ in range(source.depth)]
+        self._under_way: deque[tuple[BlockWork, ReadRequest]] = deque()
+        self._buffers: dict[int, memoryview] = {}
+        self._reader: Reader | None = None
+        self._patience = Patience(halt, complain)
+
+    def take(self) -> Loaded | None:
+        self._read_ahead()
+        while self._under_way:
+            work, request = self._under_way[0]
+            try:
+                self._connected().complete(request)
+            except TemporaryError as error:
+                self._start_over(error)
+                continue
+            self._patience.succeeded()
+            self._under_way.popleft()
+            return Loaded(work.block, request.view, work.parts)
+        return None
+
+    def give_back(self, loaded: Loaded) -> None:
+        self._free.append(self._buffers.pop(loaded.block))
+
+    def close(self) -> None:
+        if self._reader:
+            self._reader.close()
+            self._reader = None
+
+    def _read_ahead(self) -> None:
+        while self._free and (work := self._feed.next_work()) is not None:
+            buffer = self._free.pop()
+            self._buffers[work.block] = buffer
+            whole = block_extent(work.block, self._source.size_bytes)
+            for gap in gaps(work.parts, whole):
+                start = gap.offset - whole.offset
+                buffer[start : start + gap.length] = ZEROS[: gap.length]
+            request = ReadRequest(buffer[: whole.length], whole.offset, work.parts)
+            self._under_way.append((work, request))
+            try:
+                if self._reader:
+                    self._reader.begin(request)
+                else:
+                    self._connected()  # begins all that is under way, this one too
+            except TemporaryError as error:
+                self._start_over(error)
+
+    def _connected(self) -> Reader:
+        if self._reader is None:
+            self._reader = self._source.open_reader()
+            for _, request in self._under_way:
+                self._reader.begin(request)
+        return self._reader
+
+    def _start_over(self, error: TemporaryError) -> None:
+        self.close()
+        self._patience.endure(error)
+
+
+class StreamFeed:
+    """Blocks of a stream. A stream that breaks is opened again and read from its start."""
+
+    LANES = 2
+
+    def __init__(self, source: StreamSource, halt: Halt, complain: Complain) -> None:
+        self._source = source
+        self._halt = halt
+        self._patience = Patience(halt, complain)
+        self._lock = threading.Lock()
+        self._blocks: Iterator[Loaded] | None = None
+        self._following = 0
+        self._buffer = block_buffer()
+        self._ended = False
+
+    def lanes(self) -> list[Lane]:
+        """Two: one decodes while the other stores."""
+        return [_StreamLane(self) for _ in range(self.LANES)]
+
+    def next_into(self, buffer: memoryview) -> tuple[Loaded, memoryview] | None:
+        """The next block that holds data and the memory it is in, which is given in exchange for `buffer`."""
+        with self._lock:
+            while not self._halt.is_set() and not self._ended:
+                try:
+                    if self._blocks is None:
+                        self._blocks = assemble(self._source.open_stream(), self._source.size_bytes, self._current)
+                    loaded = next(self._blocks, None)
+                except TemporaryError as error:
+                    self._blocks = None
+                    self._patience.endure(error)
+                    continue
+                if loaded is None:
+                    self._ended = True
+                    break
+                if loaded.block < self._following:
+                    continue  # seen before the stream broke
+                self._patience.succeeded()
+                self._following = loaded.block + 1
+                filled, self._buffer = self._buffer, buffer
+                return loaded, filled
+        return None
+
+    def _current(self) -> memoryview:
+        return self._buffer
+
+
+def assemble(pieces: Iterator[Piece], size_bytes: int, buffer: Callable[[], memoryview]) -> Iterator[Loaded]:
+    """Blocks out of ascending pieces. `buffer()` is the memory to fill; the consumer may change it between blocks."""
+    index = -1
+    parts: list[Extent] = []
+    memory = buffer()
+
+    def finished() -> Loaded:
+        whole = block_extent(index, size_bytes)
+        for gap in gaps(parts, whole):
+            start = gap.offset - whole.offset
+            memory[start : start + gap.length] = ZEROS[: gap.length]
+        return Loaded(index, memory[: whole.length], tuple(parts))
+
+    for piece in pieces:
+        offset, data = piece.offset, memoryview(piece.data)
+        while data:
+            here, at = divmod(offset, BLOCK_BYTES)
+            if here != index:
+                if parts:
+                    yield finished()
+                index, parts, memory = here, [], buffer()
+            length = min(len(data), BLOCK_BYTES - at)
+            memory[at : at + length] = data[:length]
+            if parts and parts[-1].end == offset:
+                parts[-1] = Extent(parts[-1].offset, parts[-1].length + length)
+            else:
+                parts.append(Extent(offset, length))
+            offset, data = offset + length, data[length:]
+    if parts:
+        yield finished()
+
+
+class _StreamLane(Lane):
+    def __init__(self, feed: StreamFeed) -> None:
+        self._feed = feed
+        self._spare = block_buffer()
+
+    def take(self) -> Loaded | None:
+        taken = self._feed.next_into(self._spare)
+        if taken is None:
+            return None
+        loaded, self._spare = taken
+        return loaded
+
+    def give_back(self, loaded: Loaded) -> None:
+        """The lane's one buffer goes back to the feed with the next `take`."""

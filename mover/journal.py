@@ -1,0 +1,202 @@
+"""The journal of one disk: which blocks are proven to be on the target, with their digests.
+
+A record is appended only after the block is durable (write → fdatasync target → append → fdatasync journal), so the
+journal never claims more than the disk holds. Layout, little-endian:
+
+    header   magic `MTVJRNL1` | length u32 | JSON of that length | CRC-32 u32 of the JSON
+    record   first block u64 | count u32 | kind u8 | digest 32 bytes | CRC-32 u32, seeded with the header's CRC
+
+Kinds: 1 PROVEN (count blocks have this digest), 2 DROPPED (they are no longer proven). The last record of a block
+wins. A torn tail is cut off. Records of another header never match, because their CRC is seeded with it.
+The header binds the journal to source, generation, size, scheme and target; anything else starts from zero.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from mover.digest import DIGEST_BYTES
+from mover.failure import storage_error
+from mover.geometry import block_count
+
+MAGIC = b"MTVJRNL1"
+PROVEN = 1
+DROPPED = 2
+_LENGTH = struct.Struct("<I")
+_RECORD = struct.Struct(f"<QIB{DIGEST_BYTES}s")
+RECORD_BYTES = _RECORD.size + 4
+_MAX_HEADER_BYTES = 64 << 10
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a journal is about. `target` is the target's own mark (inode of a file, empty for a device)."""
+
+    identity: str
+    generation: str
+    size_bytes: int
+    algorithm: str
+    target: str
+    epoch: int
+
+    def differs_from(self, other: Header) -> list[str]:
+        """Names of the fields that forbid to resume; the epoch is not among them."""
+        bound = ("identity", "generation", "size_bytes", "algorithm", "target")
+        return [name for name in bound if getattr(self, name) != getattr(other, name)]
+
+
+class Record(NamedTuple):
+    """`blocks` blocks from `first` on are proven with `digest`, or dropped."""
+
+    first: int
+    blocks: int
+    kind: int
+    digest: bytes
+
+
+class Opened(NamedTuple):
+    """A journal ready to append, what it already proves, and why it began anew (empty: it did not, or is new)."""
+
+    journal: Journal
+    records: list[Record]
+    restart_reason: str
+
+
+class Journal:
+    """An open journal. All methods raise storage errors with the code `work-volume-…`."""
+
+    def __init__(self, path: Path, fd: int, seed: int, end: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._seed = seed
+        self._end = end
+
+    @classmethod
+    def open(cls, path: Path, header: Header, *, prepare: Callable[[], None], distrust: str = "") -> Opened:
+        """Open or begin the journal at `path` for this header.
+
+        `prepare` makes the target ready for a copy from zero; it runs before a new header is written, so that a crash
+        in between does not leave a journal for a target that still holds something else. `distrust` is a reason of
+        the caller's not to go on (empty: none).
+        """
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            raw = _read_all(fd)
+            found = _parse_header(raw)
+            if found is None:
+                reason = "its journal is damaged at the start" if raw else ""
+            elif distrust:
+                reason = distrust
+            elif differing := header.differs_from(found.header):
+                reason = "another " + " and ".join(name.replace("_", " ") for name in differing)
+            else:
+                records, end = _parse_records(raw, found.end, found.crc, block_count(header.size_bytes))
+                os.ftruncate(fd, end)
+                return Opened(cls(path, fd, found.crc, end), records, "")
+            prepare()
+            return Opened(_begin(path, fd, header), [], reason)
+        except OSError as error:
+            raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Add records and make them durable. After a failure the journal ends where it did before."""
+        packed = b"".join(self._pack(record) for record in records)
+        try:
+            done = 0
+            while done < len(packed):
+                done += os.pwrite(self._fd, memoryview(packed)[done:], self._end + done)
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise storage_error(error, where="work-volume", what=f"journal {self.path}") from error
+        self._end += len(packed)
+
+    def close(self) -> None:
+        """Close the file; cut off what a failed append may have left."""
+        try:
+            os.ftruncate(self._fd, self._end)
+        finally:
+            os.close(self._fd)
+
+    def _pack(self, record: Record) -> bytes:
+        body = _RECORD.pack(*record)
+        return body + _LENGTH.pack(zlib.crc32(body, self._seed))
+
+
+class _FoundHeader(NamedTuple):
+    header: Header
+    crc: int
+    end: int
+
+
+def _begin(path: Path, fd: int, header: Header) -> Journal:
+    text = msgspec.json.encode(header)
+    crc = zlib.crc32(text)
+    raw = MAGIC + _LENGTH.pack(len(text)) + text + _LENGTH.pack(crc)
+    os.ftruncate(fd, 0)
+    os.fsync(fd)  # an old tail must not survive behind the new header
+    os.pwrite(fd, raw, 0)
+    os.fsync(fd)
+    sync_folder(path.parent)
+    return Journal(path, fd, crc, len(raw))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names created in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    size = os.fstat(fd).st_size
+    pieces, position = [], 0
+    while position < size and (piece := os.pread(fd, min(16 << 20, size - position), position)):
+        pieces.append(piece)
+        position += len(piece)
+    return b"".join(pieces)
+
+
+def _parse_header(raw: bytes) -> _FoundHeader | None:
+    start = len(MAGIC) + _LENGTH.size
+    if raw[: len(MAGIC)] != MAGIC or len(raw) < start:
+        return None
+    (length,) = _LENGTH.unpack_from(raw, len(MAGIC))
+    end = start + length + _LENGTH.size
+    if length > _MAX_HEADER_BYTES or len(raw) < end:
+        return None
+    text = raw[start : start + length]
+    crc = zlib.crc32(text)
+    if _LENGTH.unpack_from(raw, start + length)[0] != crc:
+        return None
+    try:
+        return _FoundHeader(msgspec.json.decode(text, type=Header), crc, end)
+    except msgspec.DecodeError:
+        return None  # written by another version: its records are not ours to trust
+
+
+def _parse_records(raw: bytes, start: int, seed: int, blocks: int) -> tuple[list[Record], int]:
+    records: list[Record] = []
+    end = start
+    for record in _valid_records(raw, start, seed):
+        if record.blocks < 1 or record.first + record.blocks > blocks or record.kind not in (PROVEN, DROPPED):
+            break
+        records.append(record)
+        end += RECORD_BYTES
+    return records, end
+
+
+def _valid_records(raw: bytes, start: int, seed: int) -> Iterator[Record]:
+    view = memoryview(raw)
+    for position in range(start, len(raw) - RECORD_BYTES + 1, RECORD_BYTES):
+        body = view[position : position + _RECORD.size]
+        if zlib.crc32(body, seed) != _LENGTH.unpack_from(raw, position + _RECORD.size)[0]:
+            return
+        yield Record(*_RECORD.unpack(body))

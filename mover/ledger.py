@@ -1,0 +1,101 @@
+"""Which blocks of a disk are proven. Here alone is the order kept: write → sync target → journal → sync journal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from mover.digest import BlockDigests, zero_digest
+from mover.geometry import BLOCK_BYTES, block_extent
+from mover.journal import DROPPED, PROVEN, Journal, Record
+from mover.targets.base import Target
+
+CHECKPOINT_BYTES = 64 << 20
+CHECKPOINT_S = 10.0
+"""A checkpoint is made after so many bytes or seconds, whichever comes first."""
+
+
+class Ledger:
+    """The digests of a disk's blocks and how far they are proven. Safe from several threads."""
+
+    def __init__(self, size_bytes: int, journal: Journal, target: Target, records: Iterable[Record]) -> None:
+        self.digests = BlockDigests(size_bytes)
+        self._proven = bytearray(self.digests.count)
+        self._journal = journal
+        self._target = target
+        self._lock = threading.Lock()
+        self._committing = threading.Lock()
+        self._pending: list[tuple[int, bytes]] = []
+        self._pending_bytes = 0
+        self._last_commit = time.monotonic()
+        self.on_proven: Callable[[list[int]], None] = lambda _indexes: None
+        """Told which blocks have just become durable."""
+        for record in records:
+            for index in range(record.first, record.first + record.blocks):
+                self._proven[index] = record.kind == PROVEN
+                if record.kind == PROVEN:
+                    self.digests[index] = record.digest
+
+    def is_proven(self, index: int) -> bool:
+        """Whether the block is known to be durable on the target."""
+        return bool(self._proven[index])
+
+    def proven(self) -> list[int]:
+        """All proven blocks."""
+        return [index for index, flag in enumerate(self._proven) if flag]
+
+    def stored(self, index: int, digest: bytes, count: int) -> None:
+        """A block was written (`count` bytes of it were data); a checkpoint follows when it is time."""
+        with self._lock:
+            self._pending.append((index, digest))
+            self._pending_bytes += count
+            due = self._pending_bytes >= CHECKPOINT_BYTES or time.monotonic() - self._last_commit >= CHECKPOINT_S
+        if due and self._committing.acquire(blocking=False):  # another thread's checkpoint is not waited for
+            try:
+                self._commit()
+            finally:
+                self._committing.release()
+
+    def zeroed(self, run: range) -> None:
+        """A run of blocks was made zeros; durable and journalled on return."""
+        self._target.flush()
+        last = self.digests.count - 1
+        records = [Record(run.start, len(run), PROVEN, zero_digest(BLOCK_BYTES))]
+        if run.stop - 1 == last and (length := block_extent(last, self.digests.size_bytes).length) != BLOCK_BYTES:
+            records = [Record(last, 1, PROVEN, zero_digest(length))]
+            if len(run) > 1:
+                records.insert(0, Record(run.start, len(run) - 1, PROVEN, zero_digest(BLOCK_BYTES)))
+        with self._committing:
+            self._journal.append(records)
+        for record in records:
+            for index in range(record.first, record.first + record.blocks):
+                self.digests[index] = record.digest
+                self._proven[index] = True
+
+    def commit(self) -> None:
+        """Make all that was stored durable and proven now."""
+        with self._committing:
+            self._commit()
+
+    def drop(self, indexes: Iterable[int]) -> None:
+        """These blocks are no longer proven."""
+        dropped = list(indexes)
+        with self._committing:
+            self._journal.append(Record(index, 1, DROPPED, self.digests[index]) for index in dropped)
+        for index in dropped:
+            self._proven[index] = False
+
+    def _commit(self) -> None:
+        with self._lock:
+            batch, self._pending = self._pending, []
+            self._pending_bytes = 0
+            self._last_commit = time.monotonic()
+        if not batch:
+            return
+        self._target.flush()
+        self._journal.append(Record(index, 1, PROVEN, digest) for index, digest in batch)
+        for index, digest in batch:
+            self.digests[index] = digest
+            self._proven[index] = True
+        self.on_proven([index for index, _ in batch])

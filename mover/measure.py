@@ -1,0 +1,72 @@
+"""The root digest of what lies on a disk now: a file, a block device or an NBD export (see `mover.digest`)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from mover.crew import Crew
+from mover.digest import BlockDigests, block_digest
+from mover.feed import Lane, RandomFeed
+from mover.geometry import block_count, cut_into_blocks
+from mover.halt import Halt
+from mover.sources.base import RandomSource
+from mover.sources.nbd import NbdSource
+from mover.sources.raw import RawSource
+from mover.sources.window import Window
+from mtv.model.errors import PermanentError
+
+
+def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
+    """Root digest of the first `size_bytes` of a file or block device (default: all of it), read from the medium:
+    what is in the page cache is written out and dropped first.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PermanentError(f"{path}: {error.strerror}", code="source-missing") from error
+    try:
+        found = os.lseek(fd, 0, os.SEEK_END)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+    source = RawSource(Window(path, 0, found if size_bytes is None else size_bytes))
+    try:
+        return digest_of_source(source)
+    finally:
+        source.close()
+
+
+def digest_of_nbd(uri: str) -> str:
+    """Root digest of an NBD export."""
+    source = NbdSource(uri)
+    try:
+        return digest_of_source(source)
+    finally:
+        source.close()
+
+
+def digest_of_source(source: RandomSource) -> str:
+    """Root digest of any source that is read at an offset; holes are not read."""
+    digests = BlockDigests(source.size_bytes)
+    halt = Halt()
+    feed = RandomFeed(source, cut_into_blocks(source.extents()), halt, lambda _message: None)
+    lock = threading.Lock()
+
+    def work(lane: Lane) -> None:
+        try:
+            while (loaded := lane.take()) is not None:
+                digest = block_digest(loaded.view)
+                with lock:
+                    digests[loaded.block] = digest
+                lane.give_back(loaded)
+        finally:
+            lane.close()
+
+    crew = Crew(halt)
+    for number, lane in enumerate(feed.lanes()[: max(1, block_count(source.size_bytes))]):
+        crew.start(f"digest-{number}", lambda lane=lane: work(lane))  # type: ignore[misc]
+    crew.join()
+    return digests.root()

@@ -1,0 +1,84 @@
+"""Reads the target back from the medium and compares it, block by block, with what was read from the source."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mover.buffers import block_buffer
+from mover.crew import Crew
+from mover.digest import BlockDigests, block_digest
+from mover.geometry import block_extent
+from mover.halt import Halt
+from mover.progress import DiskMeter
+from mover.targets.base import Target
+from mtv.model.transfer import Verify
+
+SAMPLE_EVERY = 16
+"""Verify.SAMPLED reads back one block in so many, and the first and the last."""
+
+
+class Mismatch(NamedTuple):
+    """A block whose bytes on the target are not those that were read from the source."""
+
+    block: int
+    expected: bytes
+    found: bytes
+
+
+class ReadBack:
+    """Runs beside the copy: blocks are handed in as soon as they are durable."""
+
+    THREADS = 2
+
+    def __init__(self, target: Target, digests: BlockDigests, verify: Verify, halt: Halt, meter: DiskMeter) -> None:
+        self._target = target
+        self._digests = digests
+        self._verify = verify
+        self._halt = halt
+        self._meter = meter
+        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._crew = Crew(halt)
+        self.mismatches: list[Mismatch] = []
+        self.bytes_checked = 0
+        self.bytes_handed_in = 0
+
+    def start(self) -> None:
+        """Begin to work off what is handed in."""
+        if self._verify is not Verify.OFF:
+            for number in range(self.THREADS):
+                self._crew.start(f"read-back-{number}", self._work)
+
+    def wants(self, index: int) -> bool:
+        """Whether this block is among those that are read back."""
+        if self._verify is Verify.SAMPLED:
+            return index % SAMPLE_EVERY == 0 or index == self._digests.count - 1
+        return self._verify is Verify.FULL
+
+    def hand_in(self, indexes: Iterable[int]) -> None:
+        """These blocks are durable: read them back."""
+        for index in indexes:
+            if self.wants(index):
+                self.bytes_handed_in += block_extent(index, self._digests.size_bytes).length
+                self._queue.put(index)
+
+    def finish(self) -> list[Mismatch]:
+        """Wait until all is read back; the mismatches in order of their offsets."""
+        for _ in range(self.THREADS):
+            self._queue.put(None)
+        self._crew.join()
+        return sorted(self.mismatches)
+
+    def _work(self) -> None:
+        buffer = block_buffer()
+        while (index := self._queue.get()) is not None:
+            if self._halt.is_set():
+                continue
+            where = block_extent(index, self._digests.size_bytes)
+            self._target.read(buffer, where.offset, where.length)
+            found = block_digest(buffer[: where.length])
+            if found != self._digests[index]:
+                self.mismatches.append(Mismatch(index, self._digests[index], found))
+            self.bytes_checked += where.length
+            self._meter.add_checked(where.length)

@@ -1,0 +1,1 @@
+"""Where the bytes come from, one module a kind, behind one shape."""

@@ -1,0 +1,97 @@
+"""The shape of a source. Two kinds: one is read at any offset, the other is a stream that is read once from its start.
+
+    Source ── RandomSource   NBD, datastore URL, OVA members that can be read at an offset, files, devices
+           └─ StreamSource   NFC export, gzip'ed OVA members
+
+Failures are `PermanentError` or `TemporaryError` with codes that begin with `source-`. Offsets are bytes of the disk.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from mover.geometry import Extent
+
+
+class ReadRequest:
+    """The wish to have `parts` of the disk at their places in `view`, whose first byte is the disk's `base`."""
+
+    def __init__(self, view: memoryview, base: int, parts: Sequence[Extent]) -> None:
+        self.view = view
+        self.base = base
+        self.parts = parts
+        self.tokens: list[int] = []
+        """The reader's own notes about requests under way."""
+
+    def place(self, part: Extent) -> memoryview:
+        """Where a part's bytes go."""
+        start = part.offset - self.base
+        return self.view[start : start + part.length]
+
+
+class Reader(ABC):
+    """One connection to a source, used by one thread. Several requests may be begun before the first is completed."""
+
+    @abstractmethod
+    def begin(self, request: ReadRequest) -> None:
+        """Start reading; readers without asynchronous calls do nothing here."""
+
+    @abstractmethod
+    def complete(self, request: ReadRequest) -> None:
+        """Return when all bytes are in place. Requests are completed in the order in which they began."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up the connection and whatever is under way; never raises."""
+
+
+class Source(ABC):
+    """A disk to be copied."""
+
+    size_bytes: int
+    has_own_checksum = False
+
+    def check_own_checksum(self, should_stop: Callable[[], bool]) -> str:
+        """Compare the source with its own checksum: `sha256:<hex>` if it agrees, "" if stopped early.
+
+        Raises `PermanentError` (code source-checksum) if it does not agree.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up everything; never raises."""
+
+
+class RandomSource(Source):
+    """Read at any offset. `connections` readers at most, `depth` requests under way in each."""
+
+    connections = 1
+    depth = 1
+    knows_holes = False
+    """Whether `extents` leaves out zeros. If not, zeros are found by looking at the bytes."""
+
+    @abstractmethod
+    def extents(self) -> list[Extent]:
+        """Where data is; sorted, not touching. Everything else reads as zeros."""
+
+    @abstractmethod
+    def open_reader(self) -> Reader:
+        """A new connection."""
+
+
+class Piece(NamedTuple):
+    """Bytes of a stream and where they belong on the disk."""
+
+    offset: int
+    data: bytes
+
+
+class StreamSource(Source):
+    """Read once, front to back. What is not in the stream reads as zeros."""
+
+    @abstractmethod
+    def open_stream(self) -> Iterator[Piece]:
+        """The pieces in ascending order, from the start. A stream that ends too early raises, it never just stops."""

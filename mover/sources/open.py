@@ -1,0 +1,24 @@
+"""Opens the source that a spec names."""
+
+from __future__ import annotations
+
+from mover.control.controls import Controls
+from mover.sources.base import Source
+from mover.sources.nbd import NbdSource
+from mover.sources.ova import open_ova_member
+from mover.sources.vsphere_datastore import DatastoreSource
+from mover.sources.vsphere_nfc import NfcSource
+from mtv.model.transfer import DiskTransfer, NbdUri, OvaMember, VsphereDatastore
+
+
+def open_source(disk: DiskTransfer, controls: Controls) -> Source:
+    """The open source. Sessions and leases are shared between a VM's disks and belong to `controls`."""
+    wanted = disk.source
+    if isinstance(wanted, NbdUri):
+        return NbdSource(wanted.uri)
+    if isinstance(wanted, OvaMember):
+        return open_ova_member(wanted, disk.size_bytes)
+    if isinstance(wanted, VsphereDatastore):
+        return DatastoreSource(wanted, controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure))
+    session = controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure)
+    return NfcSource(wanted, controls.nfc_lease(session, wanted.vm), session, disk.size_bytes)

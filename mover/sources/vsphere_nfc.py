@@ -1,0 +1,84 @@
+"""A disk read through an export lease: a streamOptimized VMDK over HTTPS, from its start only.
+
+A resumed copy reads the stream again from its start, but writes only what is not proven yet.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import urllib.parse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mover.control.tls import connect
+from mover.sources.base import Piece, StreamSource
+from mover.sources.vmdk_stream import decode_stream
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.transfer import VsphereNfc
+
+if TYPE_CHECKING:
+    from mover.control.nfc_lease import NfcLease
+    from mover.control.vsphere import VsphereSession
+
+_BUFFER_BYTES = 1 << 20
+
+
+class NfcSource(StreamSource):
+    """One disk of a lease. `size_bytes` is the disk's size by the plan; the stream must agree."""
+
+    def __init__(self, where: VsphereNfc, lease: NfcLease, session: VsphereSession, size_bytes: int) -> None:
+        self.where = where
+        self.lease = lease
+        self.session = session
+        self.size_bytes = size_bytes
+
+    def open_stream(self) -> Iterator[Piece]:
+        """The grains of the disk."""
+        url = urllib.parse.urlsplit(self.lease.url_of(self.where.disk_key))
+        # The lease may point at an ESXi host; it is trusted by the same authority or thumbprint.
+        endpoint = msgspec.structs.replace(self.session.endpoint, host=url.hostname or "", port=url.port or 443)
+        what = f"export of {self.where.vm} disk {self.where.disk_key}"
+        connection: http.client.HTTPSConnection | None = None
+        try:
+            connection = connect(endpoint)
+            connection.request("GET", url.path, headers={"Cookie": self.session.cookie()})
+            response = connection.getresponse()
+            if response.status != http.HTTPStatus.OK:
+                raise _refusal(what, response)
+            stream = _ExactReader(response, what)
+            for piece in decode_stream(stream.read, size_bytes=self.size_bytes, what=what):
+                self.lease.report(self.where.disk_key, piece.offset / self.size_bytes)
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise TemporaryError(f"{what}: connection lost ({type(error).__name__})", code="source-lost") from error
+        finally:
+            if connection:
+                connection.close()
+
+    def close(self) -> None:
+        """The lease is shared; it ends with the transfer."""
+
+
+class _ExactReader:
+    """Exactly so many bytes, or the loss of the connection."""
+
+    def __init__(self, response: http.client.HTTPResponse, what: str) -> None:
+        self._stream = io.BufferedReader(response, _BUFFER_BYTES)
+        self._what = what
+
+    def read(self, length: int) -> bytes:
+        data = self._stream.read(length)
+        if len(data) < length:
+            raise TemporaryError(f"{self._what}: the stream ended too early", code="source-lost")
+        return data
+
+
+def _refusal(what: str, response: http.client.HTTPResponse) -> MtvError:
+    said = f"{what}: HTTP {response.status} {response.reason}"
+    if response.status in (401, 403, 404, 408, 429) or response.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        # 401 to 404: the lease is not there any more; the next try asks for a new one.
+        return TemporaryError(said, cure="see tasks and leases in vCenter", code="source-lease")
+    return PermanentError(said, code="source-refused")

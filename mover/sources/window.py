@@ -1,0 +1,109 @@
+"""A range of a local file as if it were a file of its own: an OVA's member, a disk image, a device."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mover.failure import storage_error
+from mtv.model.errors import PermanentError
+
+_HASH_STEP_BYTES = 4 << 20
+_KNOWN_HASHES = ("sha256", "sha1", "sha512")
+
+
+class Window:
+    """`length` bytes at `offset` of `path`. Reads are exact: fewer bytes than asked for is an error."""
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        self.path = path
+        self.offset = offset
+        self.length = length
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            size = os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise storage_error(error, where="source", what=f"open {path}") from error
+        if offset < 0 or length < 0 or offset + length > size:
+            os.close(self._fd)
+            raise PermanentError(
+                f"{path} is truncated: {size} bytes, but its member lies at {offset} with {length} bytes",
+                cure="fetch the file again",
+                code="source-truncated",
+            )
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, for calls that this class does not wrap; offsets there are the file's own."""
+        return self._fd
+
+    def read(self, length: int, offset: int) -> bytes:
+        """`length` bytes at `offset` of the window."""
+        self._within(length, offset)
+        pieces: list[bytes] = []
+        done = 0
+        while done < length:
+            try:
+                piece = os.pread(self._fd, length - done, self.offset + offset + done)
+            except OSError as error:
+                raise storage_error(error, where="source", what=f"read {self.path}") from error
+            if not piece:
+                raise self._cut_short(offset + done)
+            pieces.append(piece)
+            done += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` from `offset` of the window."""
+        self._within(len(view), offset)
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(self._fd, [view[done:]], self.offset + offset + done)
+            except OSError as error:
+                raise storage_error(error, where="source", what=f"read {self.path}") from error
+            if not count:
+                raise self._cut_short(offset + done)
+            done += count
+
+    def check(self, checksum: str, should_stop: Callable[[], bool]) -> str:
+        """Compare all bytes with `<algorithm>:<hex>`; returns it when they agree, "" when told to stop."""
+        name, _, expected = checksum.partition(":")
+        if name not in _KNOWN_HASHES:
+            raise PermanentError(
+                f"checksum kind {name!r} is not known",
+                cure=f"use one of {', '.join(_KNOWN_HASHES)}",
+                code="source-checksum-kind",
+            )
+        hasher = hashlib.new(name, usedforsecurity=False)
+        for offset in range(0, self.length, _HASH_STEP_BYTES):
+            if should_stop():
+                return ""
+            hasher.update(self.read(min(_HASH_STEP_BYTES, self.length - offset), offset))
+        found = hasher.hexdigest()
+        if found != expected.lower():
+            raise PermanentError(
+                f"{self.path}: the manifest says {name} {expected}, the file has {found}",
+                cure="the file is damaged: fetch it again",
+                code="source-checksum",
+            )
+        return f"{name}:{found}"
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _within(self, length: int, offset: int) -> None:
+        if offset < 0 or offset + length > self.length:
+            raise PermanentError(
+                f"{self.path}: {length} bytes at {offset} lie outside of its {self.length} bytes",
+                cure="the file is damaged or truncated: fetch it again",
+                code="source-truncated",
+            )
+
+    def _cut_short(self, offset: int) -> PermanentError:
+        return PermanentError(
+            f"{self.path} ended at {offset} while it was read", cure="fetch the file again", code="source-truncated"
+        )

@@ -1,0 +1,128 @@
+"""The shape of a target, and what files and block devices have in common: aligned writes past the page cache."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from mover.buffers import PAGE_BYTES, ZEROS
+from mover.failure import storage_error
+from mover.geometry import Extent
+from mtv.model.errors import MtvError, TemporaryError
+
+_PUNCH_HOLE = 0x02
+_KEEP_SIZE = 0x01
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class Target(ABC):
+    """A disk being written. Offsets and lengths are bytes; failures carry codes that begin with `target-`."""
+
+    holes_are_zeros: bool
+    """Whether what was never written since `prepare` reads as zeros."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+        self._buffered = self._open(os.O_RDWR)
+        try:
+            self._direct = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError:
+            self._direct = -1  # tmpfs and some network filesystems: written buffered, dropped from cache before reading
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether writes and reads go past the page cache."""
+        return self._direct >= 0
+
+    @property
+    @abstractmethod
+    def mark(self) -> str:
+        """What tells this target from another at the same path; bound into the journal."""
+
+    @property
+    @abstractmethod
+    def is_intact(self) -> bool:
+        """Whether what a journal says of it can still be true."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make it ready for a copy from zero."""
+
+    @abstractmethod
+    def areas_to_check(self, area: Extent) -> Iterator[Extent]:
+        """The parts of an area believed to be zeros that may hold something else and must be read to know."""
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write all of `data`; durable after `flush`. Aligned pieces go direct, an odd tail through the cache."""
+        aligned = len(data) // PAGE_BYTES * PAGE_BYTES if self.is_direct and offset % PAGE_BYTES == 0 else 0
+        try:
+            _write_all(self._direct, data[:aligned], offset)
+            _write_all(self._buffered, data[aligned:], offset + aligned)
+        except OSError as error:
+            raise self._error(error, f"write at {offset}") from error
+
+    def zero(self, area: Extent) -> None:
+        """Make an area read as zeros: deallocated where the kernel promises zeros afterwards, else written."""
+        if _libc.fallocate(self._buffered, _PUNCH_HOLE | _KEEP_SIZE, area.offset, area.length) == 0:
+            return
+        for offset in range(area.offset, area.end, len(ZEROS)):
+            self._write_zeros(Extent(offset, min(len(ZEROS), area.end - offset)))
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+        try:
+            os.fdatasync(self._buffered)
+        except OSError as error:
+            raise self._error(error, "fdatasync") from error
+
+    def read(self, into: memoryview, offset: int, length: int) -> None:
+        """Fill the first `length` bytes of `into` from the medium, not from the page cache.
+
+        `into` is a whole page-aligned block and `offset` a multiple of a page; bytes after `length` are undefined.
+        """
+        wanted = -(-length // PAGE_BYTES) * PAGE_BYTES if self.is_direct else length
+        try:
+            if not self.is_direct:
+                os.posix_fadvise(self._buffered, offset, length, os.POSIX_FADV_DONTNEED)
+            done = 0
+            while done < length:
+                fd = self._direct if self.is_direct else self._buffered
+                count = os.preadv(fd, [into[done:wanted]], offset + done)
+                if count == 0:
+                    raise TemporaryError(
+                        f"{self.path} ends at {offset + done}, not at {self.size_bytes}",
+                        cure="see who cut the file, then run the step again",
+                        code="target-short",
+                    )
+                done += count
+        except OSError as error:
+            raise self._error(error, f"read at {offset}") from error
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        os.close(self._buffered)
+        if self._direct >= 0:
+            os.close(self._direct)
+
+    def _open(self, flags: int) -> int:
+        try:
+            return os.open(self.path, flags | os.O_CLOEXEC, 0o660)
+        except OSError as error:
+            raise self._error(error, "open") from error
+
+    def _write_zeros(self, area: Extent) -> None:
+        self.write(ZEROS[: area.length], area.offset)
+
+    def _error(self, error: OSError, deed: str) -> MtvError:
+        return storage_error(error, where="target", what=f"{self.path}: {deed}")
+
+
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)

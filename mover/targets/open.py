@@ -1,0 +1,30 @@
+"""Opens the target that a spec names."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from mover.targets.base import Target
+from mover.targets.block import BlockTarget
+from mover.targets.file import FileTarget
+from mtv.model.errors import PermanentError
+from mtv.model.transfer import DiskTarget
+
+
+def open_target(target: DiskTarget, size_bytes: int) -> Target:
+    """The open target; a block device where a file is wanted, or the reverse, is refused."""
+    path = Path(target.path)
+    is_block = path.exists() and stat.S_ISBLK(path.stat().st_mode)
+    is_file = not path.exists() or path.is_file()
+    if target.block and not is_block:
+        raise PermanentError(
+            f"{path} is not a block device",
+            cure="check the claim's volumeMode and the pod's volumeDevices",
+            code="target-not-a-device",
+        )
+    if not target.block and not is_file:
+        raise PermanentError(
+            f"{path} is not a regular file", cure="check the claim's volumeMode", code="target-not-a-file"
+        )
+    return BlockTarget(path, size_bytes) if target.block else FileTarget(path, size_bytes)

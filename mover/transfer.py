@@ -1,0 +1,148 @@
+"""One transfer from spec to result: all disks of a VM, side by side, on one locked work volume."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.parse
+from pathlib import Path
+
+import msgspec
+
+from mover.control.controls import Controls
+from mover.crew import Crew
+from mover.disk_copy import DiskCopy
+from mover.events import Events
+from mover.failure import exit_code_of, failure_of, storage_error
+from mover.halt import Halt
+from mover.journal import sync_folder
+from mover.progress import DiskMeter, Reporter
+from mover.sources.open import open_source
+from mover.targets.open import open_target
+from mover.worklock import WorkLock, work_lock
+from mtv.model.errors import MtvError, PermanentError
+from mtv.model.transfer import DiskResult, DiskTransfer, Failure, TransferResult, TransferSpec
+
+RESULT_NAME = "transfer-result.json"
+DISKS_AT_ONCE = 4
+"""More only share the same link and storage; each costs about 30 MiB."""
+
+
+def read_spec(path: Path) -> TransferSpec:
+    """The spec in a file; `PermanentError` (code spec) says what is wrong with it."""
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=TransferSpec)
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be read: {error.strerror}", code="spec") from error
+    except msgspec.DecodeError as error:
+        raise PermanentError(f"{path} is not a transfer spec: {error}", code="spec") from error
+    names = [disk.id for disk in spec.disks]
+    targets = [disk.target.path for disk in spec.disks]
+    for what, values in (("disk id", names), ("target", targets)):
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            raise PermanentError(f"{path}: {what} {twice[0]!r} is there twice", code="spec")
+    if not names or "" in names or any(disk.size_bytes <= 0 for disk in spec.disks):
+        raise PermanentError(f"{path}: every transfer needs disks with an id and a size", code="spec")
+    return spec
+
+
+def journal_path(work_dir: Path, disk_id: str) -> Path:
+    """Where a disk's journal is; ids with characters that file names do not bear are quoted."""
+    return work_dir / f"journal-{urllib.parse.quote(disk_id, safe='')}.bin"
+
+
+def transfer(spec: TransferSpec, events: Events, halt: Halt, *, takeover_wait_s: float = 30.0) -> TransferResult:
+    """Copy all disks. Never raises for a failed copy: the result says what failed; the journals keep the rest."""
+    work_dir = Path(spec.work_dir)
+    try:
+        with work_lock(work_dir, spec.epoch, takeover_wait_s=takeover_wait_s) as lock:
+            result = _Transfer(spec, events, halt, lock).run()
+            try:
+                lock.check()
+                write_result(work_dir / RESULT_NAME, result)
+            except MtvError as error:
+                events.error(failure_of(error))
+                if result.ok:
+                    result = TransferResult(ok=False, disks=result.disks, failure=failure_of(error))
+    except MtvError as error:
+        failure = failure_of(error)
+        events.error(failure)
+        result = TransferResult(ok=False, failure=failure)
+    return result
+
+
+def write_result(path: Path, result: msgspec.Struct) -> None:
+    """Put the full result on the work volume, whole or not at all."""
+    unfinished = path.with_suffix(".tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(result)))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, where="work-volume", what=f"write {path}") from error
+
+
+class _Transfer:
+    def __init__(self, spec: TransferSpec, events: Events, halt: Halt, lock: WorkLock) -> None:
+        self.spec = spec
+        self.events = events
+        self.halt = halt
+        self.lock = lock
+        self.controls = Controls(Path(spec.credentials_dir))
+        self.meters = {disk.id: DiskMeter(disk.id) for disk in spec.disks}
+        self.results: dict[str, DiskResult] = {}
+        self.failures: dict[str, Failure] = {}
+        self._at_once = threading.Semaphore(DISKS_AT_ONCE)
+
+    def run(self) -> TransferResult:
+        crew = Crew(self.halt)
+        try:
+            with Reporter(self.events, list(self.meters.values())):
+                for disk in self.spec.disks:
+                    crew.start(f"disk-{disk.id}", lambda disk=disk: self._run_disk(disk))  # type: ignore[misc]
+                crew.join()
+        finally:
+            self.controls.close(well=not self.failures)
+        done = tuple(self.results[disk.id] for disk in self.spec.disks if disk.id in self.results)
+        # Of several failures the one that needs a person is told first.
+        failures = sorted(self.failures.values(), key=lambda failure: -exit_code_of(failure) % 12)
+        return TransferResult(ok=not failures, disks=done, failure=failures[0] if failures else None)
+
+    def _run_disk(self, disk: DiskTransfer) -> None:
+        with self._at_once:
+            try:
+                self.results[disk.id] = self._copy(disk)
+            except Exception as error:  # noqa: BLE001 - one bad disk must not lose the others' work; it is reported
+                failure = failure_of(error, disk=disk.id)
+                self.failures[disk.id] = failure
+                self.meters[disk.id].enter("failed")
+                self.events.error(failure)
+
+    def _copy(self, disk: DiskTransfer) -> DiskResult:
+        source = open_source(disk, self.controls)
+        try:
+            target = open_target(disk.target, disk.size_bytes)
+            try:
+                if not target.is_direct:
+                    self.events.log(
+                        f"{target.path} does not take O_DIRECT: written through the page cache", disk=disk.id
+                    )
+                copy = DiskCopy(
+                    disk,
+                    source,
+                    target,
+                    journal_path=journal_path(Path(self.spec.work_dir), disk.id),
+                    lock=self.lock,
+                    verify=self.spec.verify,
+                    meter=self.meters[disk.id],
+                    say=lambda message: self.events.log(message, disk=disk.id),
+                    halt=self.halt,
+                )
+                return copy.run()
+            finally:
+                target.close()
+        finally:
+            source.close()
