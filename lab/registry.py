@@ -7,9 +7,8 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
-from mtv.model.errors import PermanentError
-
 from lab.parts import Part
+from mtv.model.errors import PermanentError
 
 _MODULES = {
     "cluster": "lab.cluster.part",

@@ -1,0 +1,1 @@
+"""The target cluster: a real Kubernetes in one binary, with a small container runtime of our own."""
