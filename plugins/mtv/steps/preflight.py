@@ -92,7 +92,7 @@ def _judge(ctx: VmContext, cluster: Cluster, storage_class: str, pod: dict[str, 
     why = said or pod["status"].get("message", "no word from the pod")
     raise PermanentError(
         f"StorageClass {storage_class}: 107:107 cannot open a Block claim: {why}",
-        cure="let the runtime hand devices to the pod's user (device_ownership_from_security_context), or use Filesystem",
+        cure="let the runtime give devices to pods (device_ownership_from_security_context), or use Filesystem",
         code="block-not-accessible",
     )
 

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtv.kubevirt import claims, labels, volumes
+from mtv.kubevirt.claims import MIB, Claim
+from tests.kubevirt.values import GIB, disk
+
+SIZES = st.integers(min_value=1, max_value=64 * 1024**4)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "mode", "expected"),
+    [
+        pytest.param(GIB, "Block", GIB, id="block-aligned"),
+        pytest.param(GIB + 1, "Block", GIB + MIB, id="block-rounded-up"),
+        pytest.param(1, "Block", MIB, id="block-at-least-one-mib"),
+        pytest.param(GIB, "Filesystem", 1193046472, id="filesystem-ceil-of-a-ninth-more"),
+        pytest.param(9 * MIB, "Filesystem", 10 * MIB, id="filesystem-exact"),
+        pytest.param(9 * MIB - 1, "Filesystem", 10 * MIB, id="filesystem-aligned-first"),
+    ],
+)
+def test_a_claim_is_aligned_and_leaves_room_for_its_filesystem(size_bytes: int, mode: str, expected: int) -> None:
+    assert claims.claim_bytes(size_bytes, mode) == expected  # type: ignore[arg-type]
+
+
+@given(SIZES, st.fractions(min_value=0, max_value=Fraction(9, 10)))
+def test_what_a_filesystem_leaves_always_holds_the_disk_and_a_byte_less_would_not(size: int, share: Fraction) -> None:
+    requested = claims.claim_bytes(size, "Filesystem", overhead=share)
+    assert requested * (1 - share) >= claims.align_up(size)
+    assert (requested - 1) * (1 - share) < claims.align_up(size)
+
+
+@pytest.mark.parametrize("overhead", [Fraction(1), Fraction(-1, 10)])
+def test_an_impossible_overhead_is_refused(overhead: Fraction) -> None:
+    with pytest.raises(ValueError, match="overhead"):
+        claims.claim_bytes(GIB, "Filesystem", overhead=overhead)
+
+
+@given(st.lists(SIZES, min_size=1, max_size=5))
+def test_the_work_volume_holds_the_root_overlay_when_every_cluster_is_written(sizes: list[int]) -> None:
+    disks = [disk(index, size_bytes=size) for index, size in enumerate(sizes)]
+    whole = claims.work_bytes(disks, disks[0].id, converts=True)
+    assert whole >= claims.journal_bytes(disks) + claims.overlay_bytes(sizes[0])
+    assert claims.work_bytes(disks, disks[0].id, converts=False) < whole
+
+
+def test_a_raw_copy_needs_a_work_volume_for_its_journal_only() -> None:
+    assert claims.work_bytes([disk(size_bytes=1024 * GIB)], "disk-2000", converts=False) < 128 * MIB
+
+
+def test_a_disk_claim_says_which_source_disk_it_is_for() -> None:
+    claim = Claim(name="c", storage_class="s", size_bytes=MIB, disk_id="disk-2000", index=0, identity="uuid/2000")
+    manifest = claims.manifest(claim, namespace="demo", object_labels={"mtv/plan": "p"})
+    assert manifest["metadata"]["annotations"] == {labels.DISK_SOURCE: "uuid/2000", labels.DISK_INDEX: "0"}
+    assert manifest["spec"] == {
+        "storageClassName": "s",
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Filesystem",
+        "resources": {"requests": {"storage": str(MIB)}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10Gi", 10 * GIB), ("1073741824", GIB), ("1.5Gi", 3 * GIB // 2), ("2G", 2 * 10**9), ("0.1Ki", 103)],
+)
+def test_a_storage_quantity_is_read_in_bytes(text: str, expected: int) -> None:
+    assert volumes.quantity_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["10Qi", "ten", ""])
+def test_a_text_that_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        volumes.quantity_bytes(text)
