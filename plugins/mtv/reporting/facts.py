@@ -93,6 +93,11 @@ class VmFacts(msgspec.Struct, frozen=True, kw_only=True):
         return sum(disk.size_bytes for disk in self.disks)
 
     @property
+    def is_copied(self) -> bool:
+        """Whether any disk was read."""
+        return any(disk.read_bytes is not None for disk in self.disks)
+
+    @property
     def read_bytes(self) -> int:
         """What was read from the source."""
         return sum(disk.read_bytes or 0 for disk in self.disks)

@@ -26,7 +26,7 @@ def as_html(facts: RunFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(size=words.size, duration=words.duration, instant=words.instant)
-    environment.globals.update(tone=tone, count=words.count, bar=bar, boot_words=boot_words)
+    environment.globals.update(tone=tone, count=words.count, bar=bar, boot_words=boot_words, target_words=target_words)
     return environment.get_template("report.html.j2").render(run=facts, headline=headline(facts))
 
 
@@ -53,6 +53,11 @@ def boot_words(vm: VmFacts) -> str:
     if vm.boot.get("proven"):
         return f"proven by {vm.boot.get('how') or 'the guest'}"
     return "not proven"
+
+
+def target_words(vm: VmFacts) -> str:
+    """Name the VM on the target, or its namespace while it has no name there."""
+    return f"{vm.namespace}/{vm.target_name}" if vm.target_name else vm.namespace
 
 
 def bar(vm: VmFacts, offset_s: float, seconds: float | None) -> tuple[float, float]:

@@ -1,0 +1,175 @@
+"""The report says what the evidence says, and nothing that came from elsewhere can run in it."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mtv.model.evidence import EvidenceKind
+from mtv.reporting import headline, read_run, words, write_report
+from mtv.reporting.reading import _steps
+from mtv.reporting.tables import as_csv
+from mtv.store import NotFound, StepRow, Store
+from tests.reporting.sample import BEGIN
+
+MIB = 1024**2
+
+
+def test_every_vm_has_the_outcome_that_was_settled(store: Store, run_id: str) -> None:
+    facts = read_run(store, run_id)
+    assert [(vm.id, vm.outcome) for vm in facts.vms] == [
+        ("web-1", "migrated"),
+        ("db-1", "migrated"),
+        ("app-1", "migrated"),
+        ("billing-frontend-production", "rolled back"),
+        ("gpu-1", "blocked"),
+        ("late-1", "not started"),
+    ]
+    assert headline(facts) == "3 of 6 VMs migrated, 1 blocked, 1 not started, 1 rolled back; 3 proven to boot."
+
+
+def test_disks_carry_bytes_digests_and_proof(store: Store, run_id: str) -> None:
+    web, *_, app = read_run(store, run_id).vms[:3]
+    assert [disk.id for disk in web.disks] == ["disk-2000", "disk-2001"]
+    first = web.disks[0]
+    assert first.resumed_bytes == 96 * MIB
+    assert first.proof == "as read"
+    assert first.digest != first.converted_digest
+    assert (first.storage_class, first.volume_mode) == ("lab-block", "Block")
+    assert app.disks[0].proof == "source-checked"
+
+
+def test_a_failure_is_told_with_step_cause_and_cure(store: Store, run_id: str) -> None:
+    (failure,) = read_run(store, run_id).vms[3].failures
+    assert (failure.step, failure.code) == ("convert", "guest-root-full")
+    page = write_report(store, run_id, Path(store._engine.url.database or "").parent).html.read_text()
+    assert "no space left on device" in page
+    assert "free space in the guest&#39;s root file system" in page
+
+
+def test_a_copy_of_an_earlier_run_is_named_as_such(store: Store, run_id: str) -> None:
+    run = store.run(run_id)
+    again = store.start_run(
+        plan_hash=run.plan_hash, plan_name=run.plan_name, wave="first", dag_id="d", dag_run_id="again"
+    )
+    store.freeze_vms(again.id, ["billing-frontend-production"])
+    (vm,) = read_run(store, again.id).vms
+    assert vm.earlier == ("volumes", "transfer")
+    assert vm.disks[0].digest
+    assert vm.failures == ()
+
+
+def test_a_run_that_has_just_begun_can_be_reported(store: Store, run_id: str, tmp_path: Path) -> None:
+    run = store.run(run_id)
+    again = store.start_run(plan_hash=run.plan_hash, plan_name=run.plan_name, wave="first", dag_id="d", dag_run_id="a")
+    step = store.begin_step(again.id, "late-1", "prepare")
+    facts = read_run(store, again.id)
+    assert facts.vms[-1].outcome == "running"
+    store.end_step(step, state="failed", error="x")
+    store.add_evidence(again.id, "late-1", EvidenceKind.FAILURE, {"step": "prepare", "code": "x", "message": "m"})
+    assert read_run(store, again.id).vms[-1].outcome == "failed"
+    assert "running" in write_report(store, again.id, tmp_path).html.read_text()
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_self_contained_and_escapes_everything(store: Store, run_id: str, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>"
+    for kind, document in (
+        (EvidenceKind.BOOT, {"proven": True, "how": evil, "marker": evil, "lines": [evil]}),
+        (EvidenceKind.FAILURE, {"step": evil, "code": evil, "message": evil, "cure": evil}),
+        (
+            EvidenceKind.CONCERNS,
+            {"concerns": [{"id": evil, "category": evil, "label": f'">{evil}', "assessment": evil}]},
+        ),
+        (EvidenceKind.TARGET_VM, {"name": evil, "namespace": evil, "run_strategy": evil}),
+        (EvidenceKind.POWER, {"before": evil, "method": evil, "seconds": 1}),
+        (EvidenceKind.CONVERSION, {"ok": True, "os_name": evil, "drivers": [evil], "warnings": [evil], "seconds": 1}),
+        (EvidenceKind.SETTLED, {"outcome": evil, "removed": [evil], "source_power": evil}),
+    ):
+        store.add_evidence(run_id, "web-1", kind, document)
+    store.record_source_change(run_id, "web-1", evil, {evil: evil})
+    page = _Page()
+    page.feed(write_report(store, run_id, tmp_path).html.read_text())
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "img", "link", "iframe", "object", "form"}
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert not attributes.keys() & {"src", "srcset"}
+        assert (attributes.get("href") or "#").startswith("#")
+    assert page.text.count(evil) > 12
+    assert "url(" not in page.text
+
+
+def test_the_csv_has_one_row_for_each_disk_and_none_that_a_spreadsheet_would_run(store: Store, run_id: str) -> None:
+    store.add_evidence(run_id, "web-1", EvidenceKind.BOOT, {"proven": True, "marker": "=HYPERLINK(1)"})
+    rows = list(csv.DictReader(io.StringIO(as_csv(read_run(store, run_id)))))
+    assert [row["vm"] for row in rows][:4] == ["web-1", "web-1", "db-1", "app-1"]
+    assert rows[0]["boot_line"] == "'=HYPERLINK(1)"
+    assert rows[0]["read_bytes"] == str(read_run(store, run_id).vms[0].disks[0].read_bytes)
+    assert rows[-1]["disk"] == ""
+
+
+def test_the_json_holds_the_same_facts(store: Store, run_id: str, tmp_path: Path) -> None:
+    files = write_report(store, run_id, tmp_path)
+    document = json.loads(files.json.read_bytes())
+    assert document["summary"]["outcomes"]["migrated"] == 3
+    assert document["vms"][0]["boot"]["proven"] is True
+    assert files.html.parent == tmp_path / run_id
+    assert write_report(store, run_id, tmp_path) == files, "writing again replaces"
+    assert sorted(path.name for path in files.html.parent.iterdir()) == ["report.csv", "report.html", "report.json"]
+
+
+def test_an_unknown_run_is_an_error(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        write_report(store, "nothing", tmp_path)
+
+
+def test_overlapping_records_of_a_step_are_one_attempt() -> None:
+    def row(number: int, begin: int, end: int, state: str = "success") -> StepRow:
+        return StepRow(
+            id=number, run_id="r", vm_id="v", step="transfer", state=state,
+            started_at=BEGIN + timedelta(seconds=begin), finished_at=BEGIN + timedelta(seconds=end),
+        )  # fmt: skip
+
+    (twice,) = _steps([row(1, 0, 10), row(2, 1, 9)])
+    assert (twice.attempts, twice.seconds, twice.state) == (1, 10.0, "success")
+    (retried,) = _steps([row(1, 0, 10, "failed"), row(2, 20, 30)])
+    assert (retried.attempts, retried.seconds, retried.state) == (2, 30.0, "success")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (MIB - 1, "1.0 MiB"), (5 * 1024**3, "5.0 GiB")],
+    ids=str,
+)  # fmt: skip
+def test_sizes_have_a_unit(value: int, expected: str) -> None:
+    assert words.size(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7509, "2 h 05 min")],
+    ids=str,
+)
+def test_durations_are_rounded_once(seconds: float, expected: str) -> None:
+    assert re.fullmatch(r"[0-9. a-z]+", words.duration(seconds))
+    assert words.duration(seconds) == expected
