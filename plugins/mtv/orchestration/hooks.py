@@ -1,0 +1,50 @@
+"""Hooks behind the connection types: the form's Test button, and a provider session for whoever holds a hook."""
+
+from __future__ import annotations
+
+from airflow.sdk import BaseHook
+
+from mtv.model.errors import MtvError
+from mtv.orchestration.connections import from_airflow
+from mtv.providers.base import Provider
+from mtv.providers.registry import open_provider
+
+
+class _SourceHook(BaseHook):
+    """Common to all source platforms."""
+
+    conn_name_attr = "conn_id"
+
+    def __init__(self, conn_id: str | None = None, **kwargs: object) -> None:
+        super().__init__()
+        self.conn_id = conn_id or str(kwargs.get(self.conn_name_attr) or self.default_conn_name)
+
+    def get_conn(self) -> Provider:
+        """Return a provider session that is not entered yet; use it as a context manager."""
+        return open_provider(from_airflow(self.get_connection(self.conn_id)))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Log in and say what answered. What went wrong is said in our own words, which hold no secret."""
+        try:
+            with self.get_conn() as provider:
+                return True, provider.check()
+        except MtvError as error:
+            return False, str(error)
+
+
+class VsphereHook(_SourceHook):
+    """Connection type `vsphere`."""
+
+    conn_type = "vsphere"
+    conn_name_attr = "vsphere_conn_id"
+    default_conn_name = "vsphere_default"
+    hook_name = "VMware vSphere"
+
+
+class OvaHook(_SourceHook):
+    """Connection type `ova`."""
+
+    conn_type = "ova"
+    conn_name_attr = "ova_conn_id"
+    default_conn_name = "ova_default"
+    hook_name = "OVA folder"

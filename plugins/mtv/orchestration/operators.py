@@ -1,0 +1,184 @@
+"""The tasks of a wave that run in the worker, and the factory that makes all of a wave's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk import Context
+from airflow.sdk.bases.operator import BaseOperator
+from airflow.sdk.exceptions import AirflowTaskTerminated
+
+from mtv.itinerary.itineraries import Itinerary, Step, Where
+from mtv.model.settings import Settings
+from mtv.orchestration.errors import as_airflow_errors
+from mtv.orchestration.outline import Outline
+from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
+
+VM_LABEL = "{{ vm_name if vm_name is defined else task.vm_id }}"
+"""Label of a mapped task. The name is only known once the task runs, and an undefined one would fail the task."""
+
+
+def task_ref(context: Context) -> TaskRef:
+    """Return the key of the run that a task belongs to."""
+    return TaskRef(dag_id=context["ti"].dag_id, run_id=context["run_id"])
+
+
+def label_of(context: Context) -> Callable[[str], None]:
+    """Return a function that gives the mapped task its label."""
+
+    def name(vm_name: str) -> None:
+        context["vm_name"] = vm_name  # type: ignore[typeddict-unknown-key]
+
+    return name
+
+
+class _StepOperator(BaseOperator):
+    """Common to tasks whose step runs in the worker."""
+
+    def __init__(self, *, runner: StepRunner, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.runner = runner
+
+    def on_kill(self) -> NoReturn:
+        """End the step where it stands: without this the process would go on until it is killed hard."""
+        raise AirflowTaskTerminated("the task was marked or cleared while its step was running")
+
+
+class RunStepOperator(_StepOperator):
+    """A step of the whole run. `freeze` returns the VM ids that the groups are expanded over."""
+
+    def __init__(self, *, step: str, outline: Outline, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.outline = outline
+
+    def execute(self, context: Context) -> list[str] | None:
+        """Run the step."""
+        log = log_lines(self.log)
+        with as_airflow_errors():
+            if self.step == "freeze":
+                return self.runner.freeze(self.outline, task_ref(context), log)
+            self.runner.run_step(self.step, task_ref(context), log)
+        return None
+
+
+class PickOperator(_StepOperator):
+    """Picks the frozen VMs of one itinerary, in a wave that has several."""
+
+    def __init__(self, *, itinerary: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.itinerary = itinerary
+
+    def execute(self, context: Context) -> list[str]:
+        """Return VM ids."""
+        with as_airflow_errors():
+            return self.runner.pick(self.itinerary, task_ref(context), log_lines(self.log))
+
+
+class VmStepOperator(_StepOperator):
+    """A step of one VM that runs in the worker. With `limit` it waits for the VM's turn first."""
+
+    template_fields: Sequence[str] = ("vm_id",)
+
+    def __init__(self, *, step: str, vm_id: Any, limit: int = 0, poll_s: float = 10, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.vm_id = vm_id
+        self.limit = limit
+        self.poll_s = poll_s
+
+    def execute(self, context: Context) -> None:
+        """Run the step, or wait in the triggerer until it is the VM's turn."""
+        task = task_ref(context)
+        with as_airflow_errors():
+            done = self.runner.vm_step(
+                self.step, self.vm_id, task, log_lines(self.log), named=label_of(context), limit=self.limit
+            )
+            if not done:
+                self._wait_for_turn(task)
+
+    def execute_in_turn(self, context: Context, event: dict[str, Any]) -> None:
+        """Go on when the triggerer says that it is the VM's turn, or that it waited in vain."""
+        del event
+        self.execute(context)
+
+    def _wait_for_turn(self, task: TaskRef) -> NoReturn:
+        from mtv.orchestration.turn_trigger import TurnTrigger
+
+        trigger = TurnTrigger(
+            dag_id=task.dag_id, run_id=task.run_id, vm_id=self.vm_id, limit=self.limit, poll_s=self.poll_s
+        )
+        self.defer(trigger=trigger, method_name="execute_in_turn")
+        raise AssertionError("defer always raises")
+
+
+class RefuseOperator(BaseOperator):
+    """The one task of a plan that does not check: fails with everything that is wrong with it."""
+
+    def __init__(self, *, problems: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.problems = tuple(problems)
+
+    def execute(self, context: Context) -> NoReturn:
+        """Fail with all messages."""
+        from mtv.model.errors import PlanError
+
+        del context
+        with as_airflow_errors():
+            for problem in self.problems:
+                self.log.error("%s", problem)
+            raise PlanError("the plan does not check:\n" + "\n".join(self.problems), code="PlanInvalid")
+        raise AssertionError("the error always leaves")
+
+
+class StepOperators:
+    """Makes the tasks of a wave's DAG (see `wave_dag.Operators`)."""
+
+    def __init__(self, settings: Settings, runner: StepRunner | None = None) -> None:
+        self.settings = settings
+        self.runner = runner or StepRunner(settings)
+
+    def refuse(self, outline: Outline) -> BaseOperator:
+        """Return the task that fails with the outline's problems."""
+        return RefuseOperator(task_id="plan_does_not_check", problems=outline.problems, retries=0)
+
+    def run_step(self, name: str, outline: Outline, **options: Any) -> BaseOperator:
+        """Return the task of a step of the whole run."""
+        retries = 0 if name == "verdict" else 2
+        return RunStepOperator(
+            task_id=name, step=name, outline=outline, runner=self.runner, do_xcom_push=name == "freeze",
+            **self._retry(retries), **options,
+        )  # fmt: skip
+
+    def pick(self, itinerary: Itinerary, outline: Outline, **options: Any) -> BaseOperator:
+        """Return the task that picks the frozen VMs of one itinerary."""
+        del outline
+        task_id = f"pick_{itinerary.name.replace('-', '_')}"
+        return PickOperator(
+            task_id=task_id, itinerary=itinerary.name, runner=self.runner, **self._retry(2), **options
+        )  # fmt: skip
+
+    def vm_step(self, step: Step, vm_id: Any, outline: Outline, **options: Any) -> BaseOperator:
+        """Return the task of one step of one VM: a pod beside the volumes, or the worker."""
+        common: dict[str, Any] = {
+            "task_id": step.name,
+            "step": step.name,
+            "vm_id": vm_id,
+            "runner": self.runner,
+            "map_index_template": VM_LABEL,
+            "do_xcom_push": False,
+            **self._retry(3),
+            **options,
+        }
+        if step.where is Where.POD:
+            from mtv.orchestration.pods.operator import MoverPodOperator
+
+            return MoverPodOperator(**common, poll_s=self.settings.pod_poll_s)
+        if step.setup:
+            common |= {"limit": outline.max_vms_in_flight, "max_active_tis_per_dagrun": outline.max_vms_in_flight}
+        return VmStepOperator(**common, poll_s=self.settings.pod_poll_s)
+
+    def _retry(self, retries: int) -> dict[str, Any]:
+        return {"retries": retries, "retry_delay": timedelta(seconds=self.settings.retry_delay_s)}

@@ -1,0 +1,1 @@
+"""Steps that run in a pod beside the target volumes: operator, trigger, and how both speak to the cluster."""

@@ -1,0 +1,67 @@
+"""May a run of a wave start now? Asked once, by `freeze`, before anything is touched."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mtv.model.errors import PermanentError
+from mtv.model.evidence import VmPhase
+from mtv.model.plan import Plan, Window
+
+from mtv.orchestration.outline import Outline
+
+if TYPE_CHECKING:
+    from mtv.store import Store
+
+
+def refuse_start(store: Store, plan: Plan, outline: Outline, *, parallelism: int, now: datetime | None = None) -> None:
+    """Raise `PermanentError` when the wave must not start: window, earlier waves, or a store that is too small."""
+    from mtv.store import refuse_small_database
+
+    wave = plan.wave(outline.wave)
+    if wave.window is not None:
+        check_window(wave.window, now or datetime.now(UTC))
+    for earlier in wave.start_after:
+        _check_completed(store, plan, earlier)
+    refuse_small_database(store, parallelism=parallelism, added_vms=outline.vm_count)
+
+
+def check_window(window: Window, now: datetime) -> None:
+    """Raise `PermanentError` before the window opens and after it has closed (`WindowMissed`)."""
+    start, end = (_moment(word, window.timezone) for word in (window.start, window.end))
+    if now >= end:
+        raise PermanentError(
+            f"missed: the window closed at {window.end} {window.timezone}; nothing was touched",
+            cure="give the wave a new window",
+            code="WindowMissed",
+        )
+    if now < start:
+        raise PermanentError(
+            f"the window opens at {window.start} {window.timezone}; waiting for it is not built yet",
+            cure="start the run within the window",
+            code="WindowNotOpen",
+        )
+
+
+def _check_completed(store: Store, plan: Plan, wave_name: str) -> None:
+    migrated = {row.vm_id for row in store.vms(plan.name) if row.phase is VmPhase.MIGRATED}
+    missing = [vm.name for vm in plan.wave(wave_name).vms if vm.id not in migrated]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise PermanentError(
+            f"wave {wave_name} has not completed: {shown}", cure=f"run wave {wave_name} first", code="WaveTooEarly"
+        )
+
+
+def _moment(text: str, timezone: str) -> datetime:
+    """Read a local time such as `2026-12-05 22:00`. Raises `PermanentError`."""
+    try:
+        moment = datetime.fromisoformat(text)
+        zone = ZoneInfo(timezone)
+    except (ValueError, ZoneInfoNotFoundError) as error:
+        raise PermanentError(
+            f"window: {error}", cure='write "2026-12-05 22:00" and an IANA time zone', code="WindowUnreadable"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
