@@ -1,1 +1,19 @@
-"""Rule files to concerns."""
+"""Rule files to concerns, and the conditions that a plan must meet."""
+
+from mtv.validation.conditions import plan_conditions
+from mtv.validation.firing import BrokenExample, broken_examples
+from mtv.validation.rules import Rule, RuleProblem, RuleSet, load_rules
+from mtv.validation.suite import Validation, evaluate, validate
+
+__all__ = [
+    "BrokenExample",
+    "Rule",
+    "RuleProblem",
+    "RuleSet",
+    "Validation",
+    "broken_examples",
+    "evaluate",
+    "load_rules",
+    "plan_conditions",
+    "validate",
+]

@@ -1,0 +1,44 @@
+"""A snapshot: the VMs of a source as they were in one moment, as values and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mtv.model.source import SourceVm
+from mtv.providers.base import Provider
+
+if TYPE_CHECKING:
+    from mtv.inventory.tables import Tables
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """VMs in the provider's order; `missing` are wanted names that the source does not hold, sorted."""
+
+    vms: tuple[SourceVm, ...]
+    missing: tuple[str, ...] = ()
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The same as pandas tables (see `mtv.inventory.tables`), made when first asked for."""
+        from mtv.inventory.tables import tables_of  # pandas costs a third of a second, which steps need not pay
+
+        return tables_of(self.vms)
+
+    def vm(self, name: str) -> SourceVm:
+        """Return the VM of that name. Raises `KeyError`."""
+        for vm in self.vms:
+            if vm.name == name:
+                return vm
+        raise KeyError(name)
+
+
+def snapshot(provider: Provider, names: Iterable[str] | None = None) -> Snapshot:
+    """Read VMs (all, or those named) from an open provider."""
+    wanted = None if names is None else list(dict.fromkeys(names))
+    vms = tuple(provider.vms(wanted))
+    found = {vm.name for vm in vms}
+    return Snapshot(vms=vms, missing=tuple(sorted(set(wanted or ()) - found)))

@@ -1,0 +1,143 @@
+"""Columns of attribute values whose kinds may differ from row to row, as typed arrays side by side.
+
+JSON has kinds that Python mixes up (`True == 1`) and pandas too (a missing value turns integers into floats), so each
+row's kind is kept, and each kind's values in an array of its own; comparing is then one vector operation per kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Kind(IntEnum):
+    """What a value is. MISSING is no value at all; SIZED is a list or an object."""
+
+    MISSING = 0
+    NULL = 1
+    BOOL = 2
+    NUMBER = 3
+    TEXT = 4
+    SIZED = 5
+
+
+class Column(NamedTuple):
+    """One value per row. `number` also holds 1 or 0 for BOOL; `size` is the length of TEXT and SIZED."""
+
+    kind: npt.NDArray[np.int8]
+    number: npt.NDArray[np.float64]
+    text: npt.NDArray[np.object_]
+    size: npt.NDArray[np.float64]
+
+
+_ABSENT = object()
+
+
+def column_of(values: Iterable[Any]) -> Column:
+    """Return the column of some JSON values; `absent()` stands for a missing one."""
+    kinds: list[int] = []
+    numbers: list[float] = []
+    texts: list[str] = []
+    sizes: list[int] = []
+    for value in values:
+        kind, number, text, size = Kind.MISSING, 0.0, "", 0
+        if value is _ABSENT:
+            pass
+        elif value is None:
+            kind = Kind.NULL
+        elif isinstance(value, bool):
+            kind, number = Kind.BOOL, float(value)
+        elif isinstance(value, (int, float)):
+            kind, number = Kind.NUMBER, _as_float(value)
+        elif isinstance(value, str):
+            kind, text, size = Kind.TEXT, value, len(value)
+        elif isinstance(value, (list, tuple, Mapping)):
+            kind, size = Kind.SIZED, len(value)
+        kinds.append(kind)
+        numbers.append(number)
+        texts.append(text)
+        sizes.append(size)
+    return Column(
+        kind=np.array(kinds, dtype=np.int8),
+        number=np.array(numbers, dtype=np.float64),
+        text=np.array(texts, dtype=np.object_),
+        size=np.array(sizes, dtype=np.float64),
+    )
+
+
+def _as_float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def constant(value: Any, length: int) -> Column:
+    """Return a column that holds one value in every row."""
+    one = column_of([value])
+    return Column(
+        kind=np.repeat(one.kind, length),
+        number=np.repeat(one.number, length),
+        text=np.repeat(one.text, length),
+        size=np.repeat(one.size, length),
+    )
+
+
+def absent() -> object:
+    """Return the mark of a missing value."""
+    return _ABSENT
+
+
+def attribute(row: Any, parts: Sequence[str]) -> Any:
+    """Return the value that a path leads to, the mark of a missing one where it leads nowhere."""
+    for part in parts:
+        if not isinstance(row, Mapping) or part not in row:
+            return _ABSENT
+        row = row[part]
+    return row
+
+
+class Rows:
+    """The rows of one table: `vms` (the documents themselves) or the items of one list in each document.
+
+    `owner[i]` is the position of the document that row `i` belongs to. Columns are made once and kept.
+    """
+
+    def __init__(self, documents: Sequence[Mapping[str, Any]], table: str) -> None:
+        self.table = table
+        self._documents = documents
+        if table == "vms":
+            self.items: list[Any] = list(documents)
+            self.owner = np.arange(len(documents))
+        else:
+            self.items = []
+            owners: list[int] = []
+            path = table.split(".")
+            for position, document in enumerate(documents):
+                found = attribute(document, path)
+                if isinstance(found, (list, tuple)):
+                    self.items += found
+                    owners += [position] * len(found)
+            self.owner = np.array(owners, dtype=np.intp)
+        self._columns: dict[tuple[str, ...], Column] = {}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def value(self, row: int, parts: Sequence[str]) -> Any:
+        """Return one value of one row; the mark of a missing one where there is none."""
+        if self.table != "vms" and parts[0] == "vm":
+            return attribute(self._documents[self.owner[row]], parts[1:])
+        return attribute(self.items[row], parts)
+
+    def column(self, parts: tuple[str, ...]) -> Column:
+        """Return the column of an attribute path."""
+        if parts not in self._columns:
+            self._columns[parts] = column_of(self.value(row, parts) for row in range(len(self)))
+        return self._columns[parts]

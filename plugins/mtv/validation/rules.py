@@ -1,0 +1,197 @@
+"""Rule files: one concern a file, with the examples that prove it.
+
+    id: vmware.disk.capacity.invalid
+    category: Critical                     # Critical blocks the VM; Warning and Information are shown
+    label: Disk {file} has no size         # {attribute} is filled in per row; a missing one keeps the rule silent
+    assessment: One sentence on what it means for the migration and what to do.
+    table: disks                           # vms (default), or a list of the document: disks, nics, devices, …
+    condition: capacity <= 0               # see mtv.validation.language
+    unless: rdm                            # optional: rows where this is true are excepted
+    examples:
+      fires: [{disks: [{file: a.vmdk, capacity: 0}]}]
+      silent: [{disks: [{file: a.vmdk, capacity: 1}]}]
+      undefined: [{disks: [{file: a.vmdk}]}]
+
+Files lie in `<rules folder>/<provider>/`; users put theirs beside ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mtv.model.concern import Category
+from mtv.validation.language.parser import parse
+from mtv.validation.language.syntax import Condition, ConditionError, paths_of
+from mtv.validation.templates import Template
+
+Outcome = Literal["fires", "silent", "undefined"]
+OUTCOMES: tuple[Outcome, ...] = ("fires", "silent", "undefined")
+
+_PROVIDER_FOLDERS = {"vsphere": "vmware"}
+_MAX_BYTES = 1 << 20
+_ID = re.compile(r"^[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+$")
+_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
+_REQUIRED = ("id", "category", "label", "assessment", "condition")
+_KEYS = (*_REQUIRED, "table", "unless", "examples")
+
+
+class RuleError(ValueError):
+    """A rule file that cannot be used; the message says what is wrong in it."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule. `examples` hold whole documents by what the rule must do with them."""
+
+    id: str
+    category: Category
+    label: Template
+    assessment: Template
+    table: str
+    condition: Condition
+    unless: Condition | None
+    examples: Mapping[Outcome, tuple[Mapping[str, Any], ...]]
+    file: Path
+
+
+class RuleProblem(msgspec.Struct, frozen=True):
+    """Why a rule file is not used."""
+
+    file: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
+    """The usable rules of a provider in the order of their ids; `version` changes whenever a file does."""
+
+    provider: str
+    rules: tuple[Rule, ...]
+    problems: tuple[RuleProblem, ...]
+    version: str
+
+
+def load_rules(folder: Path, provider: str) -> RuleSet:
+    """Load all rule files of a provider (`vmware`, also by its connection type `vsphere`; `ova`, …).
+
+    A broken file becomes a problem and takes no other rule with it.
+    """
+    provider = _PROVIDER_FOLDERS.get(provider, provider)
+    place = folder / provider
+    rules: dict[str, Rule] = {}
+    problems: list[RuleProblem] = []
+    version = hashlib.sha256()
+    if not place.is_dir():
+        problems.append(RuleProblem(place, f"there is no folder with rules for {provider}"))
+    for file in sorted(path for path in place.glob("*") if path.suffix in (".yaml", ".yml")):
+        try:
+            text = _read(file)
+            rule = read_rule(text, file)
+        except (RuleError, UnicodeDecodeError, OSError) as error:
+            problems.append(RuleProblem(file, str(error)))
+            continue
+        if rule.id in rules:
+            problems.append(RuleProblem(file, f"the id {rule.id} is taken by {rules[rule.id].file.name}"))
+            continue
+        rules[rule.id] = rule
+        version.update(text.encode() + b"\0")
+    return RuleSet(
+        provider=provider,
+        rules=tuple(rules[key] for key in sorted(rules)),
+        problems=tuple(problems),
+        version=version.hexdigest()[:16],
+    )
+
+
+def read_rule(text: str, file: Path) -> Rule:
+    """Return the rule of a file's text. Raises `RuleError` with what is wrong."""
+    entry = _mapping(text)
+    unknown = [key for key in entry if key not in _KEYS]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), _KEYS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_KEYS)}"
+        raise RuleError(f"unknown key {unknown[0]!r}{hint}")
+    for key in _REQUIRED:
+        if not isinstance(entry.get(key), str) or not entry[key].strip():
+            raise RuleError(f"{key} is missing or no text")
+    if not _ID.match(entry["id"]):
+        raise RuleError(f"id {entry['id']!r} is not of the form provider.what.is.wrong")
+    categories = {category.value: category for category in Category}
+    if entry["category"] not in categories:
+        raise RuleError(f"category {entry['category']!r} is not one of {', '.join(categories)}")
+    table = entry.get("table", "vms")
+    if not isinstance(table, str) or not _TABLE.match(table):
+        raise RuleError(f"table {table!r} is not vms or the name of a list")
+    unless = entry.get("unless")
+    return Rule(
+        id=entry["id"],
+        category=categories[entry["category"]],
+        label=_template(entry, "label"),
+        assessment=_template(entry, "assessment"),
+        table=table,
+        condition=_condition(entry["condition"], "condition"),
+        unless=None if unless is None else _condition(unless, "unless"),
+        examples=_examples(entry.get("examples", {})),
+        file=file,
+    )
+
+
+def _read(file: Path) -> str:
+    if file.stat().st_size > _MAX_BYTES:
+        raise RuleError(f"the file is larger than {_MAX_BYTES} bytes")
+    return file.read_text(encoding="utf-8")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    if re.search(r"(^|[\s\[{,])&\w", text):
+        raise RuleError("anchors are not taken in rule files")  # aliases can blow a small file up
+    try:
+        entry = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise RuleError(f"{where}{getattr(error, 'problem', None) or 'not YAML'}") from error
+    if not isinstance(entry, dict):
+        raise RuleError("the file must be one mapping of keys")
+    return entry
+
+
+def _template(entry: Mapping[str, Any], key: str) -> Template:
+    try:
+        return Template(" ".join(entry[key].split()))
+    except ValueError as error:
+        raise RuleError(f"{key}: {error}") from error
+
+
+def _condition(text: object, key: str) -> Condition:
+    if not isinstance(text, str):
+        raise RuleError(f"{key} is no text")
+    try:
+        condition = parse(text)
+    except ConditionError as error:
+        raise RuleError(f"{key}: {error}") from error
+    if not paths_of(condition):
+        raise RuleError(f"{key} reads no attribute")
+    return condition
+
+
+def _examples(entry: object) -> dict[Outcome, tuple[Mapping[str, Any], ...]]:
+    if not isinstance(entry, dict) or set(entry) - set(OUTCOMES):
+        raise RuleError(f"examples must be a mapping of {', '.join(OUTCOMES)}")
+    found: dict[Outcome, tuple[Mapping[str, Any], ...]] = {}
+    for outcome in OUTCOMES:
+        documents = entry.get(outcome, [])
+        if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
+            raise RuleError(f"examples.{outcome} must be a list of documents")
+        found[outcome] = tuple(documents)
+    return found

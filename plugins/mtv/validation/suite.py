@@ -1,0 +1,93 @@
+"""Rules as a Great Expectations suite, one per provider: each rule is an expectation that its column is never true.
+
+Great Expectations costs seconds and 200 MB to import, so that happens inside `validate` only; call it once a run.
+"""
+
+from __future__ import annotations
+
+# mypy: allow-untyped-calls
+# (Great Expectations types its data, but not all of its functions)
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mtv.model.concern import Category, Concern
+from mtv.validation.firing import Document, Firing, firings
+from mtv.validation.rules import RuleSet
+
+_SEVERITY = {Category.CRITICAL: "critical", Category.WARNING: "warning", Category.INFORMATION: "info"}
+_RANK = {category: rank for rank, category in enumerate(Category)}
+_KEY = "document"
+
+
+class Validation(NamedTuple):
+    """Concerns per document, gravest first, and the suite's own result as JSON values."""
+
+    concerns: list[list[Concern]]
+    result: dict[str, Any]
+
+
+def evaluate(rules: RuleSet, documents: Sequence[Document]) -> list[list[Concern]]:
+    """Return the concerns of each document, gravest first. See `validate` for the result with all figures."""
+    return validate(rules, documents).concerns
+
+
+def validate(rules: RuleSet, documents: Sequence[Document]) -> Validation:
+    """Run the provider's suite over the documents."""
+    if not documents or not rules.rules:
+        return Validation([[] for _ in documents], {})
+    found = {firing.rule.id: firing for firing in firings(rules, documents)}
+    result = _run_suite(rules, list(found.values()), len(documents))
+    concerns: list[list[Concern]] = [[] for _ in documents]
+    for one in result["results"]:
+        firing = found[one["expectation_config"]["kwargs"]["column"]]
+        if one["exception_info"].get("raised_exception"):
+            raise RuntimeError(f"the suite failed on {firing.rule.id}: {one['exception_info']['exception_message']}")
+        for row in one["result"].get("unexpected_index_list") or ():
+            concerns[int(row[_KEY])] += firing.concerns[int(row[_KEY])]
+    for said in concerns:
+        said.sort(key=lambda concern: (_RANK[concern.category], concern.id))
+    return Validation(concerns, result)
+
+
+def _run_suite(rules: RuleSet, found: list[Firing], count: int) -> dict[str, Any]:
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import: nothing here phones home
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.core.expect_column_values_to_not_be_in_set import (
+        ExpectColumnValuesToNotBeInSet,
+    )
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+    columns: dict[str, Any] = {_KEY: range(count)}
+    for firing in found:
+        # Undefined is null, which a column expectation leaves out of account.
+        columns[firing.rule.id] = pd.Series(
+            [
+                True if true else False if known else None
+                for true, known in zip(firing.true.tolist(), firing.known.tolist(), strict=True)
+            ],
+            dtype=object,
+        )
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("inventory")
+    batch_definition = source.add_dataframe_asset("documents").add_batch_definition_whole_dataframe("all")
+    suite = gx.ExpectationSuite(
+        name=rules.provider,
+        expectations=[
+            ExpectColumnValuesToNotBeInSet(
+                column=firing.rule.id,
+                value_set=[True],
+                severity=FailureSeverity(_SEVERITY[firing.rule.category]),
+                meta={"rules_version": rules.version, "file": firing.rule.file.name},
+            )
+            for firing in found
+        ],
+    )
+    batch = batch_definition.get_batch(batch_parameters={"dataframe": pd.DataFrame(columns)})
+    outcome = batch.validate(
+        suite, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [_KEY]}
+    )
+    return dict(outcome.to_json_dict())
