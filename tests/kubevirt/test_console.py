@@ -34,7 +34,7 @@ def test_without_a_marker_a_login_prompt_counts() -> None:
     "text",
     [
         "",
-        "Gave up waiting for root file system device.\nALERT! UUID=1 does not exist.  Dropping to a shell!\n(initramfs) ",
+        "Gave up waiting.\nALERT! UUID=1 does not exist.  Dropping to a shell!\n(initramfs) ",
         "last login: yesterday\n",
         "please login: as root\n",
         "MTV-BOOT-O",

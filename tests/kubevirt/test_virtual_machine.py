@@ -207,7 +207,7 @@ def test_kubevirts_own_admission_accepts_every_machine(tmp_path: Path) -> None:
     from lab.kubevirt.part import binary
 
     for name, (vm, networks, changes) in KINDS.items():
-        target = target_vm(vm, *networks, **changes) if networks else target_vm(vm, networks={}, **changes)
+        target = target_vm(vm, *networks, **changes)
         (tmp_path / f"{name}.yaml").write_text(json.dumps(virtual_machine(vm, target)))
     files = sorted(str(path) for path in tmp_path.glob("*.yaml"))
     done = subprocess.run([str(binary()), "check", *files], capture_output=True, text=True, timeout=120, check=False)

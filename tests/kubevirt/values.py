@@ -58,6 +58,6 @@ def target_vm(vm: SourceVm, *networks: NetworkTarget, **changes: Any) -> TargetV
         "object_labels": labels.of_object(plan="first", wave="pilot", vm="web-1", run="r1", role=Role.TARGET),
         "root_disk": vm.disks[0].id if vm.disks else "",
         "claims": {d.id: f"first-web-1-disk-{d.index}" for d in vm.disks},
-        "networks": {n.index: network for n, network in zip(vm.nics, networks or (POD,), strict=True)},
+        "networks": {n.index: network for n, network in zip(vm.nics, networks or (POD,) * len(vm.nics), strict=True)},
     }
     return TargetVm(**values | changes)

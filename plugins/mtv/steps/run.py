@@ -59,19 +59,20 @@ def snapshot_inventory(ctx: RunContext) -> None:
 def validate(ctx: RunContext) -> None:
     """Evaluate rules and plan conditions on what was pinned; a Critical concern blocks its VM, not the others."""
     with recorded(ctx, "validate"):
-        for connection_id, vms in _by_source(ctx).items():
-            provider = ctx.connections.get(connection_id).conn_type
-            found = {vm.vm.id: source.seen(ctx, vm.vm.id) for vm in vms}
-            present = [vm for vm in vms if found[vm.vm.id] is not None]
-            concerns = _concerns(ctx, provider, present, {vm_id: vm for vm_id, vm in found.items() if vm is not None})
+        sources = _by_source(ctx)
+        found = {vm.vm.id: source.seen(ctx, vm.vm.id) for vms in sources.values() for vm in vms}
+        present = {vm_id: vm for vm_id, vm in found.items() if vm is not None}
+        conditions = plan_conditions(ctx.plan, ctx.wave, list(present.values()))
+        for connection_id, vms in sources.items():
+            said = _rules_say(ctx, connection_id, {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present})
             for vm in vms:
-                _judge(ctx, vm, concerns[vm.vm.id])
+                _judge(ctx, vm, [*conditions.get(vm.vm.name, []), *said.get(vm.vm.id, [])])
 
 
 def report(ctx: RunContext) -> ReportFiles:
     """Write the run's report and return where it lies."""
     with recorded(ctx, "report"):
-        files = write_report(ctx.store, ctx.run.id, ctx.settings.reports_folder / ctx.run.id)
+        files = write_report(ctx.store, ctx.run.id, ctx.settings.reports_folder)
         ctx.log(f"report: {files.html}")
         return files
 
@@ -103,15 +104,13 @@ def _by_source(ctx: RunContext) -> dict[str, list[VmContext]]:
     return dict(sources)
 
 
-def _concerns(
-    ctx: RunContext, provider: str, vms: list[VmContext], found: dict[str, SourceVm]
-) -> dict[str, list[Concern]]:
-    """Return what the rules say of each VM that was found, by VM id."""
-    rules = load_rules(ctx.settings.rules_folder, provider)
+def _rules_say(ctx: RunContext, connection_id: str, found: dict[str, SourceVm]) -> dict[str, list[Concern]]:
+    """Return what the source's rules say of its VMs, by VM id. A broken rule file is named and silences no other."""
+    rules = load_rules(ctx.settings.rules_folder, ctx.connections.get(connection_id).conn_type)
     for problem in rules.problems:
         ctx.log(f"rule left out: {problem}")
-    answers = evaluate(rules, [found[vm.vm.id].document for vm in vms])
-    return {vm.vm.id: list(concerns) for vm, concerns in zip(vms, answers, strict=True)}
+    answers = evaluate(rules, [vm.document for vm in found.values()]) if found else []
+    return dict(zip(found, answers, strict=True))
 
 
 def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern]) -> None:
