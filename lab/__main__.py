@@ -12,6 +12,7 @@ from types import FrameType
 EXAMPLES = """examples:
   python3 -m lab check                 is this machine fit for the lab? (system Python, before any venv)
   python3 -m lab apt-line              the apt command that installs what is missing
+  python -m lab build                  fill the cache, start nothing
   python -m lab up                     everything: cluster, KubeVirt, vCenter, OVA files
   python -m lab up cluster             only the target cluster
   python -m lab status                 what is up, what is real, what is a stand-in, where to reach it
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "check":
         from lab import packages
 
-        return packages.report_problems()
+        return packages.report_problems() | packages.report_missing()
     if arguments.command == "apt-line":
         from lab import packages
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
+        ("build", "build what `up` needs: binaries, images, disks; slow the first time"),
         ("up", "build what is missing, start parts and wait until they answer"),
         ("down", "stop parts and undo what they did to the machine"),
         ("status", "table of the parts; exit code 1 if one is broken"),
@@ -74,7 +76,9 @@ def _run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     state = State((arguments.state or default_state_folder()).resolve())
     try:
-        if arguments.command == "up":
+        if arguments.command == "build":
+            control.build(arguments.part)
+        elif arguments.command == "up":
             control.up(state, arguments.part)
             print_status(control.status(state, arguments.part))
         elif arguments.command == "down":

@@ -25,6 +25,12 @@ class PartStatus:
     problems: tuple[str, ...]
 
 
+def build(names: Sequence[str] = ()) -> None:
+    """Fill the cache for the named parts (none: all) and what they need; starts nothing."""
+    for name in with_needs(names or PARTS):
+        PARTS[name].build()
+
+
 def up(state: State, names: Sequence[str] = ()) -> None:
     """Bring up the named parts (none: all) and what they need. Parts that already answer are left as they are.
 
@@ -32,8 +38,7 @@ def up(state: State, names: Sequence[str] = ()) -> None:
     """
     order = with_needs(names or PARTS)
     with _locked(state):
-        for name in order:
-            PARTS[name].build()
+        build(order)
         started: list[str] = []
         try:
             for name in order:

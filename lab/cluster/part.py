@@ -8,31 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.cache import cached
 from lab.cluster import images, machine
 from lab.cluster.access import Api, write_kubeconfig
+from lab.cluster.binaries import VERSION, binaries
 from lab.cluster.components import NODE, SERVICE_ADDRESS, Certificates, Layout, Ports, kubelet_config, launch_plan
 from lab.cluster.mover_image import mover_image
 from lab.cluster.pki import Authority, KeyPair, service_account_keys
-from lab.gotool import go_binary
 from lab.parts import Part
 from lab.process import free_port, is_alive, start_daemon, stop_daemon, tail, wait_until
 from lab.state import State, write_secret
 from mtv.model.errors import MtvError, PermanentError
 
-VERSION = "v1.34.4"
 CLASSES = {"filesystem": "lab-fs", "block": "lab-block"}
 PROVISIONER = "lab.mtv/local"
-_MODULE = Path(__file__).parent
-_PACKAGE = "k8s.io/component-base/version"
-_STAMP = {
-    "gitVersion": VERSION,
-    "gitMajor": "1",
-    "gitMinor": "34",
-    "gitTreeState": "clean",
-    "gitCommit": "none",
-    "buildDate": "1970-01-01T00:00:00Z",
-}
 _START_TIMEOUT_S = 120.0
 # Unix sockets have at most 107 bytes; the longest below the folder is kubelet/pod-resources/ and a temporary name.
 _LONGEST_FOLDER = 60
@@ -149,20 +137,6 @@ class ClusterPart(Part):
         if not machine.is_root():
             found.append("no block volumes: loop devices need root")
         return found
-
-
-def binaries() -> Path:
-    """The folder with `labkube` and, beside it, `labinit`: the runtime looks for it there."""
-    stamp = " ".join(f"-X {_PACKAGE}.{key}={value}" for key, value in _STAMP.items())
-    labkube = go_binary(_MODULE, name="labkube", ldflags=stamp)
-    labinit = go_binary(_MODULE, name="labinit", package="./labinit")
-
-    def build(folder: Path) -> None:
-        for binary in (labkube, labinit):
-            (folder / binary.name).hardlink_to(binary)
-        (folder / "kubectl").symlink_to("labkube")
-
-    return cached("cluster-bin", sources=[], build=build, extra_key=f"{labkube}\n{labinit}")
 
 
 def _prepare(folder: Path) -> Layout:
