@@ -15,7 +15,7 @@ import msgspec
 
 from mtv.model.errors import PermanentError
 from mtv.model.plan import Plan
-from mtv.plan.load import YAML_SUFFIXES, LoadResult, PlanFiles, files_of, load_files
+from mtv.plan.load import LoadResult, PlanFiles, files_in, files_of, load_files
 from mtv.plan.names import plan_name
 from mtv.plan.options import effective
 from mtv.plan.problems import Problem
@@ -72,7 +72,7 @@ def compile_folder(folder: Path, compiled_folder: Path) -> list[CompiledPlan]:
     Raises `PermanentError` only when the folder itself cannot be read or the compiled one not written.
     """
     try:
-        stems = sorted({path.stem for path in folder.iterdir() if path.suffix in {*YAML_SUFFIXES, ".csv"}})
+        members = files_in(folder)
         compiled_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PermanentError(
@@ -81,13 +81,8 @@ def compile_folder(folder: Path, compiled_folder: Path) -> list[CompiledPlan]:
         ) from error
     plans: list[CompiledPlan] = []
     names: dict[str, Path] = {}
-    for stem in stems:
-        if stem.startswith("."):
-            continue
-        files = files_of(folder / f"{stem}.yaml")
-        if files.yaml is None and files.csv is None:
-            continue
-        compiled = _compile(files, compiled_folder)
+    for member in members:
+        compiled = _compile(files_of(member), compiled_folder)
         if compiled.name in names:
             compiled = _name_taken(compiled, names[compiled.name], compiled_folder)
         names[compiled.name] = compiled.path

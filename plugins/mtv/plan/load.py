@@ -61,6 +61,13 @@ def files_of(path: Path) -> PlanFiles:
     )
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Return the main file of every plan of a folder, in order of their stems. Raises `OSError`."""
+    stems = sorted({path.stem for path in folder.iterdir() if path.suffix in {*YAML_SUFFIXES, ".csv"}})
+    found = [files_of(folder / f"{stem}.yaml") for stem in stems if not stem.startswith(".")]
+    return [files.main for files in found if files.yaml or files.csv]
+
+
 def load(path: Path) -> LoadResult:
     """Read the plan at `path`: its YAML, its CSV, or both. Never raises for what the files hold."""
     files = files_of(path)

@@ -27,9 +27,7 @@ def not_built_yet(plan: Plan, wave: str | None = None, origins: Origins | None =
 def _found(plan: Plan, index: int, wave: Wave) -> list[tuple[tuple[str | int, ...], str]]:
     here = ("waves", index)
     found: list[tuple[tuple[str | int, ...], str]] = [
-        ((*here, field), field)
-        for field in ("window", "approval", "schedule", "precopy", "start_after")
-        if getattr(wave, field)
+        ((*here, field), field) for field in ("approval", "schedule", "precopy") if getattr(wave, field)
     ]
     for position, planned in enumerate(wave.vms):
         vm = effective(plan, wave, planned)
@@ -38,6 +36,4 @@ def _found(plan: Plan, index: int, wave: Wave) -> list[tuple[tuple[str | int, ..
             found.append(((*place, "type"), f"VM {vm.name} is to move warm"))
         if vm.enable_change_tracking:
             found.append(((*place, "enable_change_tracking"), f"VM {vm.name} is to have change tracking switched on"))
-        if vm.skip_guest_conversion:
-            found.append(((*place, "skip_guest_conversion"), f"VM {vm.name} is to move without guest conversion"))
     return found

@@ -5,12 +5,14 @@ Store and target cluster, never Airflow's state, say what is done. One row per V
 
 from __future__ import annotations
 
+from mtv.store.dsn import STORE_CONNECTION, default_dsn, dsn_of
 from mtv.store.errors import HeldByAnother, NotFound, RunRefused, StaleHolder
 from mtv.store.limits import SqliteLimit, refuse_small_database
 from mtv.store.rows import EvidenceRow, Inventory, ProgressRow, Run, SourceChange, StepRow, VmRow
-from mtv.store.store import Store, default_dsn
+from mtv.store.store import Store
 
 __all__ = [
+    "STORE_CONNECTION",
     "EvidenceRow",
     "HeldByAnother",
     "Inventory",
@@ -25,5 +27,6 @@ __all__ = [
     "Store",
     "VmRow",
     "default_dsn",
+    "dsn_of",
     "refuse_small_database",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
 from mtv.store.database import open_engine
@@ -29,8 +28,3 @@ class Store(Journal, Vms, Snapshots):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def default_dsn(state_folder: Path) -> str:
-    """Return the DSN that is used when no connection `mtv_store` exists."""
-    return f"sqlite:///{state_folder.resolve() / 'store.sqlite'}"

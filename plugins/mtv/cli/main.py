@@ -1,0 +1,109 @@
+"""Arguments, exit codes, and errors in one line each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mtv.cli import plans, rules, runs, sources
+from mtv.cli.installation import Installation
+from mtv.model.errors import PermanentError, TemporaryError
+
+EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_TRY_AGAIN = 0, 1, 2, 75
+
+_EPILOG = """\
+examples:
+  mtv plan check include/plans            every plan of a folder; each problem on a line
+  mtv plan show include/plans/01-first-wave.yaml
+  mtv plan schema > plan.schema.json      for the editor
+  mtv inventory lab-vcenter               what a source holds
+  mtv validate include/plans/01-first-wave.yaml
+  mtv rules test                          run every rule's own examples
+  mtv runs                                what has run
+  mtv report RUN                          write a run's report and say where it lies
+
+environment:
+  MTV_CONNECTIONS_FILE   connections as `airflow connections export` writes them (mode 0600)
+  MTV_STATE_FOLDER       store and reports, unless the connection mtv_store says otherwise (var/mtv)
+  MTV_RULES_FOLDER       validation rules (include/validation_rules)
+
+exit codes: 0 fine, 1 problems found or refused, 2 wrong arguments, 75 try again later
+"""
+
+Handler = Callable[[argparse.Namespace, Installation], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    handler: Handler = arguments.handler
+    try:
+        code = handler(arguments, Installation.from_environ())
+        sys.stdout.flush()
+    except TemporaryError as error:
+        return _complain(str(error), EXIT_TRY_AGAIN)
+    except PermanentError as error:
+        return _complain(str(error), EXIT_REFUSED)
+    except BrokenPipeError:
+        # The reader (`head`) has gone; Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    return code
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"mtv: {message}", file=sys.stderr)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="mtv",
+        description="Migrate VMs to KubeVirt in batches. Waves run in Airflow; this command looks and checks.",
+        epilog=_EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=16),
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    plan = commands.add_parser("plan", help="check and show plan files").add_subparsers(required=True, metavar="WHAT")
+    check = _command(plan, "check", plans.check, "say everything that is wrong with plans; exit 1 if anything is")
+    check.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a YAML or CSV plan, or a folder of them")
+    show = _command(plan, "show", plans.show, "show a plan's waves and VMs with every option decided")
+    show.add_argument("path", type=Path, metavar="FILE")
+    show.add_argument("--json", action="store_true", help="the plan as its model sees it")
+    _command(plan, "schema", plans.schema, "print the JSON Schema of the YAML form")
+
+    report = _command(commands, "report", runs.report, "write a run's report (HTML, CSV, JSON)")
+    report.add_argument("run", metavar="RUN", help="a run's id, as `mtv runs` shows it, or `last`")
+    report.add_argument("--folder", type=Path, help="where to (default: reports below MTV_STATE_FOLDER)")
+    listing = _command(commands, "runs", runs.show, "list runs, the newest first")
+    listing.add_argument("--plan", help="only runs of this plan")
+
+    inventory = _command(commands, "inventory", sources.inventory, "list the VMs of a source")
+    inventory.add_argument("connection", metavar="CONNECTION")
+    inventory.add_argument("--vm", action="append", metavar="NAME", help="only this VM (may be repeated)")
+    inventory.add_argument("--json", action="store_true", help="everything that is known of each VM")
+    validate = _command(
+        commands, "validate", sources.validate, "read a plan's VMs and say what rules find; changes nothing"
+    )
+    validate.add_argument("path", type=Path, metavar="FILE")
+    validate.add_argument("--wave", help="only this wave")
+
+    rule = commands.add_parser("rules", help="try validation rules").add_subparsers(required=True, metavar="WHAT")
+    test = _command(rule, "test", rules.test, "run the examples that every rule file carries")
+    test.add_argument("--folder", type=Path, help="rules folder (default: MTV_RULES_FOLDER)")
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, handler: Handler, what: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    command.set_defaults(handler=handler)
+    return command

@@ -1,0 +1,109 @@
+"""`mtv plan …`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mtv.cli.columns import printable, table
+from mtv.cli.installation import Installation
+from mtv.model.errors import PlanError
+from mtv.model.evidence import VmPhase
+from mtv.model.plan import Plan
+from mtv.plan import effective, json_schema, load, not_built_yet
+from mtv.plan.load import LoadResult, files_in
+from mtv.store import Run
+
+
+def load_or_complain(path: Path) -> LoadResult:
+    """Return a plan that checks. Raises `PlanError` after printing every problem."""
+    result = load(path)
+    for problem in result.problems:
+        print(printable(problem), file=sys.stderr)
+    if result.plan is None:
+        raise PlanError(f"{path} does not check", cure=f"mend what is said above, then `mtv plan check {path}`")
+    return result
+
+
+def check(arguments: argparse.Namespace, _: Installation) -> int:
+    """Print every problem of every plan on a line; say which plans are fine."""
+    code = 0
+    for path in arguments.paths:
+        members = files_in(path) if path.is_dir() else [path]
+        if not members:
+            print(f"{path}: no plan in this folder")
+            code = 1
+        for member in members:
+            result = load(member)
+            found = [*result.problems, *(not_built_yet(result.plan, origins=result.origins) if result.plan else ())]
+            for problem in found:
+                print(printable(problem))
+            if found:
+                code = 1
+            elif result.plan is not None:
+                vms = sum(len(wave.vms) for wave in result.plan.waves)
+                waves = len(result.plan.waves)
+                print(f"{member}: fine: plan {result.plan.name}, {_count(waves, 'wave')}, {_count(vms, 'VM')}")
+    return code
+
+
+def show(arguments: argparse.Namespace, installation: Installation) -> int:
+    """Print the plan's waves and VMs, with every option decided and what the store knows of them."""
+    result = load_or_complain(arguments.path)
+    plan = result.plan
+    if plan is None:
+        raise PlanError(f"{arguments.path} does not check")
+    if arguments.json:
+        print(plan.model_dump_json(indent=2, exclude_none=True))
+        return 0
+    print(f"plan {plan.name}" + (f": {plan.description}" if plan.description else ""))
+    print(f"target {plan.target.connection}, namespace {plan.target.namespace}")
+    status, phases = _standing(plan, installation)
+    print(f"status: {status}")
+    for wave in plan.waves:
+        after = f", after {', '.join(wave.start_after)}" if wave.start_after else ""
+        print(f"\nwave {wave.name}: {_count(len(wave.vms), 'VM')}, {wave.max_vms_in_flight} at once{after}")
+        rows = []
+        for planned in wave.vms:
+            vm = effective(plan, wave, planned)
+            proof = "marker" if vm.boot_proof.marker else "login or agent"
+            rows.append(
+                (vm.name, vm.source, vm.target_name, vm.type, vm.target_power_state, vm.on_failure, proof,
+                 phases.get(vm.id, "pending"))
+            )  # fmt: skip
+        print(table(("VM", "SOURCE", "TARGET", "TYPE", "POWER", "ON FAILURE", "BOOT PROOF", "PHASE"), rows))
+    for problem in not_built_yet(plan, origins=result.origins):
+        print(f"\nnot built yet: {printable(problem)}")
+    return 0
+
+
+def schema(_: argparse.Namespace, __: Installation) -> int:
+    """Print the JSON Schema."""
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _standing(plan: Plan, installation: Installation) -> tuple[str, dict[str, str]]:
+    """Return the plan's status (Not ready, Ready, Running, Completed) and the phase of each VM that a run touched."""
+    phases: dict[str, str] = {}
+    active: Run | None = None
+    if installation.has_store():
+        with installation.store() as store:
+            active = store.active_run(plan.name)
+            phases = {row.vm_id: row.phase.value for row in store.vms(plan.name)}
+    if active is not None:
+        return f"Running: run {active.id}, wave {active.wave}", phases
+    ids = [vm.id for wave in plan.waves for vm in wave.vms]
+    if all(phases.get(vm_id) == VmPhase.MIGRATED for vm_id in ids):
+        return "Completed", phases
+    unbuilt = not_built_yet(plan)
+    if unbuilt:
+        more = f" (and {len(unbuilt) - 1} more)" if len(unbuilt) > 1 else ""
+        return f"Not ready: {unbuilt[0].message}{more}", phases
+    return "Ready", phases
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
