@@ -85,11 +85,29 @@ func (s *sessions) expireAll() {
 	}
 }
 
+// labLogin notes new sessions, so that their cookies open downloads from the first moment on.
+type labLogin struct {
+	*simulator.SessionManager
+	l *lab
+}
+
+// Login opens a session.
+func (m *labLogin) Login(ctx *simulator.Context, req *types.Login) soap.HasFault {
+	answer := m.SessionManager.Login(ctx, req)
+	if answer.Fault() == nil && ctx.Session != nil {
+		m.l.sessions.touch(ctx.Session.Key, ctx.Session.UserName)
+	}
+	return answer
+}
+
 // handle sees every SOAP call: session and privilege first, then the audit, then the object that answers.
 func (l *lab) handle(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	denied := types.NoPermission{Object: &m.This, PrivilegeId: "System.View"}
 	open := slices.Contains(anonymous, m.Name)
 	if ctx.Session == nil {
+		if manager, ok := ctx.Map.Get(m.This).(*simulator.SessionManager); ok && open {
+			return &labLogin{manager, l}, nil
+		}
 		if open {
 			return nil, nil
 		}

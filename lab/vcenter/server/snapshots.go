@@ -111,3 +111,12 @@ func (v *labVM) CreateSnapshotTask(ctx *simulator.Context, r *types.CreateSnapsh
 func (v *labVM) CreateSnapshotExTask(ctx *simulator.Context, r *types.CreateSnapshotEx_Task) soap.HasFault {
 	return &methods.CreateSnapshotEx_TaskBody{Res: &types.CreateSnapshotEx_TaskResponse{Returnval: v.snapshot(ctx, r)}}
 }
+
+// RemoveSnapshotTask removes the snapshot and moves the version of the VM's configuration, as a host does.
+func (s *labSnapshot) RemoveSnapshotTask(ctx *simulator.Context, r *types.RemoveSnapshot_Task) soap.HasFault {
+	answer := s.VirtualMachineSnapshot.RemoveSnapshotTask(ctx, r)
+	if vm, ok := s.l.reg.Get(s.Vm).(*simulator.VirtualMachine); ok && answer.Fault() == nil {
+		s.l.reg.WithLock(ctx, vm, func() { touch(ctx, vm) })
+	}
+	return answer
+}
