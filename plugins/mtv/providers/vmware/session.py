@@ -4,12 +4,13 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 # (pyVmomi ships types for its data, but none for constructors and connect functions)
+import logging
 import ssl
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any, NamedTuple, TypeVar
 
-from pyVim.connect import Disconnect, SmartConnect
+from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
 
 from mtv.model.connection import Connection
@@ -18,6 +19,8 @@ from mtv.providers.vmware.faults import translate
 from mtv.providers.vmware.tls import verified_context
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 120  # of one call; reads are paged, so that none takes longer
 
@@ -54,9 +57,16 @@ class Session:
 
     def close(self) -> None:
         """Log out; a session that has ended by itself is no error."""
-        if self._api is not None:
-            Disconnect(self._api.instance)
-            self._api = None
+        api, self._api = self._api, None
+        if api is None:
+            return
+        try:
+            api.content.sessionManager.Logout()
+        except (vmodl.MethodFault, OSError, HTTPException) as fault:
+            # The work is done and the session ends by itself: not worth failing what went well.
+            _log.info("%s: no logout: %s", self.where, type(fault).__name__)
+        finally:
+            api.instance._stub.DropConnections()
 
     def run(self, operation: Callable[[Api], T], *, doing: str) -> T:
         """Run `operation`; if the session has expired, log in again and run it once more.
@@ -76,34 +86,34 @@ class Session:
             raise translate(fault, where=self.where, doing=doing) from fault
 
     def _forget(self) -> None:
-        self._api = None
+        if self._api is not None:
+            self._api.instance._stub.DropConnections()
+            self._api = None
 
     def _login(self, context: ssl.SSLContext) -> Api:
         user = self.connection.login
+        stub = None
         # `from None` everywhere below: a chained exception would show the frames that hold the password.
         try:
-            instance = SmartConnect(
-                host=self.host,
-                port=self.port,
-                user=user,
-                pwd=self.connection.password,
-                sslContext=context,
-                httpConnectionTimeout=REQUEST_TIMEOUT_S,
+            stub = SmartStubAdapter(
+                host=self.host, port=self.port, sslContext=context, httpConnectionTimeout=REQUEST_TIMEOUT_S
             )
-            return Api(instance, instance.RetrieveContent())
-        except (vim.fault.InvalidLogin, vim.fault.InvalidLocale):
+            instance = vim.ServiceInstance("ServiceInstance", stub)
+            content: Any = instance.RetrieveContent()
+            content.sessionManager.Login(user, self.connection.password, None)
+            stub = None  # it belongs to the session now
+            return Api(instance, content)
+        except vim.fault.InvalidLogin:
             raise ConnectionRefused(
                 f"{self.where} refused the user name or password of {user!r}",
                 cure="mend login and password of the connection",
                 code="LoginRefused",
             ) from None
-        except vim.fault.NoPermission as fault:
-            raise translate(fault, where=self.where, doing="log in") from None
         except vmodl.MethodFault as fault:
             raise translate(fault, where=self.where, doing="log in") from None
         except (OSError, HTTPException) as error:
             raise TemporaryError(f"{self.where} does not answer: {type(error).__name__}", code="Unreachable") from None
-        except Exception as error:
+        except Exception as error:  # pyVim raises a bare Exception when no VIM server answers
             if type(error) is not Exception:
                 raise
             raise PermanentError(
@@ -111,3 +121,6 @@ class Session:
                 cure="mend host and port of the connection",
                 code="NotVsphere",
             ) from None
+        finally:
+            if stub is not None:
+                stub.DropConnections()

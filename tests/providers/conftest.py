@@ -1,0 +1,212 @@
+"""A vCenter of our own for the tests of the vSphere provider, and a maker of appliances."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.process import stop_daemon
+from lab.vcenter.faults import Faults
+from lab.vcenter.part import start_server
+from mtv.model.connection import Connection
+
+ADMINISTRATOR, READER, PASSWORD = "administrator@vsphere.local", "reader@vsphere.local", "canary-pass-1!"
+
+
+def _vm(name: str, **options: Any) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "Folder": "prod",
+        "Datastore": "ds-gold",
+        "GuestID": "debian12_64Guest",
+        "GuestName": "Debian GNU/Linux 12 (64-bit)",
+        "CPUs": 2,
+        "MemoryMB": 256,
+        "NICs": [{"Network": "VM Network"}],
+        "Disks": [{"SizeMB": 8}],
+        **options,
+    }
+
+
+def _inventory(folder: Path) -> dict[str, Any]:
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    (folder / "scratch").mkdir()
+    return {
+        "Users": [
+            {"Name": ADMINISTRATOR, "PasswordFile": str(password)},
+            {"Name": READER, "PasswordFile": str(password), "Deny": ["VirtualMachine.Interact.PowerOff"]},
+        ],
+        "Scratch": str(folder / "scratch"),
+        "Datacenters": [
+            {
+                "Name": name,
+                "Folders": ["prod", "prod/web"],
+                "Datastores": datastores,
+                "Networks": ["VM Network"] if name == "dc1" else [],
+                "Portgroups": portgroups,
+                "Clusters": [{"Name": f"cl-{name}", "Hosts": hosts}],
+            }
+            for name, datastores, portgroups, hosts in (
+                ("dc1", ["ds-gold", "ds-silver"], ["dvpg-app"], ["esx-1.lab", "esx-2.lab"]),
+                ("dc2", ["ds-other"], [], ["esx-3.lab"]),
+            )
+        ],
+        "VMs": [
+            _vm(
+                "web-1",
+                Folder="prod/web",
+                Host="esx-2.lab",
+                PowerOn=True,
+                CBT=True,
+                Firmware="efi",
+                SecureBoot=True,
+                TPM=True,
+                CPUs=4,
+                CoresPerSocket=2,
+                MemoryMB=1024,
+                Hostname="web-1.example.test",
+                UUID="4203a1b2-0000-4000-8000-000000000001",
+                NICs=[
+                    {"MAC": "00:50:56:AA:00:01", "Network": "dvpg-app", "IPs": ["10.0.0.11"]},
+                    {"MAC": "00:50:56:aa:00:02", "Network": "VM Network", "Model": "e1000"},
+                ],
+                Disks=[
+                    {"SizeMB": 16, "Controller": "pvscsi"},
+                    {"SizeMB": 8, "Controller": "nvme", "Datastore": "ds-silver"},
+                    {"SizeMB": 4, "Controller": "sata", "Mode": "independent_persistent"},
+                ],
+            ),
+            _vm("snapshot-1", Snapshots=["before"]),
+            _vm("rdm-1", Disks=[{"SizeMB": 8}, {"SizeMB": 8, "RDM": "physical:0200000000600a0b"}]),
+            _vm("shared-1", Disks=[{"SizeMB": 8, "Shared": True}]),
+            _vm("template-1", Template=True),
+            _vm("off-1"),
+            _vm("expiry-1", PowerOn=True),
+            _vm("twice", Folder="prod"),
+            _vm("twice", Folder="prod/web", Datastore="ds-silver"),
+            _vm("far-1", Datacenter="dc2", Datastore="ds-other", NICs=[]),
+            *(_vm(f"power-{number}", PowerOn=True) for number in range(1, 6)),
+            _vm("load-%03d", Count=130, NICs=[]),
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("vcenter")
+    (folder / "inventory.json").write_text(json.dumps(_inventory(folder)))
+    try:
+        port = start_server(folder)
+        yield {"port": port, "ca_file": str(folder / "ca.pem"), "lab_url": f"https://127.0.0.1:{port}/lab"}
+    finally:
+        stop_daemon(folder / "vcenter.pid")
+
+
+@pytest.fixture
+def faults(vcenter: dict[str, Any]) -> Iterator[Faults]:
+    client = Faults(vcenter)
+    yield client
+    client.clear()
+
+
+@pytest.fixture
+def connect(vcenter: dict[str, Any]) -> Callable[..., Connection]:
+    def make(**changed: Any) -> Connection:
+        fields = {
+            "conn_id": "vcenter-dc1",
+            "conn_type": "vsphere",
+            "host": "127.0.0.1",
+            "port": vcenter["port"],
+            "login": ADMINISTRATOR,
+            "password": PASSWORD,
+            "extra": {"ca_file": vcenter["ca_file"]},
+        }
+        return Connection(**{**fields, **changed})
+
+    return make
+
+
+NAMESPACES = (
+    'xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" '
+    'xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData" '
+    'xmlns:vmw="http://www.vmware.com/schema/ovf"'
+)
+
+
+def item(kind: int, instance: int, **fields: object) -> str:
+    inner = "".join(f"<rasd:{name}>{value}</rasd:{name}>" for name, value in fields.items())
+    return (
+        f"<Item><rasd:InstanceID>{instance}</rasd:InstanceID>"
+        f"<rasd:ResourceType>{kind}</rasd:ResourceType>{inner}</Item>"
+    )
+
+
+def system(name: str, *disks: str, extra: str = "", memory: str = "512", units: str = "byte * 2^20") -> str:
+    hardware = item(3, 1, VirtualQuantity=2) + item(4, 2, VirtualQuantity=memory, AllocationUnits=units)
+    hardware += item(6, 3, Address=0, ResourceSubType="VirtualSCSI")
+    for number, disk in enumerate(disks):
+        hardware += item(17, 10 + number, Parent=3, AddressOnParent=number, HostResource=f"ovf:/disk/{disk}")
+    return (
+        f'<VirtualSystem ovf:id="{name}"><Info/><Name>{name}</Name><VirtualHardwareSection><Info/>'
+        f"{hardware}{extra}</VirtualHardwareSection></VirtualSystem>"
+    )
+
+
+def envelope(
+    systems: str, *, files: dict[str, str] | None = None, disks: str = "", namespaces: str = NAMESPACES
+) -> bytes:
+    """`files` maps file ids to their attributes; without `disks` each file is a disk of 1 MiB named disk-<file id>."""
+    files = {"file1": 'ovf:href="disk1.vmdk"'} if files is None else files
+    references = "".join(f'<File ovf:id="{key}" {attributes}/>' for key, attributes in files.items())
+    disks = disks or "".join(
+        f'<Disk ovf:diskId="disk-{key}" ovf:fileRef="{key}" ovf:capacity="1" ovf:capacityAllocationUnits="byte * 2^20"/>'
+        for key in files
+    )
+    return (
+        f'<?xml version="1.0"?><Envelope {namespaces}><References>{references}</References>'
+        f'<DiskSection><Info/>{disks}</DiskSection><NetworkSection><Network ovf:name="VM Network"/></NetworkSection>'
+        f"{systems}</Envelope>"
+    ).encode()
+
+
+def manifest(files: dict[str, bytes], *, kind: str = "sha256") -> bytes:
+    lines = (f"{kind.upper()}({name})= {hashlib.new(kind, content).hexdigest()}\n" for name, content in files.items())
+    return "".join(lines).encode()
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+class Appliances:
+    """What tests make appliances with."""
+
+    item = staticmethod(item)
+    system = staticmethod(system)
+    envelope = staticmethod(envelope)
+    manifest = staticmethod(manifest)
+    write_tar = staticmethod(write_tar)
+
+
+@pytest.fixture
+def make() -> type[Appliances]:
+    return Appliances
+
+
+@pytest.fixture
+def ova_connection(tmp_path: Path) -> Connection:
+    return Connection(conn_id="appliances", conn_type="ova", extra={"path": str(tmp_path)})
