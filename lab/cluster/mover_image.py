@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.appliance import appliance
 from lab.cache import cached
 from lab.cluster.images import write_manifest
-from lab.guests.kernel import Kernel, kernel
 from lab.state import REPO
 from mtv.model.errors import PermanentError
 
@@ -21,13 +21,20 @@ SYSTEM_PYTHON = Path("/usr/bin/python3")
 """The one that Debian's python3-libnbd is built for."""
 PACKAGES = ("blake3", "msgspec", "pyvmomi")
 _HOME = "/usr/lib/mtv-mover"
-_KERNEL = f"{_HOME}/kernel"
+_APPLIANCE = f"{_HOME}/appliance"
+_ENVIRONMENT = {
+    "PYTHONPATH": f"{_HOME}:{_HOME}/site-packages",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "HOME": "/tmp",  # noqa: S108  the pod's own, empty at its start
+    "LIBGUESTFS_BACKEND": "direct",
+    "LIBGUESTFS_PATH": _APPLIANCE,
+}
 _COMMAND = '#!/bin/sh\nexec /usr/bin/python3 -m mover "$@"\n'
 
 
 def mover_image() -> Path:
     """The image's directory, built if this version is not in the cache."""
-    appliance, python, pins = kernel(), _system_python_version(), _pins()
+    guestfs, python, pins = appliance(), _system_python_version(), _pins()
 
     def build(folder: Path) -> None:
         _install(pins, python, folder / f"{_HOME[1:]}/site-packages")
@@ -37,21 +44,10 @@ def mover_image() -> Path:
         for directory in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
             directory.chmod(0o755)  # whatever the umask: pods run as any user
         command.chmod(0o755)
-        write_manifest(folder, over_host=True, env=_environment(appliance), copy=_code(), bind=_kernel_files(appliance))
+        write_manifest(folder, over_host=True, env=_ENVIRONMENT, copy=_code(), bind={_APPLIANCE: guestfs})
 
-    inputs = [python, *pins, str(appliance.root), str(REPO), appliance.version]
+    inputs = [python, *pins, str(guestfs), str(REPO)]
     return cached("image-mover", sources=[Path(__file__)], build=build, extra_key="\n".join(inputs))
-
-
-def _environment(appliance: Kernel) -> dict[str, str]:
-    return {
-        "PYTHONPATH": f"{_HOME}:{_HOME}/site-packages",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": "/tmp",  # noqa: S108  the pod's own, empty at its start
-        "LIBGUESTFS_BACKEND": "direct",
-        "SUPERMIN_KERNEL": f"{_KERNEL}/vmlinuz",
-        "SUPERMIN_MODULES": f"{_KERNEL}/{appliance.version}",
-    }
 
 
 def _code() -> dict[str, Path]:
@@ -61,10 +57,6 @@ def _code() -> dict[str, Path]:
         f"{_HOME}/mtv/__init__.py": package / "__init__.py",
         f"{_HOME}/mtv/model": package / "model",
     }
-
-
-def _kernel_files(appliance: Kernel) -> dict[str, Path]:
-    return {f"{_KERNEL}/vmlinuz": appliance.vmlinuz, f"{_KERNEL}/{appliance.version}": appliance.modules}
 
 
 def _system_python_version() -> str:
