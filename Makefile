@@ -11,11 +11,11 @@ help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
 demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
-	@$(PYTHON) -m lab.bootstrap lab
+	@$(PYTHON) -m lab.bootstrap demo
 	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep) $(ARGS)
 
 test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses)
-	@$(PYTHON) -m lab.bootstrap lab
+	@$(PYTHON) -m lab.bootstrap test
 	@$(BIN)/python -m pytest $(ARGS)
 
 setup:  ## make .venv with the commands mtv and mtv-mover

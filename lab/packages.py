@@ -43,11 +43,15 @@ FOR_LAB: Mapping[str, str] = {
     "nbdkit": "serves source disks to the mover",
     "libnbd-bin": "copies and looks at disks over NBD",
     "python3-libnbd": "the mover's NBD client",
-    "postgresql": "database of Airflow and of the store in the demo",
 }
 """What the lab and the conversion need: name to reason."""
 
-ALL: Mapping[str, str] = {**FOR_PYTHON, **FOR_LAB}
+FOR_TESTS: Mapping[str, str] = {
+    "postgresql": "one lane of the tests runs Airflow and the store on a PostgreSQL server of its own",
+}
+"""What only the tests need: name to reason."""
+
+ALL: Mapping[str, str] = {**FOR_PYTHON, **FOR_LAB, **FOR_TESTS}
 
 DISK_GB = 12
 MEMORY_GB = 8

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.cache import cached
-from lab.gotool import go_binary
 from lab.kubevirt import install
+from lab.kubevirt.binary import binary
 from lab.kubevirt.identity import Certificates, make_certificates, write_kubeconfig
 from lab.kubevirt.install import NAMESPACE, VERSION
 from lab.kubevirt.kube import Kube, Refused, Unreachable, path_of
@@ -22,7 +22,6 @@ from lab.parts import Part
 from lab.process import free_port, is_alive, start_daemon, stop_daemon, tail, wait_until
 from lab.state import REPO, State
 
-_MODULE = Path(__file__).with_name("control")
 _ACCOUNTS = ("kubevirt-apiserver", "kubevirt-controller", "kubevirt-handler")
 _NODE = "localhost"
 
@@ -120,11 +119,6 @@ def manifests() -> Path:
                 subprocess.run([kubevirt, "manifests", kind], stdout=out, timeout=120, check=True)
 
     return cached("kubevirt-manifests", sources=[], build=build, extra_key=kubevirt.parent.name)
-
-
-def binary() -> Path:
-    """KubeVirt's control plane, built from its modules if it is not in the cache."""
-    return go_binary(_MODULE, name="kubevirt")
 
 
 def kubelet_folder(state: State) -> Path:

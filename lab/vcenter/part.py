@@ -13,20 +13,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from lab.gotool import go_binary
 from lab.guests.boot import BOOT_LINE
 from lab.parts import Part
 from lab.process import is_alive, start_daemon, stop_daemon, tail, wait_until
 from lab.state import REPO, State, write_secret
 from lab.vcenter import demo
+from lab.vcenter.binary import binary
 from lab.vcenter.hook import PART, guest_files, power_off, running_guests
-
-_SERVER = Path(__file__).parent / "server"
-
-
-def server_binary() -> Path:
-    """The server, built at the first call."""
-    return go_binary(_SERVER, name="vcenter-lab")
 
 
 class VCenterPart(Part):
@@ -38,7 +31,7 @@ class VCenterPart(Part):
 
     def build(self) -> None:
         """Compile the server and make the guests' images."""
-        server_binary()
+        binary()
         demo.build_images()
 
     def start(self, state: State) -> dict[str, Any]:
@@ -103,7 +96,7 @@ def start_server(folder: Path) -> int:
     """
     ready, cert, log, pidfile = (folder / name for name in ("ready.json", "ca.pem", "vcenter.log", "vcenter.pid"))
     ready.unlink(missing_ok=True)
-    argv: list[str | Path] = [server_binary(), "-inventory", folder / "inventory.json", "-cert", cert, "-ready", ready]
+    argv: list[str | Path] = [binary(), "-inventory", folder / "inventory.json", "-cert", cert, "-ready", ready]
     argv += ["-audit", folder / "audit.jsonl"]
     # The hook is a module of this package.
     search = os.pathsep.join([str(REPO), str(REPO / "plugins")])

@@ -204,7 +204,7 @@ KINDS = {
 
 @pytest.mark.lab
 def test_kubevirts_own_admission_accepts_every_machine(tmp_path: Path) -> None:
-    from lab.kubevirt.part import binary
+    from lab.kubevirt.binary import binary
 
     for name, (vm, networks, changes) in KINDS.items():
         target = target_vm(vm, *networks, **changes)

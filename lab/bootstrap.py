@@ -1,0 +1,143 @@
+"""Makes a fresh machine ready: `python3 -m lab.bootstrap venv|demo|test`. Needs nothing but Python and, to install, apt.
+
+venv   packages that the Python requirements are built with, and .venv
+demo   all of that, the lab's packages, and everything that it builds (the Go programs first, beside the rest)
+test   all of that, and what only the tests need
+
+A second run finds all of it done and takes about a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lab import packages
+
+REPO = Path(__file__).resolve().parent.parent
+VENV = REPO / ".venv"
+VENV_PYTHON = VENV / "bin" / "python"
+UV = "uv==0.13.9"
+GO_BUILD_TIMEOUT_S = 45 * 60
+INSTALL_TIMEOUT_S = 30 * 60
+
+_PACKAGES: Mapping[str, Mapping[str, str]] = {
+    "venv": packages.FOR_PYTHON,
+    "demo": {**packages.FOR_PYTHON, **packages.FOR_LAB},
+    "test": packages.ALL,
+}
+
+
+class Stop(Exception):
+    """Something a person has to do first; the text says what."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare the machine; 0 when it is ready, 1 with one line per problem when it is not."""
+    parser = argparse.ArgumentParser(prog="python3 -m lab.bootstrap", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=list(_PACKAGES))
+    try:
+        _prepare(parser.parse_args(argv).what)
+    except (Stop, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prepare(what: str) -> None:
+    started, lab = time.monotonic(), what != "venv"
+    if lab and packages.report_problems():
+        raise Stop("the machine does not fit yet, see above")
+    # The first packages are few: what makes .venv and builds the one requirement that has no wheel.
+    _install_packages(packages.missing(packages.FOR_PYTHON))
+    _make_venv()
+    builds = _start_go_builds() if lab else None
+    try:
+        if lab:
+            _install_packages(packages.missing(_PACKAGES[what]))
+        _install_requirements()
+        if lab:
+            _run([VENV_PYTHON, "-m", "lab", "build"], timeout_s=GO_BUILD_TIMEOUT_S)
+    finally:
+        if builds and builds.poll() is None:
+            builds.terminate()
+            builds.wait(timeout=30)
+    if (took := time.monotonic() - started) > 5:
+        _say(f"ready after {took:.0f} s")
+
+
+def _install_packages(missing: Mapping[str, str]) -> None:
+    if not missing:
+        return
+    _say("Debian packages to install, and why:")
+    width = max(map(len, missing))
+    for name, reason in missing.items():
+        _say(f"  {name:<{width}}  {reason}")
+    if os.geteuid() == 0:
+        sudo: list[str] = []
+    elif subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0:
+        sudo = ["sudo", "-n"]
+    else:
+        raise Stop(f"run this once as root, then start again:\n  {packages.apt_line()}")
+    env = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    quiet = ["-qq", "-o", "Dpkg::Use-Pty=0"]
+    _run([*sudo, *env, "apt-get", "update", *quiet], timeout_s=INSTALL_TIMEOUT_S)
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *quiet]
+    _run([*sudo, *env, *install, *missing], timeout_s=INSTALL_TIMEOUT_S, quiet=True)
+
+
+def _make_venv() -> None:
+    if not VENV_PYTHON.exists():
+        _say(f"making {VENV.name} with Python {sys.version.split()[0]}")
+        _run([sys.executable, "-m", "venv", VENV], timeout_s=300)
+
+
+def _install_requirements() -> None:
+    """Install the pinned requirements, unless this very set is in already."""
+    pins = (REPO / "requirements.txt").read_bytes() + (REPO / "pyproject.toml").read_bytes()
+    stamp, wanted = VENV / ".requirements", hashlib.sha256(pins).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    _say("installing the pinned Python requirements (Airflow, Great Expectations, provider SDKs)")
+    _run([VENV_PYTHON, "-m", "pip", "install", "--quiet", UV], timeout_s=INSTALL_TIMEOUT_S)
+    install: list[str | Path] = [VENV_PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", VENV_PYTHON]
+    _run([*install, "-r", REPO / "requirements.txt"], timeout_s=INSTALL_TIMEOUT_S)
+    _run([*install, "--no-deps", "-e", REPO], timeout_s=INSTALL_TIMEOUT_S)
+    stamp.write_text(wanted)
+
+
+def _start_go_builds() -> subprocess.Popen[bytes]:
+    """Start the slow part in the background: it needs Go and the module proxy, nothing that is installed meanwhile."""
+    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'plugins'}"}
+    return subprocess.Popen([VENV_PYTHON, "-m", "lab.binaries"], env=env, cwd=REPO, stdin=subprocess.DEVNULL)
+
+
+def _run(command: Sequence[str | Path], *, timeout_s: float, quiet: bool = False) -> None:
+    """Run a command; when it fails, its own last words are in the message."""
+    argv = [str(word) for word in command]
+    done = subprocess.run(
+        argv,
+        cwd=REPO,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        timeout=timeout_s,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stdout or b"").decode(errors="replace").strip()[-2000:]
+        raise Stop(f"`{' '.join(argv)}` failed with exit code {done.returncode}\n{said}".rstrip())
+
+
+def _say(text: str) -> None:
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

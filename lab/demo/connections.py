@@ -1,0 +1,43 @@
+"""The lab's endpoints as the connections that the example plans name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lab.state import State, write_secret
+
+VCENTER, OVA, CLUSTER, STORE = "lab-vcenter", "lab-ova", "lab-cluster", "mtv_store"
+
+
+def write_connections(state: State, path: Path, *, store_folder: Path) -> Path:
+    """Write the file (0600, format of `airflow connections export`) and return its path."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return write_secret(path, json.dumps(connections(state, store_folder=store_folder), indent=2) + "\n")
+
+
+def connections(state: State, *, store_folder: Path) -> dict[str, dict[str, Any]]:
+    """Return connection id → fields for every part that is up."""
+    vcenter, ova, cluster = (state.endpoints(part) for part in ("vcenter", "ova", "cluster"))
+    found: dict[str, dict[str, Any]] = {
+        STORE: {"conn_type": "sqlite", "host": str(store_folder / "store.sqlite")},
+    }
+    if vcenter:
+        found[VCENTER] = {
+            "conn_type": "vsphere",
+            "host": vcenter["host"],
+            "port": vcenter["port"],
+            "login": vcenter["user"],
+            "password": Path(vcenter["password_file"]).read_text().strip(),
+            "extra": {"ca_file": vcenter["ca_file"]},
+        }
+    if ova:
+        # Pods see the same folder as the worker: the lab's node is this machine.
+        found[OVA] = {
+            "conn_type": "ova",
+            "extra": {"path": ova["path"], "volume": {"hostPath": {"path": ova["path"], "type": "Directory"}}},
+        }
+    if cluster:
+        found[CLUSTER] = {"conn_type": "kubernetes", "extra": {"kube_config_path": cluster["kubeconfig"]}}
+    return found
