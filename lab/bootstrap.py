@@ -1,4 +1,4 @@
-"""Makes a fresh machine ready: `python3 -m lab.bootstrap venv|demo|test`. Needs nothing but Python and, to install, apt.
+"""Makes a fresh machine ready: `python3 -m lab.bootstrap venv|demo|test`. Needs nothing but Python and apt.
 
 venv   packages that the Python requirements are built with, and .venv
 demo   all of that, the lab's packages, and everything that it builds (the Go programs first, beside the rest)
