@@ -205,9 +205,7 @@ class DiskCopy:
         elif not sparse:
             self.target.write(loaded.view, where.offset)
         else:
-            parts: Iterable[Extent] = loaded.parts
-            if isinstance(self.source, RandomSource) and not self.source.knows_holes:
-                parts = nonzero_parts(loaded.view, where.offset, loaded.parts)
+            parts = nonzero_parts(loaded.view, where.offset, loaded.parts)
             for part in aligned_outwards(parts, where, PAGE_BYTES):
                 start = part.offset - where.offset
                 self.target.write(loaded.view[start : start + part.length], part.offset)
@@ -324,7 +322,7 @@ class DiskCopy:
         opened = Journal.open(path, header, prepare=self.target.prepare, distrust=distrust)
         if opened.restart_reason:
             self.say(f"an earlier copy is not resumed ({opened.restart_reason}): the copy starts from zero")
-        ledger = Ledger(self.disk.size_bytes, opened.journal, self.target, opened.records)
+        ledger = Ledger(self.disk.size_bytes, opened.journal, self.target, opened.records, check_lock=self.lock.check)
         resumed = frozenset(ledger.proven())
         if resumed:
             self.say(f"resuming: {len(resumed)} of {ledger.digests.count} blocks are proven by an earlier attempt")

@@ -105,7 +105,7 @@ class Journal:
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
 
     def append(self, records: Iterable[Record]) -> None:
-        """Add records and make them durable. After a failure the journal ends where it did before."""
+        """Add records and make them durable. What a failed append may leave is overwritten by the next or torn."""
         packed = b"".join(self._pack(record) for record in records)
         try:
             done = 0
@@ -117,11 +117,8 @@ class Journal:
         self._end += len(packed)
 
     def close(self) -> None:
-        """Close the file; cut off what a failed append may have left."""
-        try:
-            os.ftruncate(self._fd, self._end)
-        finally:
-            os.close(self._fd)
+        """Close the file. Nothing is written any more: the volume may belong to a newer mover by now."""
+        os.close(self._fd)
 
     def _pack(self, record: Record) -> bytes:
         body = _RECORD.pack(*record)

@@ -19,11 +19,20 @@ CHECKPOINT_S = 10.0
 class Ledger:
     """The digests of a disk's blocks and how far they are proven. Safe from several threads."""
 
-    def __init__(self, size_bytes: int, journal: Journal, target: Target, records: Iterable[Record]) -> None:
+    def __init__(
+        self,
+        size_bytes: int,
+        journal: Journal,
+        target: Target,
+        records: Iterable[Record],
+        *,
+        check_lock: Callable[[], None],
+    ) -> None:
         self.digests = BlockDigests(size_bytes)
         self._proven = bytearray(self.digests.count)
         self._journal = journal
         self._target = target
+        self._check_lock = check_lock
         self._lock = threading.Lock()
         self._committing = threading.Lock()
         self._pending: list[tuple[int, bytes]] = []
@@ -67,7 +76,7 @@ class Ledger:
             if len(run) > 1:
                 records.insert(0, Record(run.start, len(run) - 1, PROVEN, zero_digest(BLOCK_BYTES)))
         with self._committing:
-            self._journal.append(records)
+            self._append(records)
         for record in records:
             for index in range(record.first, record.first + record.blocks):
                 self.digests[index] = record.digest
@@ -82,7 +91,7 @@ class Ledger:
         """These blocks are no longer proven."""
         dropped = list(indexes)
         with self._committing:
-            self._journal.append(Record(index, 1, DROPPED, self.digests[index]) for index in dropped)
+            self._append(Record(index, 1, DROPPED, self.digests[index]) for index in dropped)
         for index in dropped:
             self._proven[index] = False
 
@@ -94,8 +103,13 @@ class Ledger:
         if not batch:
             return
         self._target.flush()
-        self._journal.append(Record(index, 1, PROVEN, digest) for index, digest in batch)
+        self._append(Record(index, 1, PROVEN, digest) for index, digest in batch)
         for index, digest in batch:
             self.digests[index] = digest
             self._proven[index] = True
         self.on_proven([index for index, _ in batch])
+
+    def _append(self, records: Iterable[Record]) -> None:
+        # Checked last of all: flushing may take long, and the journal may be a newer mover's by then.
+        self._check_lock()
+        self._journal.append(records)

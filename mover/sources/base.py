@@ -70,8 +70,6 @@ class RandomSource(Source):
 
     connections = 1
     depth = 1
-    knows_holes = False
-    """Whether `extents` leaves out zeros. If not, zeros are found by looking at the bytes."""
 
     @abstractmethod
     def extents(self) -> list[Extent]:

@@ -30,14 +30,14 @@ class NbdSource(RandomSource):
         try:
             self.size_bytes = int(handle.get_size())
             self.connections = 2 if handle.can_multi_conn() else 1
-            self.knows_holes = bool(handle.can_meta_context(_ALLOCATION))
+            self._tells_extents = bool(handle.can_meta_context(_ALLOCATION))
         finally:
             _shut(handle)
 
     def extents(self) -> list[Extent]:
         """What the server does not call zero; all of it if it cannot say."""
         whole = Extent(0, self.size_bytes)
-        if not self.knows_holes:
+        if not self._tells_extents:
             return merged([whole], self.size_bytes)
         handle = _connect(self.uri)
         try:

@@ -36,7 +36,6 @@ class SparseVmdkSource(RandomSource):
     """A sparse VMDK inside a local file. Grains that are absent are holes."""
 
     connections = 2
-    knows_holes = True
 
     def __init__(self, window: Window, *, checksum: str = "") -> None:
         self.window = window

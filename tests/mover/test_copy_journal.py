@@ -1,0 +1,142 @@
+"""The journal: it never claims more than was made durable, whatever was cut off or belongs to another copy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mover.digest import ALGORITHM
+from mover.failure import storage_error
+from mover.geometry import BLOCK_BYTES
+from mover.journal import DROPPED, PROVEN, RECORD_BYTES, Header, Journal, Opened, Record
+from mtv.model.errors import PermanentError, TemporaryError
+
+HEADER = Header(
+    identity="disk-1", generation="7", size_bytes=100 * BLOCK_BYTES, algorithm=ALGORITHM, target="inode 1", epoch=1
+)
+RECORDS = [
+    Record(0, 1, PROVEN, b"a" * 32),
+    Record(5, 20, PROVEN, b"z" * 32),
+    Record(5, 1, DROPPED, bytes(32)),
+    Record(99, 1, PROVEN, b"b" * 32),
+]
+
+
+def nothing() -> None:
+    """A target that needs no preparation."""
+
+
+def opened(path: Path, header: Header = HEADER) -> Opened:
+    return Journal.open(path, header, prepare=nothing)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.bin"
+    journal = opened(path).journal
+    for record in RECORDS:
+        journal.append([record])
+    journal.close()
+    return path
+
+
+def test_what_was_appended_is_there_again(written: Path) -> None:
+    again = opened(written)
+    assert again.records == RECORDS
+    assert again.restart_reason == ""
+    again.journal.close()
+
+
+def test_a_journal_cut_at_any_byte_gives_a_prefix_and_goes_on_from_there(written: Path, tmp_path: Path) -> None:
+    whole = written.read_bytes()
+    head = len(whole) - len(RECORDS) * RECORD_BYTES
+    for length in range(len(whole) + 1):
+        cut = tmp_path / "cut.bin"
+        cut.write_bytes(whole[:length])
+        again = opened(cut)
+        kept = max(0, (length - head) // RECORD_BYTES)
+        assert again.records == RECORDS[:kept], length
+        extra = Record(42, 1, PROVEN, b"c" * 32)
+        again.journal.append([extra])
+        again.journal.close()
+        after = opened(cut)
+        assert after.records == [*RECORDS[:kept], extra], length
+        after.journal.close()
+
+
+def test_a_flipped_bit_anywhere_never_adds_or_changes_a_record(written: Path, tmp_path: Path) -> None:
+    whole = written.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        path = tmp_path / "damaged.bin"
+        path.write_bytes(damaged)
+        again = opened(path)
+        assert again.records == RECORDS[: len(again.records)], position
+        assert len(again.records) < len(RECORDS), position
+        again.journal.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("identity", "x"),
+        ("generation", "8"),
+        ("size_bytes", 99 * BLOCK_BYTES),
+        ("algorithm", "x"),
+        ("target", "inode 2"),
+    ],
+)
+def test_a_journal_of_something_else_starts_anew_and_says_so(written: Path, field: str, value: object) -> None:
+    again = opened(written, msgspec.structs.replace(HEADER, **{field: value}))
+    assert again.records == []
+    assert field.split("_")[0] in again.restart_reason
+    again.journal.close()
+    back = opened(written)
+    assert back.records == []
+    back.journal.close()
+
+
+def test_another_epoch_resumes(written: Path) -> None:
+    again = opened(written, msgspec.structs.replace(HEADER, epoch=2))
+    assert again.records == RECORDS
+    again.journal.close()
+
+
+def test_records_left_behind_by_another_header_never_count(written: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.bin"
+    opened(other, msgspec.structs.replace(HEADER, generation="8")).journal.close()
+    mixed = other.read_bytes() + written.read_bytes()[-len(RECORDS) * RECORD_BYTES :]
+    other.write_bytes(mixed)
+    again = opened(other, msgspec.structs.replace(HEADER, generation="8"))
+    assert again.records == []
+    again.journal.close()
+
+
+def test_the_target_is_prepared_before_a_new_header_says_that_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "journal.bin"
+    seen: list[int] = []
+    Journal.open(path, HEADER, prepare=lambda: seen.append(path.stat().st_size)).journal.close()
+    assert seen == [0]
+    Journal.open(path, HEADER, prepare=lambda: seen.append(-1)).journal.close()
+    assert seen == [0]
+
+
+def test_distrust_of_the_target_overrules_a_matching_journal(written: Path) -> None:
+    again = Journal.open(written, HEADER, prepare=nothing, distrust="the target was cut")
+    assert (again.records, again.restart_reason) == ([], "the target was cut")
+    again.journal.close()
+
+
+def test_a_full_work_volume_is_a_clear_permanent_error() -> None:
+    with pytest.raises(PermanentError) as caught:
+        Journal(Path("/dev/full"), os.open("/dev/full", os.O_WRONLY), 0, 0).append(RECORDS)
+    assert caught.value.code == "work-volume-full"
+
+
+def test_an_io_error_may_pass_and_a_full_disk_does_not() -> None:
+    assert isinstance(storage_error(OSError(5, "I/O error"), where="target", what="x"), TemporaryError)
+    assert isinstance(storage_error(OSError(28, "No space"), where="target", what="x"), PermanentError)
