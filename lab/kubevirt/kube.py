@@ -19,6 +19,7 @@ _GROUPS = {  # kind: (path of its API, plural)
     "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
     "ConfigMap": ("/api/v1", "configmaps"),
     "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "Event": ("/api/v1", "events"),
     "KubeVirt": ("/apis/kubevirt.io/v1", "kubevirts"),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
     "MutatingWebhookConfiguration": ("/apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"),

@@ -16,7 +16,13 @@ def add_machine(draft: Draft) -> None:
     if machine.startswith("pc-q35-rhel"):
         draft.notes.append(f"machine type {machine}: this QEMU has q35 only")
         machine = "q35"
-    draft.add("-machine", machine + (",smm=on" if _wants_smm(draft) else ""))
+    bios = _object(_object(_object(domain.get("firmware")).get("bootloader")).get("bios"))
+    options = [
+        machine,
+        *(["smm=on"] if _wants_smm(draft) else []),
+        *(["graphics=off"] if bios.get("useSerial") else []),
+    ]
+    draft.add("-machine", ",".join(options))  # graphics=off only tells the BIOS to use the serial console
     draft.add("-cpu", _cpu_model(draft))
     sockets, cores, threads = topology(domain)
     draft.add("-smp", f"{sockets * cores * threads},sockets={sockets},cores={cores},threads={threads}")

@@ -1,0 +1,46 @@
+"""Booting a powered-off VM's disks without changing them: ephemeral volumes over its claims, cable pulled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.guests.image import GuestImage
+
+pytestmark = [pytest.mark.lab, pytest.mark.guest]
+
+
+def test_a_throw_away_boot_shows_the_guest_and_does_not_change_its_disk(target: Any, converted_guest: GuestImage):
+    target.claim("root", converted_guest.root)
+    target.create_vm("web", volumes={"root": target.volume("root")}, run_strategy="Halted")
+    before = target.checksum("root")
+    target.create_instance(
+        "web-check", volumes={"root": target.throw_away("root")}, interface={"state": "down"}, grace_s=1
+    )
+    console = target.wait_for_boot("web-check")
+    assert "MTV-BOOT-OK converted disk-driver=virtio_blk" in console
+    assert "MTV-BOOTS 1" in console  # the guest has written to its disk, as it does at each boot …
+    assert target.instance("web-check")["status"]["interfaces"][0]["linkState"] == "down"
+    target.kube.delete(target.path("VirtualMachineInstance", "web-check"))
+    target.wait(lambda: not target.launcher_pods("web-check"), what="the check's pod to go")
+    assert target.checksum("root") == before  # … and none of it has reached the claim
+    assert target.vm_status("web") == "Stopped"
+
+
+def test_the_first_real_boot_after_a_throw_away_boot_is_the_guests_first(target: Any, converted_guest: GuestImage):
+    target.claim("root", converted_guest.root)
+    target.create_instance("web-check", volumes={"root": target.throw_away("root")}, grace_s=1)
+    target.wait_for_boot("web-check")
+    target.kube.delete(target.path("VirtualMachineInstance", "web-check"))
+    target.wait(lambda: not target.launcher_pods("web-check"), what="the check's pod to go")
+    target.create_vm("web", volumes={"root": target.volume("root")})
+    assert "MTV-BOOTS 1\n" in target.wait_for_boot("web").replace("\r", "")
+
+
+def test_a_throw_away_boot_works_on_a_block_claim(target: Any, converted_guest: GuestImage):
+    if target.classes["block"] is None:
+        pytest.skip("this lab has no storage class for Block claims (it needs root)")
+    target.claim("root", converted_guest.root, mode="Block")
+    target.create_instance("web-check", volumes={"root": target.throw_away("root")}, grace_s=1)
+    target.wait_for_boot("web-check")
