@@ -168,7 +168,8 @@ def envelope(
     files = {"file1": 'ovf:href="disk1.vmdk"'} if files is None else files
     references = "".join(f'<File ovf:id="{key}" {attributes}/>' for key, attributes in files.items())
     disks = disks or "".join(
-        f'<Disk ovf:diskId="disk-{key}" ovf:fileRef="{key}" ovf:capacity="1" ovf:capacityAllocationUnits="byte * 2^20"/>'
+        f'<Disk ovf:diskId="disk-{key}" ovf:fileRef="{key}" ovf:capacity="1"'
+        ' ovf:capacityAllocationUnits="byte * 2^20"/>'
         for key in files
     )
     return (

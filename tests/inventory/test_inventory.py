@@ -1,0 +1,134 @@
+"""Snapshots, tables, fingerprints and drift."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtv.inventory import drift, fingerprint, snapshot
+from mtv.inventory.drift import size_in_words
+from mtv.inventory.tables import DISK_COLUMNS, NIC_COLUMNS, VM_COLUMNS, tables_of
+from mtv.model.connection import Connection
+from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
+from mtv.providers.ova.provider import OvaProvider
+
+GIB = 1 << 30
+
+
+def a_disk(number: int = 0, **changed) -> SourceDisk:
+    fields = {
+        "id": str(2000 + number),
+        "index": number,
+        "size_bytes": 20 * GIB,
+        "bus": "scsi",
+        "identity": f"u/{number}",
+        "generation": "g1",
+        "storage": "ds-gold",
+    }
+    return SourceDisk(**{**fields, **changed})
+
+
+def a_vm(**changed) -> SourceVm:
+    fields = {
+        "provider": "vmware",
+        "id": "vm-1",
+        "name": "web-1",
+        "uuid": "u",
+        "power": PowerState.ON,
+        "cpu_count": 2,
+        "cores_per_socket": 1,
+        "memory_bytes": 4 * GIB,
+        "firmware": Firmware.BIOS,
+        "host": "esx-1",
+        "disks": (a_disk(0), a_disk(1)),
+        "nics": (SourceNic(index=0, network="VM Network", mac="00:50:56:00:00:01"),),
+    }
+    return SourceVm(**{**fields, **changed})
+
+
+def test_power_host_and_generation_are_no_drift():
+    running = a_vm()
+    moved = a_vm(power=PowerState.OFF, host="esx-2", disks=(a_disk(0, generation="g2"), a_disk(1)), document={"x": 1})
+    assert drift(running, moved) == []
+    assert fingerprint(running) == fingerprint(moved)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"disks": (a_disk(0, size_bytes=40 * GIB), a_disk(1))}, ["disk 2000: size was 20 GiB, is 40 GiB"]),
+        ({"disks": (a_disk(0),)}, ["disk 2001 (20 GiB) is gone"]),
+        ({"disks": (a_disk(0), a_disk(1), a_disk(2))}, ["disk 2002 (20 GiB on ds-gold) is new"]),
+        ({"firmware": Firmware.EFI}, ["firmware was bios, is efi"]),
+        ({"memory_bytes": 8 * GIB}, ["memory was 4 GiB, is 8 GiB"]),
+        ({"nics": ()}, ["network card 1 (00:50:56:00:00:01 on VM Network) is gone"]),
+        (
+            {"nics": (SourceNic(index=0, network="dvpg-app", mac="00:50:56:00:00:01"),)},
+            ["network card 1: network was VM Network, is dvpg-app"],
+        ),
+        ({"is_template": True}, ["kind was VM, is template"]),
+    ],
+)
+def test_drift_is_told_in_words(changed, words):
+    assert drift(a_vm(), a_vm(**changed)) == words
+
+
+_CHANGES = {
+    "cpu_count": st.integers(1, 3),
+    "secure_boot": st.booleans(),
+    "host": st.sampled_from(["a", "b"]),
+    "power": st.sampled_from(list(PowerState)),
+    "disks": st.lists(st.integers(0, 3), unique=True).map(lambda numbers: tuple(a_disk(n) for n in numbers)),
+    "nics": st.lists(st.sampled_from(["x", "y"]), max_size=2).map(
+        lambda names: tuple(SourceNic(index=i, network=n, mac="") for i, n in enumerate(names))
+    ),
+}
+
+
+@given(st.fixed_dictionaries(_CHANGES), st.fixed_dictionaries(_CHANGES))
+def test_the_fingerprint_differs_exactly_when_drift_has_something_to_say(one, other):
+    before, now = a_vm(**one), a_vm(**other)
+    same_disks = {disk.id for disk in before.disks} == {disk.id for disk in now.disks}
+    assert (fingerprint(before) == fingerprint(now)) == (drift(before, now) == [])
+    if not same_disks:
+        assert drift(before, now)
+
+
+@given(st.integers(0, 1 << 60))
+def test_a_size_in_words_never_hides_a_byte(size):
+    words = size_in_words(size)
+    if "bytes" in words:
+        assert f"({size} bytes)" in words
+    else:
+        number, unit = words.split()
+        assert float(number) * 1024 ** ("B", "KiB", "MiB", "GiB", "TiB", "PiB").index(unit) == size
+
+
+def test_tables_are_typed_and_keep_large_sizes_exact():
+    vms, disks, nics = tables_of([a_vm(disks=(a_disk(0, size_bytes=(1 << 53) + 1), a_disk(1, allocated_bytes=5)))])
+    assert {name: str(kind) for name, kind in vms.dtypes.items()}.keys() == VM_COLUMNS.keys()
+    assert disks["size_bytes"].tolist() == [(1 << 53) + 1, 20 * GIB]
+    assert disks["allocated_bytes"].isna().tolist() == [True, False]
+    assert vms["disk_bytes"].tolist() == [(1 << 53) + 1 + 20 * GIB]
+    assert nics["connected"].tolist() == [True]
+    assert vms.set_index("vm_id").index.is_unique
+
+
+def test_empty_tables_have_their_columns():
+    vms, disks, nics = tables_of([])
+    assert (list(vms), list(disks), list(nics)) == (list(VM_COLUMNS), list(DISK_COLUMNS), list(NIC_COLUMNS))
+    assert str(disks["size_bytes"].dtype) == "Int64"
+
+
+def test_a_snapshot_tells_what_is_missing(tmp_path):
+    provider = OvaProvider(Connection(conn_id="c", conn_type="ova", extra={"path": str(tmp_path)}))
+    seen = snapshot(provider, ["b", "a", "b"])
+    assert (seen.vms, seen.missing) == ((), ("a", "b"))
+    assert len(seen.tables.vms) == 0
+
+
+def test_a_vm_survives_its_way_through_json():
+    vm = a_vm()
+    assert fingerprint(msgspec.json.decode(msgspec.json.encode(vm), type=SourceVm)) == fingerprint(vm)

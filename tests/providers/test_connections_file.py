@@ -1,0 +1,87 @@
+"""Connections from a file: what airflow exports, safely kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mtv.model.connection import Connection
+from mtv.model.errors import PermanentError
+from mtv.providers.connections import FileConnections
+from mtv.providers.registry import open_provider
+
+
+def write(path, entries, mode=0o600):
+    path.write_text(entries if isinstance(entries, str) else json.dumps(entries))
+    path.chmod(mode)
+    return FileConnections(path)
+
+
+def test_an_exported_connection_is_read(tmp_path):
+    entry = {
+        "conn_type": "vsphere",
+        "description": None,
+        "host": "vc.example.test",
+        "login": "u",
+        "password": "p",
+        "schema": "",
+        "port": 8443,
+        "extra": '{"thumbprint": "aa"}',
+    }
+    connection = write(tmp_path / "c.json", {"vc": entry}).get("vc")
+    assert connection == Connection(
+        conn_id="vc",
+        conn_type="vsphere",
+        host="vc.example.test",
+        login="u",
+        password="p",
+        port=8443,
+        extra={"thumbprint": "aa"},
+    )
+
+
+def test_extra_may_be_an_object(tmp_path):
+    connections = write(tmp_path / "c.json", {"o": {"conn_type": "ova", "extra": {"path": "/srv"}}})
+    assert connections.get("o").extra == {"path": "/srv"}
+    assert connections.ids() == ["o"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_file_that_others_may_open_is_refused(tmp_path, mode):
+    with pytest.raises(PermanentError, match="chmod 600"):
+        write(tmp_path / "c.json", {"vc": {"conn_type": "vsphere"}}, mode).get("vc")
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"vc": {"conn_type": "vsphere", "pasword": "canary"}}, "pasword"),
+        ({"vc": {"conn_type": ""}}, "no conn_type"),
+        ({"vc": "vsphere://u:canary@h"}, "object"),
+        ({"vc": {"conn_type": "vsphere", "port": "canary"}}, "port"),
+        ({"vc": {"conn_type": "vsphere", "password": ["canary"]}}, "password"),
+        ({"vc": {"conn_type": "vsphere", "extra": "{canary"}}, "extra"),
+        (["canary"], "one object"),
+        ('{"vc": {"password": "canary"', "not JSON"),
+    ],
+)
+def test_a_malformed_file_is_explained_without_showing_secrets(tmp_path, entries, said):
+    with pytest.raises(PermanentError, match=said) as caught:
+        write(tmp_path / "c.json", entries).get("vc")
+    assert "canary" not in str(caught.value)
+
+
+def test_an_unknown_connection_names_the_known_ones(tmp_path):
+    with pytest.raises(PermanentError, match="it holds: a, b"):
+        write(tmp_path / "c.json", {"b": {"conn_type": "ova"}, "a": {"conn_type": "ova"}}).get("c")
+
+
+def test_a_missing_file_is_explained(tmp_path):
+    with pytest.raises(PermanentError, match="MTV_CONNECTIONS_FILE"):
+        FileConnections(tmp_path / "none.json").get("vc")
+
+
+def test_a_type_that_is_no_source_is_refused():
+    with pytest.raises(PermanentError, match="ova, vsphere"):
+        open_provider(Connection(conn_id="k", conn_type="kubernetes"))

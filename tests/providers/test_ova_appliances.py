@@ -1,0 +1,204 @@
+"""Appliances as vendors write them: read where they lie, every byte found by offset."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+
+import pytest
+
+from mtv.model.errors import DriftError, PermanentError
+from mtv.model.source import Firmware, PowerState
+from mtv.model.transfer import OvaMember
+from mtv.providers.ova.units import bytes_of
+from mtv.providers.registry import open_provider
+
+DISK = b"the bytes of a disk" * 100
+
+
+def sparse_vmdk(capacity_bytes: int) -> bytes:
+    return b"KDMV" + struct.pack("<IIQ", 3, 0x30001, capacity_bytes // 512) + bytes(1000)
+
+
+def test_a_disk_is_found_by_offset_and_carries_its_digest(tmp_path, make, ova_connection):
+    ovf = make.envelope(make.system("app-1", "disk-file1"))
+    files = {"app-1.ovf": ovf, "app-1.mf": make.manifest({"app-1.ovf": ovf, "disk1.vmdk": DISK}), "disk1.vmdk": DISK}
+    path = make.write_tar(tmp_path / "app-1.ova", files)
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms(["app-1"])
+        source = provider.disk_source(vm, vm.disks[0])
+    assert isinstance(source, OvaMember)
+    with path.open("rb") as tar:
+        tar.seek(source.offset)
+        assert tar.read(source.length) == DISK
+    assert source.checksum.startswith("sha256:")
+    assert vm.disks[0].generation == source.checksum
+    assert (vm.id, vm.disks[0].identity) == ("app-1.ova#app-1", "app-1.ova/disk1.vmdk")
+    assert (vm.disks[0].id, vm.disks[0].storage, vm.disks[0].bus) == ("disk-file1", "disk-file1", "scsi")
+    assert vm.document["ovaSource"] == "VMware"
+
+
+def test_an_appliance_is_always_off_and_never_powered_on(tmp_path, make, ova_connection):
+    make.write_tar(tmp_path / "a.ova", {"a.ovf": make.envelope(make.system("a", "disk-file1")), "disk1.vmdk": DISK})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+        assert vm.power is provider.power_state(vm) is PowerState.OFF
+        assert provider.power_off(vm, timeout_s=1) == "already off"
+        with pytest.raises(PermanentError):
+            provider.power_on(vm)
+        assert provider.pod_credentials() == {}
+
+
+def test_the_walk_goes_two_deep_for_ova_and_three_for_ovf_and_follows_no_link(tmp_path, make, ova_connection):
+    def ova(folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {f"{name}.ovf": make.envelope(make.system(name, "disk-file1")), "disk1.vmdk": DISK}
+        make.write_tar(folder / f"{name}.ova", content)
+
+    def ovf(folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.ovf").write_bytes(make.envelope(make.system(name, "disk-file1")))
+        (folder / "disk1.vmdk").write_bytes(DISK)
+
+    share = tmp_path / "share"
+    ova(share, "ova-1")
+    ova(share / "x", "ova-2")
+    ova(share / "x" / "y", "ova-3")
+    ovf(share / "x" / "y", "ovf-3")
+    ovf(share / "x" / "y" / "z", "ovf-4")
+    ova(tmp_path / "outside", "ova-outside")
+    (share / "link").symlink_to(tmp_path / "outside")
+    connection = type(ova_connection)(conn_id="c", conn_type="ova", extra={"path": str(share)})
+    with open_provider(connection) as provider:
+        assert sorted(vm.name for vm in provider.vms()) == ["ova-1", "ova-2", "ovf-3"]
+        assert provider.refused == {}
+
+
+def test_several_vms_in_one_envelope_are_several_vms(tmp_path, make, ova_connection):
+    systems = (
+        make.system("front", "disk-file1")
+        + f"<VirtualSystemCollection>{make.system('back', 'disk-file2')}</VirtualSystemCollection>"
+    )
+    ovf = make.envelope(systems, files={"file1": 'ovf:href="one.vmdk"', "file2": 'ovf:href="two.vmdk"'})
+    make.write_tar(tmp_path / "pair.ova", {"pair.ovf": ovf, "one.vmdk": DISK, "two.vmdk": DISK * 2})
+    with open_provider(ova_connection) as provider:
+        front, back = provider.vms()
+        assert (front.name, back.name) == ("front", "back")
+        assert front.id != back.id
+        assert provider.disk_source(back, back.disks[0]).length == len(DISK) * 2
+        assert [vm.name for vm in provider.vms(["back"])] == ["back"]
+
+
+def test_hardware_is_read_with_its_units(tmp_path, make, ova_connection):
+    extra = make.item(20, 4, ResourceSubType="vmware.sata.ahci")
+    extra += make.item(17, 20, Parent=4, AddressOnParent=0, HostResource="/disk/disk-file2")
+    extra += make.item(
+        10,
+        30,
+        Connection="VM Network",
+        ResourceSubType="VmxNet3",
+        Address="00:50:56:AB:CD:EF",
+        AutomaticAllocation="true",
+    )
+    extra += make.item(10, 31, Connection="dmz", ResourceSubType="E1000", AutomaticAllocation="false")
+    extra += '<vmw:Config vmw:key="firmware" vmw:value="efi"/>'
+    extra += '<vmw:Config vmw:key="bootOptions.efiSecureBootEnabled" vmw:value="true"/>'
+    ovf = make.envelope(
+        make.system("vm", "disk-file1", extra=extra, memory="2", units="byte * 2^30"),
+        files={"file1": 'ovf:href="one.vmdk"', "file2": 'ovf:href="two.vmdk"'},
+    )
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "one.vmdk": DISK, "two.vmdk": DISK})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+    assert (vm.cpu_count, vm.memory_bytes, vm.firmware, vm.secure_boot) == (2, 2 << 30, Firmware.EFI, True)
+    assert [(disk.id, disk.bus) for disk in vm.disks] == [("disk-file1", "scsi"), ("disk-file2", "sata")]
+    assert [(nic.network, nic.mac, nic.model, nic.connected) for nic in vm.nics] == [
+        ("VM Network", "00:50:56:ab:cd:ef", "vmxnet3", True),
+        ("dmz", "", "e1000", False),
+    ]
+
+
+def test_the_disk_itself_knows_its_size_better_than_the_ovf(tmp_path, make, ova_connection):
+    ovf = make.envelope(make.system("vm", "disk-file1"))
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "disk1.vmdk": sparse_vmdk(3 << 20)})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+    assert vm.disks[0].size_bytes == 3 << 20
+    assert vm.document["disks"][0]["capacity"] == 1 << 20
+
+
+def test_a_compressed_disk_keeps_its_compression(tmp_path, make, ova_connection):
+    ovf = make.envelope(
+        make.system("vm", "disk-file1"), files={"file1": 'ovf:href="disk1.vmdk.gz" ovf:compression="gzip"'}
+    )
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "disk1.vmdk.gz": gzip.compress(DISK)})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+        source = provider.disk_source(vm, vm.disks[0])
+    assert (source.compression, source.format) == ("gzip", "vmdk")
+
+
+def test_items_of_another_configuration_are_left_out(tmp_path, make, ova_connection):
+    large = make.item(4, 2, VirtualQuantity=4096, AllocationUnits="byte * 2^20").replace(
+        "<Item>", '<Item ovf:configuration="large">'
+    )
+    options = (
+        '<DeploymentOptionSection><Configuration ovf:id="small" ovf:default="true"/>'
+        '<Configuration ovf:id="large"/></DeploymentOptionSection>'
+    )
+    ovf = make.envelope(options + make.system("vm", "disk-file1", extra=large))
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "disk1.vmdk": DISK})
+    with open_provider(ova_connection) as provider:
+        assert provider.vms()[0].memory_bytes == 512 << 20
+
+
+def test_a_file_written_after_it_was_read_is_drift(tmp_path, make, ova_connection):
+    path = make.write_tar(
+        tmp_path / "vm.ova", {"vm.ovf": make.envelope(make.system("vm", "disk-file1")), "disk1.vmdk": DISK}
+    )
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+        os.utime(path, ns=(0, 0))
+        with pytest.raises(DriftError):
+            provider.disk_source(vm, vm.disks[0])
+        path.unlink()
+        with pytest.raises(PermanentError, match="gone"):
+            provider.disk_source(vm, vm.disks[0])
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+def test_the_whole_manifest_is_checked_on_demand(tmp_path, make, ova_connection, kind):
+    ovf = make.envelope(make.system("vm", "disk-file1"))
+    listed = make.manifest({"vm.ovf": ovf, "disk1.vmdk": DISK}, kind=kind)
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "vm.mf": listed, "disk1.vmdk": DISK[:-1] + b"!"})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+        assert vm.disks[0].locator["checksum"].startswith(f"{kind}:")
+        assert provider.manifest_problems(vm) == ["disk1.vmdk differs from the manifest"]
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "vm.mf": listed, "disk1.vmdk": DISK})
+    with open_provider(ova_connection) as provider:
+        assert provider.manifest_problems(provider.vms()[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"),
+    [
+        ("byte", 3),
+        ("byte * 2^20", 3 << 20),
+        ("byte*1024", 3 << 10),
+        ("byte * 10^6", 3_000_000),
+        ("MegaBytes", 3 << 20),
+        ("GB", 3 << 30),
+    ],
+)
+def test_units(unit, size):
+    assert bytes_of("3", unit, what="it") == size
+
+
+def test_a_folder_that_is_not_there_is_named():
+    from mtv.model.connection import Connection
+
+    connection = Connection(conn_id="c", conn_type="ova", extra={"path": "/no/such/folder"})
+    with pytest.raises(PermanentError, match="/no/such/folder"), open_provider(connection):
+        pass

@@ -1,0 +1,151 @@
+"""The pure parts of the vSphere provider, on pyVmomi's own data objects."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyVmomi import vim
+
+from mtv.model.errors import PermanentError
+from mtv.model.source import PowerState
+from mtv.providers.vmware import devices
+from mtv.providers.vmware.build import build_vms
+from mtv.providers.vmware.collect import Found
+from mtv.providers.vmware.disk_access import flat_path, why_not_flat
+from mtv.providers.vmware.surroundings import Surroundings, readable_name
+
+Device = vim.vm.device
+
+
+def disk(key: int, controller: int, unit: int, file: str = "[ds] a/a.vmdk", **backing: object) -> Device.VirtualDisk:
+    return Device.VirtualDisk(
+        key=key,
+        controllerKey=controller,
+        unitNumber=unit,
+        capacityInBytes=1 << 30,
+        backing=Device.VirtualDisk.FlatVer2BackingInfo(fileName=file, diskMode="persistent", **backing),
+    )
+
+
+CONTROLLERS = [
+    Device.VirtualNVMEController(key=31000, busNumber=0),
+    Device.ParaVirtualSCSIController(key=1000, busNumber=0, sharedBus="noSharing"),
+    Device.ParaVirtualSCSIController(key=1001, busNumber=1, sharedBus="noSharing"),
+    Device.VirtualIDEController(key=200, busNumber=0),
+    Device.VirtualAHCIController(key=15000, busNumber=0),
+]
+NOTHING = Surroundings([])
+
+
+@given(st.permutations([(1, 31000, 0), (2, 1001, 0), (3, 1000, 7), (4, 1000, 0), (5, 200, 1), (6, 15000, 3)]))
+def test_disks_go_by_bus_then_controller_then_unit_whatever_vsphere_lists_first(listed):
+    found = devices.disks(
+        [disk(*place) for place in listed] + CONTROLLERS, NOTHING, extra_config={}, has_snapshot=False
+    )
+    assert [entry["key"] for entry in found] == [6, 5, 4, 3, 2, 1]
+    assert [entry["bus"] for entry in found] == ["sata", "ide", "scsi", "scsi", "scsi", "nvme"]
+
+
+def test_a_disk_keeps_its_identity_through_snapshots():
+    root = Device.VirtualDisk.FlatVer2BackingInfo(fileName="[ds] a/a.vmdk", diskMode="persistent")
+    middle = Device.VirtualDisk.FlatVer2BackingInfo(fileName="[ds] a/a-000001.vmdk", diskMode="persistent", parent=root)
+    with_snapshots = disk(1, 1000, 0, file="[ds] a/a-000002.vmdk", parent=middle)
+    (found,) = devices.disks([*CONTROLLERS, with_snapshots], NOTHING, extra_config={}, has_snapshot=True)
+    assert found["base"] == "[ds] a/a.vmdk"
+    assert found["file"] == "[ds] a/a-000002.vmdk"
+    assert found["parent"] == "[ds] a/a.vmdk"
+
+
+@pytest.mark.parametrize(
+    ("file", "has_snapshot", "base"),
+    [
+        pytest.param("[ds] a/a-000001.vmdk", True, "[ds] a/a.vmdk", id="delta-without-chain"),
+        pytest.param("[ds] a/a-000001.vmdk", False, "[ds] a/a-000001.vmdk", id="really-called-so"),
+        pytest.param("[ds] a-000001/a.vmdk", True, "[ds] a-000001/a.vmdk", id="folder-called-so"),
+        pytest.param("[ds] a/a-00001.vmdk", True, "[ds] a/a-00001.vmdk", id="five-digits"),
+    ],
+)
+def test_the_delta_suffix_goes_only_where_a_snapshot_put_it(file, has_snapshot, base):
+    assert devices.base_vmdk(file, [], has_snapshot=has_snapshot) == base
+
+
+def test_change_tracking_is_read_per_disk():
+    found = devices.disks(
+        [*CONTROLLERS, disk(1, 1000, 0), disk(2, 1001, 3), disk(3, 1000, 1, changeId="52 aa/4")],
+        NOTHING,
+        extra_config={"scsi1:3.ctkenabled": "TRUE", "scsi0:0.ctkenabled": "FALSE"},
+        has_snapshot=False,
+    )
+    assert {entry["key"]: entry["changeTrackingEnabled"] for entry in found} == {1: False, 2: True, 3: True}
+
+
+def test_flat_paths():
+    assert flat_path("[ds gold] web-1/web-1_1.vmdk") == ("ds gold", "web-1/web-1_1-flat.vmdk")
+    with pytest.raises(PermanentError):
+        flat_path("web-1.vmdk")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"snapshot": True}, "snapshot"),
+        ({"chained": True}, "linked clone"),
+        ({"backing": "SeSparseBackingInfo"}, "SeSparse"),
+        ({"datastore_type": "vsan"}, "vsan"),
+        ({"datastore_type": "VVOL"}, "VVOL"),
+        ({"datastore_type": "NFS41"}, ""),
+    ],
+)
+def test_the_flat_file_is_used_only_where_it_is_the_whole_disk(changed, why):
+    locator = {"snapshot": False, "chained": False, "backing": "FlatVer2BackingInfo", "datastore_type": "VMFS"}
+    reason = why_not_flat({**locator, **changed})
+    assert (why in reason) if why else reason == ""
+
+
+def test_names_are_unescaped_once():
+    assert readable_name("a%2fb%5cc%25d") == "a/b\\c%d"
+    assert readable_name("100%252f") == "100%2f"
+
+
+def _reference(kind: type, moref: str) -> object:
+    return kind(moref, None)
+
+
+def tree() -> Surroundings:
+    folder, datacenter = vim.Folder, vim.Datacenter
+    rows = [
+        ("Folder", "group-d1", {"name": "Datacenters"}),
+        ("Folder", "group-1", {"name": "emea", "parent": _reference(folder, "group-d1")}),
+        ("Datacenter", "dc-1", {"name": "dc%2f1", "parent": _reference(folder, "group-1")}),
+        ("Folder", "group-v", {"name": "vm", "parent": _reference(datacenter, "dc-1")}),
+        ("Folder", "group-p", {"name": "vm", "parent": _reference(folder, "group-v")}),
+    ]
+    return Surroundings([Found(*row) for row in rows])
+
+
+def test_paths_leave_hidden_folders_out_and_keep_folders_that_are_merely_called_so():
+    assert tree().path("group-p") == "emea/dc/1/vm"
+    assert tree().path("group-v") == "emea/dc/1"
+    assert tree().path("dc-1", escaped=True) == "emea/dc%2f1"
+    assert tree().datacenter_of("group-p") == "dc-1"
+    assert tree().path("no-such") == ""
+
+
+def test_a_vm_whose_configuration_cannot_be_read_still_has_its_row():
+    lost = Found("VirtualMachine", "vm-9", {"name": "lost", "runtime.connectionState": "orphaned"}, ("config.uuid",))
+    (vm,) = build_vms([lost], NOTHING, {})
+    assert (vm.name, vm.power, vm.disks) == ("lost", PowerState.UNKNOWN, ())
+    assert vm.document["connectionState"] == "orphaned"
+    assert vm.document["unreadable"] == ["config.uuid"]
+
+
+def test_a_file_used_by_two_vms_is_shared():
+    def vm(moref: str, file: str) -> Found:
+        return Found(
+            "VirtualMachine", moref, {"name": moref, "config.hardware.device": [*CONTROLLERS, disk(1, 1000, 0, file)]}
+        )
+
+    built = build_vms([vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")], NOTHING, {})
+    assert [one.disks[0].shared for one in built] == [True, True, False]
