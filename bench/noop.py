@@ -26,7 +26,7 @@ from mtv.store import Store
 class NoopRunner(StepRunner):
     """Claims, advances and releases rows of the real store; touches no source and no cluster."""
 
-    def freeze(self, outline: Outline, task: TaskRef, log: Log) -> list[str]:
+    def freeze(self, outline: Outline, task: TaskRef, log: Log) -> list[str]:  # noqa: ARG002  the runner's shape
         """Start the run and pin its VMs, without the limits of SQLite: they are what is measured."""
         plan = Plan.model_validate_json((self.settings.state_folder / "plan.json").read_bytes())
         with self.store() as store:
@@ -37,7 +37,7 @@ class NoopRunner(StepRunner):
             vms = part_plan(plan, outline.wave, outline.part).wave(outline.wave).vms
             return store.freeze_vms(run.id, [vm.id for vm in vms])
 
-    def run_step(self, step: str, task: TaskRef, log: Log) -> None:
+    def run_step(self, step: str, task: TaskRef, log: Log) -> None:  # noqa: ARG002  the runner's shape
         """Journal the step; `verdict` finishes the run."""
         with self.store() as store:
             run = store.run_of(task.dag_id, task.run_id)
@@ -46,7 +46,7 @@ class NoopRunner(StepRunner):
             if step == "verdict":
                 store.finish_run(run.id, "success")
 
-    def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, limit: int = 0) -> bool:
+    def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, limit: int = 0) -> bool:  # noqa: ARG002  the runner's shape
         """Journal the step and move the VM's row as the real steps do."""
         with self.store() as store:
             run = store.run_of(task.dag_id, task.run_id)
@@ -57,7 +57,7 @@ class NoopRunner(StepRunner):
             self._journal_step(store, run.id, run.plan_name, step, vm_id)
         return True
 
-    def pod_target(self, step: str, vm_id: str, task: TaskRef, log: Log) -> PodTarget | None:
+    def pod_target(self, step: str, vm_id: str, task: TaskRef, log: Log) -> PodTarget | None:  # noqa: ARG002  the runner's shape
         """Journal the step: there is no pod to run."""
         with self.store() as store:
             run = store.run_of(task.dag_id, task.run_id)

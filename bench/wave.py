@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,18 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
 from lab.airflow.api import AirflowApi
 from lab.airflow.environment import airflow_environment
 from lab.airflow.postgres import Postgres
 from lab.airflow.server import COMPONENTS, AirflowServer
 from lab.process import free_port
 from lab.state import write_secret
-
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.orchestration.outline import outlines_of
 from mtv.store import Store
 
-DAG_FILE = '"""Airflow DAG file of the benchmark."""\nfrom bench.noop import load_dags\nfor dag in load_dags():\n    globals()[dag.dag_id] = dag\n'
+DAG_FILE = '''"""Airflow DAG file of the benchmark."""
+
+from bench.noop import load_dags
+
+for dag in load_dags():
+    globals()[dag.dag_id] = dag
+'''
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -71,6 +78,9 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=1800, help="seconds per run (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and databases")
     arguments = parser.parse_args()
+    # A benchmark that is ended by a shell or a CI job stops its servers, too; a shell's `&` also ignores SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     print(HEAD, flush=True)
     bad = 0
     for database in arguments.database:
@@ -100,6 +110,11 @@ def measure(database: str, vms: int, in_flight: int, timeout_s: float, *, keep: 
             print(f"kept: {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def _prepare(folder: Path, postgres: Postgres | None, vms: int, in_flight: int) -> AirflowServer:

@@ -9,9 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtv.model.errors import PermanentError
-
 from lab.process import free_port
+from mtv.model.errors import PermanentError
 
 
 def find_server() -> Path:

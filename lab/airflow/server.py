@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtv.model.errors import PermanentError
-
 from lab.airflow.environment import write_secret_settings
 from lab.process import is_alive, start_daemon, stop_daemon, tail, wait_until
+from mtv.model.errors import PermanentError
 
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "api-server": ("api-server", "--workers", "1"),
@@ -78,7 +77,7 @@ class AirflowServer:
 
     def stop(self, *, timeout_s: float = 20) -> None:
         """Stop all components: those that start tasks first, the API server that tasks report to last."""
-        for component in reversed(COMPONENTS):
+        for component in reversed(tuple(COMPONENTS)):
             stop_daemon(self.pidfile(component), timeout_s=timeout_s)
 
     def healthy(self) -> bool:

@@ -15,7 +15,7 @@ STORE_CONNECTION = "mtv_store"
 
 
 class AirflowConnections:
-    """`Connections` of the workers and the triggerer. Call it from a thread that may block, never from an event loop."""
+    """`Connections` of workers and triggerer. Call it from a thread that may block, never from an event loop."""
 
     def get(self, conn_id: str) -> Connection:
         """Return the connection. Raises `PermanentError` naming `conn_id` when Airflow has none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from airflow.sdk import BaseHook
 
 from mtv.model.errors import MtvError
@@ -13,7 +15,8 @@ from mtv.providers.registry import open_provider
 class _SourceHook(BaseHook):
     """Common to all source platforms."""
 
-    conn_name_attr = "conn_id"
+    conn_name_attr: ClassVar[str] = "conn_id"
+    default_conn_name: ClassVar[str] = ""
 
     def __init__(self, conn_id: str | None = None, **kwargs: object) -> None:
         super().__init__()

@@ -25,29 +25,22 @@ def load_dags(settings: Settings | None = None) -> list[DAG]:
     asked = get_parsing_context().dag_id
     if asked and (outline := folder.read(asked)):
         return [build_dag(outline, operators)]
-    outlines = [folder.write(outline) for outline in read_outlines(settings, folder)]
-    return [build_dag(outline, operators) for outline in outlines if asked in (None, outline.dag_id)]
+    return [build_dag(outline, operators) for outline in read_outlines(settings, folder)]
 
 
 def read_outlines(settings: Settings, folder: OutlineFolder) -> Iterator[Outline]:
-    """Compile the plans folder and yield one outline per DAG; ids are unique, a plan name used twice is a problem."""
-    seen: dict[str, str] = {}
+    """Compile the plans folder and yield one outline per DAG."""
     for compiled in compile_folder(settings.plans_folder, settings.compiled_folder):
-        file = compiled.path.name
-        if compiled.name in seen:
-            clash = f"{file}: the plan name {compiled.name!r} is also that of {seen[compiled.name]} — rename one"
-            yield unreadable(compiled.path.stem, file, (clash,))
-            continue
-        seen[compiled.name] = file
-        yield from _outlines(compiled, file, folder)
+        yield from _outlines(compiled, folder)
 
 
-def _outlines(compiled: CompiledPlan, file: str, folder: OutlineFolder) -> Iterator[Outline]:
-    if compiled.plan is not None and not compiled.problems:
-        yield from outlines_of(compiled.plan, compiled.hash, file)
-        return
+def _outlines(compiled: CompiledPlan, folder: OutlineFolder) -> list[Outline]:
+    file = compiled.path.name
+    if not compiled.problems and (known := folder.of_plan(compiled.hash)) is not None:
+        return folder.write(known)
+    if (plan := compiled.plan) is not None:
+        return folder.write_plan(compiled.hash, outlines_of(plan, compiled.hash, file))
     problems = tuple(str(problem) for problem in compiled.problems)
-    yield unreadable(compiled.name, file, problems)
     # Runs that began before the file was broken go on as frozen, so their DAGs stay; new runs are refused.
-    for outline in folder.of_file(file):
-        yield msgspec.structs.replace(outline, problems=problems)
+    before = [msgspec.structs.replace(outline, problems=problems) for outline in folder.of_file(file)]
+    return folder.write([unreadable(compiled.name, file, problems), *before])

@@ -6,14 +6,20 @@ ten VMs and for ten thousand, and for one plan and for a thousand.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from mtv.itinerary.itineraries import itinerary_for
 from mtv.model.plan import Plan, PlannedVm, Wave
+from mtv.plan import effective, not_built_yet
+
+T = TypeVar("T")
 
 MAX_VMS_PER_RUN = 100
 """A scheduler's cost grows with the pending task instances of active runs; a longer wave is cut into parts."""
@@ -36,16 +42,14 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     itineraries: tuple[str, ...] = ()
     max_vms_in_flight: int = 4
     vm_count: int = 0
-    source: str = ""
+    sources: tuple[str, ...] = ()
     description: str = ""
     problems: tuple[str, ...] = ()
 
     @property
     def tags(self) -> list[str]:
         """What the DAG list can be filtered by."""
-        tags = [f"plan:{self.plan}"]
-        if self.source:
-            tags.append(f"source:{self.source}")
+        tags = [f"plan:{self.plan}", *(f"source:{source}" for source in self.sources)]
         if self.wave:
             tags.append("mode:cold")
         if self.problems:
@@ -55,10 +59,8 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def vm_itinerary(plan: Plan, wave: Wave, vm: PlannedVm) -> str:
     """Return the name of the itinerary that a VM walks. Raises `ValueError` for a mode that is not built yet."""
-    levels = (vm, wave.defaults, plan.defaults)
-    vm_type = next((level.type for level in levels if level.type is not None), "cold")
-    raw = next((level.skip_guest_conversion for level in levels if level.skip_guest_conversion is not None), False)
-    return itinerary_for(vm_type=vm_type, skip_guest_conversion=raw).name
+    options = effective(plan, wave, vm)
+    return itinerary_for(vm_type=options.type, skip_guest_conversion=options.skip_guest_conversion).name
 
 
 def parts_of(wave: Wave) -> list[tuple[int, tuple[PlannedVm, ...]]]:
@@ -83,14 +85,9 @@ def outlines_of(plan: Plan, plan_hash: str, file: str) -> list[Outline]:
     """Return the outlines of a plan's waves, one per part. What is not built yet is named in `problems`."""
     found: list[Outline] = []
     for wave in plan.waves:
-        problems = [*_not_built(plan, wave)]
+        problems = _not_built(plan, wave)
         for part, vms in parts_of(wave):
-            names: dict[str, None] = {}
-            for vm in vms:
-                try:
-                    names[vm_itinerary(plan, wave, vm)] = None
-                except ValueError as error:
-                    problems.append(f"wave {wave.name}, VM {vm.name}: {error}")
+            names, unknown = _itineraries(plan, wave, vms)
             found.append(
                 Outline(
                     dag_id=_dag_id(plan.name, wave.name, part),
@@ -99,19 +96,31 @@ def outlines_of(plan: Plan, plan_hash: str, file: str) -> list[Outline]:
                     plan_hash=plan_hash,
                     wave=wave.name,
                     part=part,
-                    itineraries=tuple(names),
+                    itineraries=names,
                     max_vms_in_flight=wave.max_vms_in_flight,
                     vm_count=len(vms),
-                    source=plan.source.connection if plan.source else "",
+                    sources=tuple(dict.fromkeys(effective(plan, wave, vm).source for vm in vms)),
                     description=plan.description,
-                    problems=tuple(dict.fromkeys(problems)),
+                    problems=tuple(dict.fromkeys((*problems, *unknown))),
                 )
             )
-    twice = [dag_id for dag_id, count in Counter(o.dag_id for o in found).items() if count > 1]
+    twice = [dag_id for dag_id, count in Counter(outline.dag_id for outline in found).items() if count > 1]
     if twice:
         clash = f"two waves would share the DAG {', '.join(twice)} — rename the wave that ends in a number"
         return [unreadable(plan.name, file, (clash,))]
     return found
+
+
+def _itineraries(plan: Plan, wave: Wave, vms: Iterable[PlannedVm]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the itineraries that the VMs walk, in order of first appearance, and what nobody can walk yet."""
+    names: dict[str, None] = {}
+    unknown: list[str] = []
+    for vm in vms:
+        try:
+            names[vm_itinerary(plan, wave, vm)] = None
+        except ValueError as error:
+            unknown.append(f"wave {wave.name}, VM {vm.name}: {error}")
+    return tuple(names), unknown
 
 
 def unreadable(name: str, file: str, problems: tuple[str, ...]) -> Outline:
@@ -125,46 +134,68 @@ def _dag_id(plan: str, wave: str, part: int) -> str:
 
 
 def _not_built(plan: Plan, wave: Wave) -> list[str]:
-    """Name what the plan asks for and this version cannot do: refused aloud, never ignored."""
-    del plan
-    asked = {"approval": wave.approval is not None, "schedule": wave.schedule is not None}
-    return [
-        f"wave {wave.name}: {word} is not built yet — remove it and start the wave by hand"
-        for word, is_asked in asked.items()
-        if is_asked
-    ]
+    """Name what the wave asks for and this version cannot do: refused aloud, never ignored.
+
+    Window and earlier waves are checked when a run starts (see `start`), so they are no reason to refuse.
+    """
+    known = wave.model_copy(update={"window": None, "start_after": ()})
+    waves = tuple(known if other.name == wave.name else other for other in plan.waves)
+    return [str(problem) for problem in not_built_yet(plan.model_copy(update={"waves": waves}), wave.name)]
 
 
 class OutlineFolder:
-    """The outlines on disk, one JSON file per DAG id."""
+    """The outlines on disk: one JSON file per DAG id for tasks, and one per plan's content for the DAG processor."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, dag_id: str) -> Outline | None:
         """Return the outline of a DAG, or None when it was never written."""
-        try:
-            return msgspec.json.decode((self.folder / f"{dag_id}.json").read_bytes(), type=Outline)
-        except FileNotFoundError:
-            return None
+        return _read(self.folder / f"{dag_id}.json", Outline)
 
-    def write(self, outline: Outline) -> Outline:
-        """Keep an outline and return it.
-
-        Itineraries of an earlier version of the wave stay, so that a run that began before an edit finds its tasks.
-        """
-        before = self.read(outline.dag_id)
-        if before is not None:
-            names = dict.fromkeys((*outline.itineraries, *before.itineraries))
-            outline = msgspec.structs.replace(outline, itineraries=tuple(names))
-        if outline != before:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = self.folder / f".{outline.dag_id}.draft"
-            draft.write_bytes(msgspec.json.encode(outline))
-            draft.replace(self.folder / f"{outline.dag_id}.json")
-        return outline
+    def of_plan(self, plan_hash: str) -> list[Outline] | None:
+        """Return what was written for a plan of this content, or None."""
+        return _read(self.folder / "plans" / f"{plan_hash}.json", list[Outline])
 
     def of_file(self, file: str) -> list[Outline]:
         """Return the waves that were last read from a plan file, in order of their ids."""
-        known = [msgspec.json.decode(path.read_bytes(), type=Outline) for path in sorted(self.folder.glob("*.json"))]
-        return [outline for outline in known if outline.file == file and outline.wave]
+        found = (_read(path, Outline) for path in sorted(self.folder.glob("*.json")))
+        return [outline for outline in found if outline is not None and outline.file == file and outline.wave]
+
+    def write(self, outlines: Iterable[Outline]) -> list[Outline]:
+        """Keep outlines and return them.
+
+        Itineraries of an earlier version of a wave stay, so that a run that began before an edit finds its tasks.
+        """
+        kept = []
+        for outline in outlines:
+            before = self.read(outline.dag_id)
+            if before is not None:
+                names = dict.fromkeys((*outline.itineraries, *before.itineraries))
+                outline = msgspec.structs.replace(outline, itineraries=tuple(names))
+            if outline != before:
+                _write(self.folder / f"{outline.dag_id}.json", outline)
+            kept.append(outline)
+        return kept
+
+    def write_plan(self, plan_hash: str, outlines: Iterable[Outline]) -> list[Outline]:
+        """Keep all outlines of a plan's content, so that the plan itself is not read again; return them."""
+        kept = self.write(outlines)
+        _write(self.folder / "plans" / f"{plan_hash}.json", kept)
+        return kept
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """Read one file; one that is missing, damaged or of another version counts as never written."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _write(path: Path, value: object) -> None:
+    """Write by rename: a task that starts meanwhile reads the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(value))
+    draft.replace(path)

@@ -70,12 +70,12 @@ class StepRunner:
         from mtv.steps import run as run_steps
         from mtv.steps.context import start_run
 
-        if outline.problems:
-            raise PlanError("; ".join(outline.problems), code="PlanInvalid")
         with self.store() as store:
             store.upgrade()
             known = store.run_of(task.dag_id, task.run_id)
             if known is None:
+                if outline.problems:
+                    raise PlanError("; ".join(outline.problems), code="PlanInvalid")
                 plan = load_compiled(self.settings.compiled_folder, outline.plan_hash)
                 refuse_start(store, plan, outline, parallelism=conf.getint("core", "parallelism", fallback=32))
                 plan_hash = store.put_plan(plan)

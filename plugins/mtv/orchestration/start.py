@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan, Window
-
 from mtv.orchestration.outline import Outline
 
 if TYPE_CHECKING:

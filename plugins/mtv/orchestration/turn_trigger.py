@@ -18,7 +18,7 @@ class TurnTrigger(BaseTrigger):
     """Fires when the VM may enter, or after a week, when the task looks again by itself. Its row holds ids only."""
 
     def __init__(self, *, dag_id: str, run_id: str, vm_id: str, limit: int, poll_s: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.dag_id = dag_id
         self.run_id = run_id
         self.vm_id = vm_id
@@ -36,7 +36,7 @@ class TurnTrigger(BaseTrigger):
             if await read_store(self._is_turn):
                 break
             await asyncio.sleep(self.poll_s)
-        yield TriggerEvent({"vm_id": self.vm_id})
+        yield TriggerEvent({"vm_id": self.vm_id})  # type: ignore[no-untyped-call]
 
     def _is_turn(self, store: Any) -> bool:
         run = store.run_of(self.dag_id, self.run_id)

@@ -3,10 +3,15 @@
     freeze ─ snapshot_inventory ─ validate ─┬─ cold[vm]      prepare ─ transfer ─ … ─ settle ─┬─ report ─ verdict
                                             └─ cold-raw[vm]  prepare ─ transfer ─ … ─ settle ─┘
 
-`prepare` is a set-up, so that clearing a later step of a VM brings it back too. `settle` is a teardown, because a
-teardown is the only task that still runs when the run is marked failed. It hangs on every step of its VM but
-`prepare`: a teardown behind a failed set-up would be skipped, and a VM whose `prepare` failed half-way needs it most.
-`report` is a teardown too, so that a run marked failed closes its books. `verdict` is the leaf that fails the run.
+What hangs on what was decided by measuring (docs/bench-wave.md) and by reading the scheduler:
+
+- `settle`, `report` and `verdict` are teardowns: a teardown is the only task that still runs when a run is marked
+  failed. `verdict` also fails the run: with an ordinary leaf, a run that is marked failed would end green, because the
+  leaf is skipped and a skipped leaf counts as a success.
+- `prepare` is no set-up. A teardown behind a failed set-up does not run, and a VM whose `prepare` failed half-way needs
+  `settle` most. Nor does clearing a mapped task bring its set-up back; the steps themselves say what to clear.
+- Each task hangs on the one before it only. A scheduler asks several queries for every edge of every pending task
+  instance in every loop.
 """
 
 from __future__ import annotations
@@ -65,10 +70,9 @@ def _add_wave(outline: Outline, operators: Operators) -> None:
     freeze = operators.run_step("freeze", outline)
     snapshot = operators.run_step("snapshot_inventory", outline)
     validate = operators.run_step("validate", outline)
-    report = operators.run_step("report", outline)
-    verdict = operators.run_step("verdict", outline, trigger_rule=TriggerRule.ALL_DONE)
-    report.is_teardown = True
-    report.trigger_rule = TriggerRule.ALL_DONE_SETUP_SUCCESS
+    report = _teardown(operators.run_step("report", outline))
+    verdict = _teardown(operators.run_step("verdict", outline))
+    verdict.on_failure_fail_dagrun = True
     freeze >> snapshot >> validate
     for name in outline.itineraries:
         itinerary = BY_NAME[name]
@@ -81,7 +85,9 @@ def _add_wave(outline: Outline, operators: Operators) -> None:
         first, last = _add_group(itinerary, vm_ids, outline, operators)
         validate >> first
         last >> report
-    validate >> report >> verdict
+    if not outline.itineraries:
+        validate >> report
+    report >> verdict
 
 
 def _add_group(
@@ -93,18 +99,20 @@ def _add_group(
     def walk(vm_id: Any) -> None:
         for step in itinerary.steps:
             task = operators.vm_step(step, vm_id, outline)
-            if step.setup:
-                task.is_setup = True
             if step.teardown:
-                task.is_teardown = True
-                task.trigger_rule = TriggerRule.ALL_DONE_SETUP_SUCCESS
-                [before for before in tasks if not before.is_setup] >> task
-            elif tasks:
+                _teardown(task)
+            if tasks:
                 tasks[-1] >> task
             tasks.append(task)
 
     task_group(group_id=itinerary.name)(walk).expand(vm_id=vm_ids)
     return tasks[0], tasks[-1]
+
+
+def _teardown(task: BaseOperator) -> BaseOperator:
+    task.is_teardown = True
+    task.trigger_rule = TriggerRule.ALL_DONE_SETUP_SUCCESS
+    return task
 
 
 def _describe(outline: Outline) -> str:

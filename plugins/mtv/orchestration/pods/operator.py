@@ -11,18 +11,21 @@ the pod, and a new one is created only when the old one is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NoReturn
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowTaskTerminated
 
+from mtv.kubevirt.cluster import Cluster
+from mtv.model.errors import PermanentError
 from mtv.orchestration.errors import as_airflow_errors
 from mtv.orchestration.operators import label_of, task_ref
 from mtv.orchestration.pods.lifecycle import PodKey, Pods, result_of
 from mtv.orchestration.pods.trigger import MoverPodTrigger
-from mtv.orchestration.runner import StepRunner, log_lines
+from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
 
 
 class MoverPodOperator(KubernetesPodOperator):
@@ -32,7 +35,7 @@ class MoverPodOperator(KubernetesPodOperator):
     """
 
     template_fields: Sequence[str] = ("vm_id",)
-    template_fields_renderers: dict[str, str] = {}
+    template_fields_renderers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, *, step: str, vm_id: Any, runner: StepRunner, poll_s: float, **kwargs: Any) -> None:
         super().__init__(
@@ -58,58 +61,70 @@ class MoverPodOperator(KubernetesPodOperator):
             if target is None:
                 return
             label_of(context)(target.vm_name)
-            pods = Pods(self._client_of(target.connection_id), target.namespace, log)
-            found = pods.find(target.labels)
-            if found is None:
-                request = self.runner.pod_request(self.step, self.vm_id, task, log)
-                if request is None:
-                    return
-                found = pods.create(request, owned=self._watch)
+            with self._pods(target.connection_id) as pods:
+                found = pods.find(target.namespace, target.labels)
+                if found is not None and pods.has_ended(found):
+                    if self._is_read(pods, found, task):
+                        return
+                    found = None
+                if found is None:
+                    request = self.runner.pod_request(self.step, self.vm_id, task, log)
+                    if request is None:
+                        return
+                    found = pods.create(request, owned=self._watch)
             self._watch(found)
-            if pods.has_ended(found):
-                self._finish(pods, found, context)
-                return
-        self.defer(
-            trigger=MoverPodTrigger(
-                connection_id=target.connection_id,
-                namespace=found.namespace,
-                pod=found.name,
-                uid=found.uid,
-                run=target.run_id,
-                vm_id=self.vm_id,
-                step=self.step,
-                poll_s=self.poll_interval,
-            ),
-            method_name="execute_complete",
+        self.kubernetes_conn_id = target.connection_id
+        trigger = MoverPodTrigger(
+            connection_id=target.connection_id,
+            namespace=found.namespace,
+            pod=found.name,
+            uid=found.uid,
+            run=target.run_id,
+            vm_id=self.vm_id,
+            vm_name=target.vm_name,
+            step=self.step,
+            poll_s=self.poll_interval,
         )
+        self.defer(trigger=trigger, method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Read what the pod left. Raises what the step makes of it."""
         key = PodKey(namespace=event["namespace"], name=event["pod"], uid=event["uid"])
+        self.kubernetes_conn_id = event["connection_id"]
         self._watch(key)
-        with as_airflow_errors():
-            pods = Pods(self._client_of(event["connection_id"]), key.namespace, log_lines(self.log))
-            label_of(context)(event.get("vm_name") or self.vm_id)
-            self._finish(pods, key, context)
+        label_of(context)(event["vm_name"])
+        with as_airflow_errors(), self._pods(event["connection_id"]) as pods:
+            self._read(pods, key, task_ref(context))
 
     def on_kill(self) -> NoReturn:
         """End the pod, wait for its end, then end the task."""
-        if self._watched is not None:
-            Pods(self.client, self._watched.namespace, log_lines(self.log)).end(self._watched)
+        if self._watched is not None and self.kubernetes_conn_id:
+            with self._pods(self.kubernetes_conn_id) as pods:
+                pods.end(self._watched)
         raise AirflowTaskTerminated("the task was marked or cleared; its pod has ended")
 
-    def _finish(self, pods: Pods, key: PodKey, context: Context) -> None:
-        task = task_ref(context)
-        log = log_lines(self.log)
-        pod = pods.read(key)
+    def _read(self, pods: Pods, key: PodKey, task: TaskRef) -> None:
+        """Give the pod's result to the step; the pod goes once it is read, whatever the step says."""
         try:
-            self.runner.pod_finish(self.step, self.vm_id, result_of(pod, key), task, log)
+            message = result_of(pods.read(key), key)
+            self.runner.pod_finish(self.step, self.vm_id, message, task, log_lines(self.log))
         finally:
             pods.end(key)
+
+    def _is_read(self, pods: Pods, key: PodKey, task: TaskRef) -> bool:
+        """Read a pod that ended while nobody watched; False when an earlier try has read it already."""
+        try:
+            self._read(pods, key, task)
+        except PermanentError as error:
+            if error.code != "wrong-phase":
+                raise
+            return False
+        return True
 
     def _watch(self, key: PodKey) -> None:
         self._watched = key
 
-    def _client_of(self, connection_id: str) -> Any:
-        self.kubernetes_conn_id = connection_id
-        return self.client
+    @contextmanager
+    def _pods(self, connection_id: str) -> Iterator[Pods]:
+        with Cluster(self.runner.connections.get(connection_id)) as cluster:
+            yield Pods(cluster, log_lines(self.log))
