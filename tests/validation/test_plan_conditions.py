@@ -1,0 +1,127 @@
+"""What a plan asks of its VMs, on both sides of each condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mtv.model.concern import Category
+from mtv.model.plan import NetworkTarget, Plan, PlannedVm, StorageTarget, Target, VmOptions, Wave
+from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
+from mtv.validation import plan_conditions
+
+POD, APP = NetworkTarget(type="pod"), NetworkTarget(type="multus", name="ns/app")
+
+
+def source_vm(
+    name: str = "web-1", networks: tuple[str, ...] = ("VM Network",), storage="ds", **changed: Any
+) -> SourceVm:
+    fields: dict[str, Any] = {
+        "provider": "vmware",
+        "id": f"vm-{name}",
+        "name": name,
+        "uuid": "u",
+        "power": PowerState.OFF,
+        "cpu_count": 1,
+        "cores_per_socket": 1,
+        "memory_bytes": 1 << 30,
+        "firmware": Firmware.BIOS,
+        "disks": (
+            SourceDisk(id="2000", index=0, size_bytes=1, bus="scsi", identity="i", generation="g", storage=storage),
+        ),
+        "nics": tuple(SourceNic(index=i, network=network, mac="") for i, network in enumerate(networks)),
+        "document": {"connectionState": "connected"},
+    }
+    return SourceVm(**{**fields, **changed})
+
+
+def plan_of(*vms: PlannedVm, **changed: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "name": "p",
+        "target": Target(connection="t", namespace="n"),
+        "network_map": {"VM Network": POD, "app": APP},
+        "storage_map": {"ds": StorageTarget(storage_class="c")},
+        "waves": (Wave(name="w", vms=vms),),
+    }
+    return Plan(**{**fields, **changed})
+
+
+WEB = PlannedVm(id="web-1", name="web-1")
+
+
+def ids(plan: Plan, *vms: SourceVm, name: str = "web-1") -> list[str]:
+    concerns = plan_conditions(plan, plan.waves[0], vms)[name]
+    assert all(concern.category is Category.CRITICAL for concern in concerns)
+    return [concern.id for concern in concerns]
+
+
+def test_a_plan_that_covers_its_vm_has_no_concerns():
+    assert ids(plan_of(WEB), source_vm(networks=("VM Network", "app"))) == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "vm", "found"),
+    [
+        pytest.param(plan_of(WEB), source_vm("other"), ["plan.vm.not_found"], id="missing"),
+        pytest.param(plan_of(WEB), source_vm(is_template=True), ["plan.vm.template"], id="template"),
+        pytest.param(
+            plan_of(WEB), source_vm(document={"connectionState": "orphaned"}), ["plan.vm.not_connected"], id="orphaned"
+        ),
+        pytest.param(plan_of(WEB), source_vm(document={}), [], id="ova-has-no-connection-state"),
+        pytest.param(plan_of(WEB), source_vm(disks=()), ["plan.vm.no_disks"], id="diskless"),
+        pytest.param(plan_of(WEB), source_vm(networks=("dmz",)), ["plan.network.not_mapped"], id="network"),
+        pytest.param(plan_of(WEB, network_map={"*": POD}), source_vm(networks=("dmz",)), [], id="any-network"),
+        pytest.param(
+            plan_of(WEB, defaults=VmOptions(network="ns/nad")), source_vm(networks=("dmz",)), [], id="network-option"
+        ),
+        pytest.param(
+            plan_of(WEB), source_vm(networks=("VM Network", "VM Network")), ["plan.network.pod_twice"], id="two-on-pod"
+        ),
+        pytest.param(
+            plan_of(WEB), source_vm(networks=("app", "app")), ["plan.network.attachment_twice"], id="two-on-attachment"
+        ),
+        pytest.param(
+            plan_of(WEB, network_map={"VM Network": NetworkTarget(type="multus")}),
+            source_vm(),
+            ["plan.network.target_missing"],
+            id="multus-without-name",
+        ),
+        pytest.param(
+            plan_of(WEB, network_map={"*": NetworkTarget(type="ignored")}),
+            source_vm(networks=("a", "b")),
+            [],
+            id="ignored",
+        ),
+        pytest.param(plan_of(WEB), source_vm(storage="ds-2"), ["plan.storage.not_mapped"], id="storage"),
+        pytest.param(
+            plan_of(WEB, storage_map={"*": StorageTarget(storage_class="c")}),
+            source_vm(storage="x"),
+            [],
+            id="any-storage",
+        ),
+        pytest.param(
+            plan_of(PlannedVm(id="web-1", name="web-1", storage_class="c")),
+            source_vm(storage="x"),
+            [],
+            id="class-option",
+        ),
+    ],
+)
+def test_conditions(plan, vm, found):
+    assert ids(plan, vm) == found
+
+
+def test_two_vms_that_would_have_one_name_are_both_told():
+    plan = plan_of(WEB, PlannedVm(id="db-1", name="db-1", target_name="web-1"))
+    assert ids(plan, source_vm(), source_vm("db-1")) == ["plan.target_name.duplicate"]
+    assert ids(plan, source_vm(), source_vm("db-1"), name="db-1") == ["plan.target_name.duplicate"]
+
+
+def test_a_name_taken_in_another_wave_counts_too():
+    waves = (Wave(name="w", vms=(WEB,)), Wave(name="v", vms=(PlannedVm(id="b", name="b", target_name="web-1"),)))
+    assert ids(plan_of(waves=waves), source_vm()) == ["plan.target_name.duplicate"]
+
+
+def test_equal_concerns_count_once():
+    assert ids(plan_of(WEB), source_vm(networks=("dmz", "dmz"))) == ["plan.network.not_mapped"]
