@@ -21,11 +21,9 @@ from pathlib import Path
 import msgspec
 
 from lab.airflow.api import AirflowApi
-from lab.airflow.environment import airflow_environment
+from lab.airflow.instance import airflow_in
 from lab.airflow.postgres import Postgres
 from lab.airflow.server import COMPONENTS, AirflowServer
-from lab.process import free_port
-from lab.state import write_secret
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.orchestration.outline import outlines_of
 from mtv.store import Store
@@ -129,27 +127,24 @@ def _prepare(folder: Path, postgres: Postgres | None, vms: int, in_flight: int) 
     (state / "plan.json").write_text(plan.model_dump_json())
     (state / "bench-outlines.json").write_bytes(msgspec.json.encode(outlines_of(plan, "bench", "bench.yaml")))
     connections: dict[str, dict[str, object]] = {}
-    dsn = f"sqlite:///{folder / 'airflow.db'}"
     if postgres:
         postgres.start()
-        dsn = postgres.dsn("airflow")
-        postgres.dsn("mtv")
         connections["mtv_store"] = {
-            "conn_type": "postgres", "host": "127.0.0.1", "port": postgres.port, "login": "airflow", "schema": "mtv",
-        }  # fmt: skip
-    secrets = write_secret(folder / "connections.json", msgspec.json.encode(connections))
+            "conn_type": "postgres",
+            "host": "127.0.0.1",
+            "port": postgres.port,
+            "login": "airflow",
+            "schema": "mtv",
+        }
     store = Store.open(postgres.dsn("mtv") if postgres else f"sqlite:///{state / 'store.sqlite'}")
     store.upgrade()
     store.close()
-    settings = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "MTV_STATE_FOLDER": str(state),
-        "MTV_POD_POLL_S": "1",
-    }
-    environment = airflow_environment(
-        folder / "home", port=free_port(), dsn=dsn, connections=secrets, settings=settings
+    return airflow_in(
+        folder,
+        connections=connections,
+        dsn=postgres.dsn("airflow") if postgres else "",
+        settings={"AIRFLOW__CORE__DAGS_FOLDER": str(dags), "MTV_POD_POLL_S": "1"},
     )
-    return AirflowServer(folder / "home", environment)
 
 
 def _run_waves(

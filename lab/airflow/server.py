@@ -77,7 +77,7 @@ class AirflowServer:
 
     def stop(self, *, timeout_s: float = 20) -> None:
         """Stop all components: those that start tasks first, the API server that tasks report to last."""
-        for component in reversed(tuple(COMPONENTS)):
+        for component in list(COMPONENTS)[::-1]:
             stop_daemon(self.pidfile(component), timeout_s=timeout_s)
 
     def healthy(self) -> bool:

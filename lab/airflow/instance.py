@@ -1,0 +1,50 @@
+"""Makes a local Airflow below a folder: its home, its connections and mtv's own state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.airflow.connections import write_connections
+from lab.airflow.environment import airflow_environment
+from lab.airflow.server import AirflowServer
+from lab.process import free_port
+from lab.state import REPO
+
+
+def airflow_in(
+    folder: Path,
+    *,
+    connections: Mapping[str, Mapping[str, Any]],
+    plans: Path = REPO / "include" / "plans",
+    dsn: str = "",
+    settings: Mapping[str, str] | None = None,
+) -> AirflowServer:
+    """Return an Airflow that is not started yet.
+
+    `dsn` is the metadata database (default: SQLite below `folder`); mtv's store is named by a connection `mtv_store`
+    or is SQLite below `folder`/mtv. `settings` are environment variables that win over everything else.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secrets = write_connections(folder / "connections.json", connections)
+    mtv = {
+        "MTV_PLANS_FOLDER": str(plans),
+        "MTV_RULES_FOLDER": str(REPO / "include" / "validation_rules"),
+        "MTV_STATE_FOLDER": str(folder / "mtv"),
+        "MTV_POD_POLL_S": "2",
+        "MTV_RETRY_DELAY_S": "5",
+    }
+    environment = airflow_environment(
+        folder / "home",
+        port=free_port(),
+        dsn=dsn or f"sqlite:///{folder / 'airflow.db'}",
+        connections=secrets,
+        settings={**mtv, **(settings or {})},
+    )
+    return AirflowServer(folder / "home", environment)
+
+
+def airflow_of(folder: Path, environment: Mapping[str, str]) -> AirflowServer:
+    """Return the Airflow that already runs below `folder` with an environment."""
+    return AirflowServer(folder / "home", environment)
