@@ -15,6 +15,7 @@ _MODULES = {
     "kubevirt": "lab.kubevirt.part",
     "vcenter": "lab.vcenter.part",
     "ova": "lab.ova.part",
+    "airflow": "lab.airflow.part",
 }
 
 

@@ -70,7 +70,7 @@ class AirflowPart(Part):
     def stop(self, state: State) -> None:
         """Stop all components; the file with the connections' passwords goes with them."""
         folder = state.dir / self.name
-        for component in reversed(COMPONENTS):
+        for component in reversed(list(COMPONENTS)):
             stop_daemon(folder / "home" / f"{component}.pid", timeout_s=20)
         (folder / "connections.json").unlink(missing_ok=True)
 

@@ -1,0 +1,145 @@
+"""`python -m lab.demo`: what `make demo` runs once the machine is ready."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from lab import control
+from lab.airflow.api import FINISHED, AirflowApi
+from lab.demo.summary import VmSummary, summarise, table
+from lab.demo.watch import watch
+from lab.state import State, default_state_folder
+from mtv.model.errors import MtvError
+from mtv.store import Store
+
+DAG = "mtv.01-first-wave.first"
+WAVE_TIMEOUT_S = 1800.0
+
+
+class Phases:
+    """How long each phase took, said as it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        started = time.monotonic()
+        self._console.print(f"[bold]{name}[/bold]")
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+    def say(self) -> None:
+        """Print all of them in one line."""
+        words = ", ".join(f"{name.lower()} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        self._console.print(f"Time: {words}; {sum(self.seconds.values()):.0f} s in all.", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; 0 only if every VM is migrated and proven."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.demo", description="Migrate three VMs in a data centre in a box."
+    )
+    parser.add_argument("--keep", action="store_true", help="leave everything running afterwards")
+    parser.add_argument("--state", type=Path, help="folder of the lab (default: $MTV_LAB_STATE or var/lab)")
+    arguments = parser.parse_args(argv)
+    state = State((arguments.state or default_state_folder()).resolve())
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    proven = False
+    try:
+        proven = _run(state, console)
+    except (MtvError, TimeoutError) as error:
+        console.print(f"demo: {error}", style="red", highlight=False)
+        console.print(
+            f"Logs: {sys.executable} -m lab logs; the lab is still up, `make down` stops it.", highlight=False
+        )
+        return 1
+    except KeyboardInterrupt:
+        console.print("demo: interrupted")
+    _end(state, console, keep=arguments.keep)
+    return 0 if proven else 1
+
+
+def _run(state: State, console: Console) -> bool:
+    phases = Phases(console)
+    with phases.phase("Bringing up the data centre"):
+        control.up(state, ["cluster", "kubevirt", "vcenter", "ova"])
+    with phases.phase("Starting Airflow"):
+        control.up(state, ["airflow"])
+    endpoints = state.endpoints("airflow")
+    api = AirflowApi(endpoints["url"])
+    api.log_in()
+    with phases.phase(f"Running the wave {DAG}"), Store.open(endpoints["store"]) as store:
+        api.wait_for_dag(DAG, timeout_s=120)
+        api.unpause(DAG)
+        dag_run_id = api.trigger(DAG)
+        run_id = _run_id(store, api, dag_run_id)
+        watch(
+            store,
+            run_id,
+            finished=lambda: api.run_state(DAG, dag_run_id) in FINISHED,
+            console=console,
+            timeout_s=WAVE_TIMEOUT_S,
+        )
+        vms = summarise(store, run_id, _payloads(state))
+    console.print()
+    console.print(table(vms))
+    _say_reports(Path(endpoints["state_folder"]) / "reports" / run_id, console)
+    phases.say()
+    return _verdict(vms, api.run_state(DAG, dag_run_id), console)
+
+
+def _run_id(store: Store, api: AirflowApi, dag_run_id: str, *, timeout_s: float = 120) -> str:
+    """Wait until `freeze` has written the run."""
+    deadline = time.monotonic() + timeout_s
+    while (run := store.run_of(DAG, dag_run_id)) is None:
+        state = api.run_state(DAG, dag_run_id)
+        if state in FINISHED or time.monotonic() > deadline:
+            log = api.log(DAG, dag_run_id, "freeze")[-2000:]
+            raise TimeoutError(f"the wave did not start (run is {state}):\n{log}")
+        time.sleep(0.5)
+    return run.id
+
+
+def _payloads(state: State) -> dict[str, dict[str, str]]:
+    guests = {**state.endpoints("vcenter")["guests"], **state.endpoints("ova")["guests"]}
+    return {name: guest["payload"] for name, guest in guests.items()}
+
+
+def _say_reports(folder: Path, console: Console) -> None:
+    for report in sorted(folder.glob("*.html")):
+        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+
+
+def _verdict(vms: list[VmSummary], state: str, console: Console) -> bool:
+    good = [vm.name for vm in vms if vm.is_proven]
+    if state == "success" and len(good) == len(vms) > 0:
+        console.print(f"[green]{len(good)} of {len(vms)} VMs migrated and proven.[/green]", highlight=False)
+        return True
+    bad = ", ".join(vm.name for vm in vms if not vm.is_proven) or "the run itself"
+    console.print(f"[red]Not proven: {bad} (run {state}).[/red]", highlight=False)
+    return False
+
+
+def _end(state: State, console: Console, *, keep: bool) -> None:
+    if keep:
+        url = state.endpoints("airflow").get("url", "")
+        console.print(f"Airflow UI: {url}  (no password; `make down` stops everything)", highlight=False)
+        return
+    control.down(state)
+    console.print("Everything is stopped. `make demo KEEP=1` leaves it running and says how to open the Airflow UI.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
