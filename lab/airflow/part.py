@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from lab.airflow.environment import airflow_environment
+from lab.airflow.connections import lab_connections
+from lab.airflow.instance import airflow_in, airflow_of
 from lab.airflow.server import COMPONENTS, AirflowServer
-from lab.demo.connections import write_connections
 from lab.parts import Part
-from lab.process import free_port, stop_daemon
+from lab.process import stop_daemon
 from lab.state import REPO, State
 
 
@@ -30,6 +31,8 @@ class AirflowPart(Part):
         folder = state.folder(self.name)
         for stale in (folder / "home", folder / "plans"):
             shutil.rmtree(stale, ignore_errors=True)
+        for stale in folder.glob("airflow.db*"):
+            stale.unlink()
         mtv = folder / "mtv"
         mtv.mkdir(mode=0o700, exist_ok=True)
         for stale in mtv.iterdir():
@@ -37,29 +40,23 @@ class AirflowPart(Part):
                 continue
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         plans = Path(shutil.copytree(REPO / "include" / "plans", folder / "plans"))
-        connections = write_connections(state, folder / "connections.json", store_folder=mtv)
-        settings = {
-            "MTV_PLANS_FOLDER": str(plans),
-            "MTV_RULES_FOLDER": str(REPO / "include" / "validation_rules"),
-            "MTV_STATE_FOLDER": str(mtv),
-            "MTV_MOVER_IMAGE": state.endpoints("cluster")["images"]["mover"],
-            "MTV_POD_POLL_S": "2",
-            "MTV_RETRY_DELAY_S": "5",
-        }
-        home, port = folder / "home", free_port()
-        dsn = f"sqlite:///{home / 'airflow.db'}"
-        environment = airflow_environment(home, port=port, dsn=dsn, connections=connections, settings=settings)
-        server = AirflowServer(home, environment)
+        store = {"conn_type": "sqlite", "host": str(mtv / "store.sqlite")}
+        server = airflow_in(
+            folder,
+            connections={**lab_connections(state), "mtv_store": store},
+            plans=plans,
+            settings={"MTV_MOVER_IMAGE": state.endpoints("cluster")["images"]["mover"]},
+        )
+        # Only what the server was started with; its secrets stand in 0600 files below its home.
+        (folder / "environment.json").write_text(json.dumps(dict(server.environment)))
         server.start()
         return {
             "url": server.url,
-            "home": str(home),
+            "home": str(server.home),
             "plans": str(plans),
-            "connections_file": str(connections),
+            "connections_file": str(folder / "connections.json"),
             "state_folder": str(mtv),
             "store": f"sqlite:///{mtv / 'store.sqlite'}",
-            "settings": settings,
-            "port": port,
         }
 
     def healthy(self, state: State) -> bool:
@@ -70,22 +67,14 @@ class AirflowPart(Part):
     def stop(self, state: State) -> None:
         """Stop all components; the file with the connections' passwords goes with them."""
         folder = state.dir / self.name
-        for component in reversed(list(COMPONENTS)):
+        for component in list(COMPONENTS)[::-1]:
             stop_daemon(folder / "home" / f"{component}.pid", timeout_s=20)
         (folder / "connections.json").unlink(missing_ok=True)
 
 
 def server_of(state: State) -> AirflowServer | None:
     """Return the running lab's Airflow, to stop and start single components of it; None when it is not up."""
-    found = state.endpoints("airflow")
-    if not found:
+    if not state.endpoints("airflow"):
         return None
-    home = Path(found["home"])
-    environment = airflow_environment(
-        home,
-        port=found["port"],
-        dsn=f"sqlite:///{home / 'airflow.db'}",
-        connections=Path(found["connections_file"]),
-        settings=found["settings"],
-    )
-    return AirflowServer(home, environment)
+    folder = state.folder("airflow")
+    return airflow_of(folder, json.loads((folder / "environment.json").read_text()))
