@@ -1,23 +1,22 @@
-"""Airflow connections to whatever parts of the lab are up, as a 0600 file that Airflow's secrets backend reads."""
+"""The lab's endpoints as the connections that the example plans name."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.state import State, write_secret
+from lab.state import State
 
-VCENTER = "lab-vcenter"
-CLUSTER = "lab-cluster"
-OVA = "lab-ova"
+VCENTER, OVA, CLUSTER, STORE = "lab-vcenter", "lab-ova", "lab-cluster", "mtv_store"
 
 
-def lab_connections(state: State) -> dict[str, dict[str, Any]]:
-    """Return connection id → fields, in the format of `airflow connections export`, for the parts that are up."""
-    found: dict[str, dict[str, Any]] = {}
-    if vcenter := state.endpoints("vcenter"):
+def lab_connections(state: State, *, store_folder: Path) -> dict[str, dict[str, Any]]:
+    """Return connection id → fields, in the format of `airflow connections export`, for every part that is up."""
+    vcenter, ova, cluster = (state.endpoints(part) for part in ("vcenter", "ova", "cluster"))
+    found: dict[str, dict[str, Any]] = {
+        STORE: {"conn_type": "sqlite", "host": str(store_folder / "store.sqlite")},
+    }
+    if vcenter:
         found[VCENTER] = {
             "conn_type": "vsphere",
             "host": vcenter["host"],
@@ -26,17 +25,12 @@ def lab_connections(state: State) -> dict[str, dict[str, Any]]:
             "password": Path(vcenter["password_file"]).read_text().strip(),
             "extra": {"ca_file": vcenter["ca_file"]},
         }
-    if cluster := state.endpoints("cluster"):
+    if ova:
+        # Pods see the same folder as the worker: the lab's node is this machine.
+        found[OVA] = {
+            "conn_type": "ova",
+            "extra": {"path": ova["path"], "volume": {"hostPath": {"path": ova["path"], "type": "Directory"}}},
+        }
+    if cluster:
         found[CLUSTER] = {"conn_type": "kubernetes", "extra": {"kube_config_path": cluster["kubeconfig"]}}
-    if ova := state.endpoints("ova"):
-        # The lab's node is this machine, so pods see the folder as the worker does.
-        volume = {"hostPath": {"path": ova["path"], "type": "Directory"}}
-        found[OVA] = {"conn_type": "ova", "extra": {"path": ova["path"], "volume": volume}}
     return found
-
-
-def write_connections(path: Path, connections: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write a connections file that only its owner may read, in one step, and return its path."""
-    draft = path.with_name(f".{path.name}")
-    write_secret(draft, json.dumps(connections, indent=2))
-    return draft.replace(path)

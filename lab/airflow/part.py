@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.airflow.connections import lab_connections
-from lab.airflow.instance import airflow_in, airflow_of
+from lab.airflow.instance import airflow_in
 from lab.airflow.server import COMPONENTS, AirflowServer
 from lab.parts import Part
 from lab.process import stop_daemon
@@ -40,10 +40,9 @@ class AirflowPart(Part):
                 continue
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         plans = Path(shutil.copytree(REPO / "include" / "plans", folder / "plans"))
-        store = {"conn_type": "sqlite", "host": str(mtv / "store.sqlite")}
         server = airflow_in(
             folder,
-            connections={**lab_connections(state), "mtv_store": store},
+            connections=lab_connections(state, store_folder=mtv),
             plans=plans,
             settings={"MTV_MOVER_IMAGE": state.endpoints("cluster")["images"]["mover"]},
         )
@@ -77,4 +76,4 @@ def server_of(state: State) -> AirflowServer | None:
     if not state.endpoints("airflow"):
         return None
     folder = state.folder("airflow")
-    return airflow_of(folder, json.loads((folder / "environment.json").read_text()))
+    return AirflowServer(folder / "home", json.loads((folder / "environment.json").read_text()))
