@@ -14,10 +14,9 @@ def not_migrated(ctx: RunContext) -> dict[str, str]:
         if phase is VmPhase.MIGRATED:
             continue
         failures = ctx.store.evidence(ctx.run.id, vm_id, EvidenceKind.FAILURE)
-        # The first failure is the cause; what follows it (a step that found the VM no longer held) is its effect.
-        last = [row.document for row in failures if row.document.get("step") != "settle"] or [
-            row.document for row in failures
-        ]
+        # The newest failure of a step counts; one of settle only when there is no other: it is seldom the cause.
+        documents = [row.document for row in failures]
+        last = [document for document in documents if document.get("step") != "settle"] or documents
         reasons[vm_id] = f"{last[-1]['step']}: {last[-1]['message']}" if last else f"is {phase.value}"
     return reasons
 

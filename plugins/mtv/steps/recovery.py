@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from mtv.model.errors import MtvError
 from mtv.steps.context import RunContext, VmContext
-from mtv.steps.settle import settle
-from mtv.store import HeldByAnother, VmRow
+from mtv.steps.settle import settle_leftover
+from mtv.store import VmRow
 
 
 def take(ctx: VmContext) -> VmRow:
@@ -26,22 +24,6 @@ def take(ctx: VmContext) -> VmRow:
         )
     settle_leftover(ctx, ctx.vm.id)
     return ctx.store.claim_vm(*ctx.key, ctx.run.id)
-
-
-def settle_leftover(ctx: RunContext, vm_id: str) -> None:
-    """Settle a VM on behalf of a run that has ended but still holds it; otherwise do nothing."""
-    holder = ctx.store.vm(ctx.plan.name, vm_id).holder
-    if not holder or holder == ctx.run.id:
-        return
-    run = ctx.store.run(holder)
-    if run.state == "running":
-        raise HeldByAnother(
-            f"VM {vm_id} of plan {ctx.plan.name} is held by run {holder}", cure="wait for it, or mark it failed"
-        )
-    ctx.log(f"{vm_id}: run {holder} ended without settling it; settling it now")
-    own = {field.name: getattr(ctx, field.name) for field in dataclasses.fields(RunContext)}
-    former = RunContext(**{**own, "run": run, "plan": ctx.store.plan(run.plan_hash)})
-    settle(former.for_vm(vm_id))
 
 
 def settle_leftovers(ctx: RunContext) -> None:

@@ -12,6 +12,7 @@ pods       removed            removed                               removed
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from mtv.kubevirt import labels, machines, volumes
@@ -22,7 +23,7 @@ from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
 from mtv.steps import closing, layout, source
-from mtv.steps.context import VmContext
+from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
 
@@ -38,6 +39,7 @@ def settle(ctx: VmContext) -> None:
     held, and its source off, until it can.
     """
     with recorded(ctx, STEP):
+        settle_leftover(ctx, ctx.vm.id)
         row = ctx.store.vm(*ctx.key)
         if row.holder == ctx.run.id:
             with ctx.cluster() as cluster:
@@ -45,6 +47,23 @@ def settle(ctx: VmContext) -> None:
         else:
             _note_untouched(ctx, row.phase, row.holder)
     closing.close_when_settled(ctx)
+
+
+def settle_leftover(ctx: RunContext, vm_id: str) -> bool:
+    """Settle a VM on behalf of a run that has ended but still holds it (its worker died); whether there was one.
+
+    A VM that nobody holds, this run, or a run that is active is left alone.
+    """
+    holder = ctx.store.vm(ctx.plan.name, vm_id).holder
+    if not holder or holder == ctx.run.id:
+        return False
+    run = ctx.store.run(holder)
+    if run.state == "running":
+        return False
+    ctx.log(f"{vm_id}: run {holder} ended without settling it; settling it now")
+    own = {field.name: getattr(ctx, field.name) for field in dataclasses.fields(RunContext)}
+    settle(RunContext(**{**own, "run": run, "plan": ctx.store.plan(run.plan_hash)}).for_vm(vm_id))
+    return True
 
 
 def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:

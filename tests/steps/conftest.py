@@ -1,0 +1,94 @@
+"""A run of one VM against a source and a target in memory; the store is a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtv.model.connection import Connection
+from mtv.model.errors import PermanentError
+from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
+from mtv.model.settings import Settings
+from mtv.steps.context import RunContext, VmContext, start_run
+from mtv.store import Store
+from tests.kubevirt.values import source_vm
+from tests.steps.world import MemoryCluster, MemoryProvider, World
+
+MARKER = "MTV-BOOT-OK"
+
+
+class SomeConnections:
+    """The two connections of the tests."""
+
+    def get(self, conn_id: str) -> Connection:
+        types = {"vcenter": "vsphere", "cluster": "kubernetes"}
+        if conn_id not in types:
+            raise PermanentError(f"no connection {conn_id}")
+        return Connection(conn_id=conn_id, conn_type=types[conn_id], password="canary")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
+        store.upgrade()
+        yield store
+
+
+@pytest.fixture
+def world() -> World:
+    return World(source_vm())
+
+
+def plan_of(**options: Any) -> Plan:
+    options.setdefault("boot_proof", BootProof(marker=MARKER, timeout_s=5))
+    return Plan(
+        name="first",
+        source=Source(connection="vcenter"),
+        target=Target(connection="cluster", namespace="demo"),
+        network_map={"VM Network": NetworkTarget(type="pod")},
+        storage_map={"*": StorageTarget(storage_class="fs", volume_mode="Filesystem")},
+        waves=(Wave(name="pilot", vms=(PlannedVm(id="web-1", name="web-1", **options),)),),
+    )
+
+
+def begin(store: Store, world: World, folder: Path, *, dag_run: str = "r1", **options: Any) -> RunContext:
+    """Start a run of the plan; its rules folder is empty, so that only plan conditions speak."""
+    started = start_run(
+        store=store,
+        connections=SomeConnections(),
+        settings=Settings(rules_folder=folder / "rules", state_folder=folder / "state"),
+        plan_hash=store.put_plan(plan_of(**options)),
+        wave="pilot",
+        dag_id="mtv.first.pilot",
+        dag_run_id=dag_run,
+        log=world.log.append,
+    )
+    values = {name: getattr(started, name) for name in ("store", "connections", "settings", "plan", "run", "log")}
+    return RunContext(
+        **values,
+        open_provider=lambda connection: MemoryProvider(world, connection),
+        open_cluster=lambda connection: MemoryCluster(world, connection),
+    )
+
+
+@pytest.fixture
+def make_run(store: Store, world: World, tmp_path: Path) -> Callable[..., RunContext]:
+    (tmp_path / "rules" / "vmware").mkdir(parents=True)
+
+    def make(dag_run: str = "r1", **options: Any) -> RunContext:
+        return begin(store, world, tmp_path, dag_run=dag_run, **options)
+
+    return make
+
+
+def through_validation(run: RunContext) -> VmContext:
+    """Run the wave's first tasks and return the context of its VM."""
+    from mtv.steps import run as run_steps
+
+    run_steps.freeze(run)
+    run_steps.snapshot_inventory(run)
+    run_steps.validate(run)
+    return run.for_vm("web-1")

@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from mtv.kubevirt import labels
+from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, VIRTUAL_MACHINES
+from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.plan import BootProof
+from mtv.model.source import PowerState
+from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
+from mtv.steps.context import RunContext, VmContext
+from tests.kubevirt.values import disk, source_vm
+from tests.steps.conftest import through_validation
+from tests.steps.world import World
+
+MakeRun = Callable[..., RunContext]
+
+
+def play_transfer(vm: VmContext, world: World, **how: bool) -> None:
+    request = transfer.pod_request(vm)
+    assert request is not None
+    transfer.finish(vm, world.run_pod(request, **how))
+
+
+def play_convert(vm: VmContext, world: World, **how: bool) -> None:
+    request = convert.pod_request(vm)
+    assert request is not None
+    convert.finish(vm, world.run_pod(request, **how))
+
+
+def migrate(vm: VmContext, world: World) -> None:
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    create_vm.create_vm(vm)
+    verify.verify(vm)
+    settle.settle(vm)
+
+
+def settled(vm: VmContext) -> dict[str, object]:
+    return vm.store.evidence(vm.run.id, vm.vm.id, EvidenceKind.SETTLED)[-1].document
+
+
+def test_a_running_vm_ends_up_running_on_the_target_and_off_on_the_source(make_run: MakeRun, world: World) -> None:
+    started = make_run()
+    vm = through_validation(started)
+    migrate(vm, world)
+    run.verdict(started)
+    assert world.vm.power is PowerState.OFF
+    assert [i["metadata"]["name"] for i in world.all(INSTANCES)] == ["web-1"]
+    assert vm.store.vm("first", "web-1").phase is VmPhase.MIGRATED
+    assert settled(vm)["outcome"] == "migrated"
+    assert vm.store.run(started.run.id).state == "success"
+    boot = vm.store.latest_evidence("first", "web-1", EvidenceKind.BOOT)
+    assert boot is not None
+    assert boot["proven"] is True
+    assert boot["lines"][0].startswith("MTV-PAYLOAD")
+
+
+def test_after_success_only_disks_and_the_vm_that_owns_them_remain(make_run: MakeRun, world: World) -> None:
+    migrate(through_validation(make_run()), world)
+    assert sorted(claim["metadata"]["name"] for claim in world.all(CLAIMS)) == [
+        "first-web-1-disk-0",
+        "first-web-1-disk-1",
+    ]
+    owners = {claim["metadata"]["ownerReferences"][0]["name"] for claim in world.all(CLAIMS)}
+    assert owners == {"web-1"}
+    assert [pod["metadata"]["name"] for pod in world.all(PODS)] == ["virt-launcher-web-1"]
+
+
+def test_the_shutdown_is_recorded_before_it_happens_and_stays_on_record(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    seen: list[int] = []
+    power_off = world.power
+
+    def spy(state: PowerState) -> None:
+        seen.append(len(vm.store.open_source_changes("first", "web-1")))
+        power_off(state)
+
+    world.power = spy  # type: ignore[method-assign]
+    migrate(vm, world)
+    assert seen == [1]
+    assert [change.kind for change in vm.store.open_source_changes("first", "web-1")] == ["power"]
+
+
+def test_a_vm_that_was_off_stays_off_and_is_not_asked_to_boot(make_run: MakeRun, world: World) -> None:
+    world.vm = source_vm(power=PowerState.OFF)
+    vm = through_validation(make_run())
+    migrate(vm, world)
+    assert world.all(INSTANCES) == []
+    boot = vm.store.latest_evidence("first", "web-1", EvidenceKind.BOOT)
+    assert boot is not None
+    assert (boot["proven"], boot["how"]) == (False, "not asked")
+
+
+def test_a_throw_away_boot_proves_a_vm_that_stays_off_and_leaves_nothing(make_run: MakeRun, world: World) -> None:
+    world.vm = source_vm(power=PowerState.OFF)
+    vm = through_validation(make_run(boot_proof=BootProof(marker="MTV-BOOT-OK", timeout_s=5, throw_away=True)))
+    migrate(vm, world)
+    assert world.all(INSTANCES) == []
+    assert world.all(PODS) == []
+    boot = vm.store.latest_evidence("first", "web-1", EvidenceKind.BOOT)
+    assert boot is not None
+    assert boot["proven"] is True
+    assert boot["throw_away"] is True
+
+
+def test_a_boot_that_nothing_proves_fails_and_keeps_the_console(make_run: MakeRun, world: World) -> None:
+    world.console = "ALERT! UUID=1 does not exist. Dropping to a shell!\n"
+    vm = through_validation(make_run())
+    with pytest.raises(PermanentError, match="nothing proved its boot"):
+        migrate(vm, world)
+    boot = vm.store.latest_evidence("first", "web-1", EvidenceKind.BOOT)
+    assert boot is not None
+    assert boot["lines"] == ["ALERT! UUID=1 does not exist. Dropping to a shell!"]
+
+
+def test_a_failed_conversion_with_rollback_leaves_the_source_on_and_stale_disks_only(
+    make_run: MakeRun, world: World
+) -> None:
+    started = make_run()
+    vm = through_validation(started)
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    with pytest.raises(PermanentError, match="guest root full"):
+        play_convert(vm, world, fails=True)
+    settle.settle(vm)
+    assert world.vm.power is PowerState.ON
+    assert world.all(VIRTUAL_MACHINES) == world.all(PODS) == []
+    assert {claim["metadata"]["annotations"][labels.STALE] for claim in world.all(CLAIMS)} == {"true"}
+    assert vm.store.open_source_changes("first", "web-1") == []
+    assert settled(vm)["outcome"] == "rolled back"
+    assert settled(vm)["source_power"] == "on"
+    with pytest.raises(PermanentError, match="web-1: convert: web-1: guest root full"):
+        run.verdict(started)
+
+
+def test_a_retry_after_rollback_copies_what_the_guest_wrote_since(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    settle.settle(vm)
+    world.generation += 5
+    again = through_validation(make_run("r2"))
+    migrate(again, world)  # the world refuses to boot anything but a converted copy of the source as it is
+    assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
+
+
+def test_a_retry_after_hold_converts_without_copying(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    with pytest.raises(PermanentError):
+        play_convert(vm, world, fails=True)
+    settle.settle(vm)
+    assert settled(vm)["outcome"] == "held"
+    assert world.vm.power is PowerState.OFF
+
+    again = through_validation(make_run("r2", on_failure="hold"))
+    prepare.prepare(again)
+    assert transfer.pod_request(again) is None
+    play_convert(again, world)
+    create_vm.create_vm(again)
+    assert [i["metadata"]["name"] for i in world.all(INSTANCES)] == ["web-1"], "it ran before the factory touched it"
+    verify.verify(again)
+    settle.settle(again)
+    assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
+    steps = {row.step: row.state for row in again.store.steps(again.run.id)}
+    assert steps["transfer"] == "skipped"
+
+
+def test_a_held_vm_that_somebody_started_meanwhile_is_copied_again(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    settle.settle(vm)
+    world.power(PowerState.ON)
+    again = through_validation(make_run("r2", on_failure="hold"))
+    migrate(again, world)
+    assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
+
+
+def test_a_source_that_runs_again_is_never_joined_by_its_target(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    world.power(PowerState.ON)
+    with pytest.raises(MtvError):
+        create_vm.create_vm(vm)
+    assert world.all(INSTANCES) == []
+
+
+def test_a_source_started_during_the_copy_spoils_the_copy(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    request = transfer.pod_request(vm)
+    assert request is not None
+    message = world.run_pod(request)
+    world.power(PowerState.ON)
+    world.power(PowerState.OFF)
+    with pytest.raises(TemporaryError, match="changed on the source"):
+        transfer.finish(vm, message)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    create_vm.create_vm(vm)
+
+
+def test_a_changed_source_is_drift_and_nothing_is_touched(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    world.vm = msgspec.structs.replace(world.vm, disks=(*world.vm.disks, disk(2)))
+    with pytest.raises(DriftError, match="changed since it was validated"):
+        prepare.prepare(vm)
+    assert world.vm.power is PowerState.ON
+    assert world.all(CLAIMS) == []
+
+
+def test_a_critical_concern_blocks_the_vm_before_anything_is_touched(make_run: MakeRun, world: World) -> None:
+    world.vm = source_vm(is_template=True, power=PowerState.OFF)
+    vm = through_validation(make_run())
+    assert vm.store.vm("first", "web-1").phase is VmPhase.BLOCKED
+    with pytest.raises(PermanentError, match="critical concern"):
+        prepare.prepare(vm)
+    settle.settle(vm)
+    assert settled(vm)["outcome"] == "blocked"
+    assert world.all(CLAIMS) == []
+
+
+def test_a_suspended_vm_is_not_powered_off(make_run: MakeRun, world: World) -> None:
+    world.vm = source_vm(power=PowerState.SUSPENDED)
+    with pytest.raises(PermanentError, match="suspended"):
+        prepare.prepare(through_validation(make_run()))
+
+
+def test_a_result_that_leaves_a_disk_out_is_not_believed(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    request = transfer.pod_request(vm)
+    assert request is not None
+    result = json.loads(world.run_pod(request))
+    result["disks"].pop()
+    with pytest.raises(PermanentError, match="disk-2001"):
+        transfer.finish(vm, json.dumps(result))
+
+
+@pytest.mark.parametrize("message", ["", "killed", "{", '{"disks": []}'])
+def test_a_pod_that_left_no_result_is_retried(make_run: MakeRun, world: World, message: str) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    assert transfer.pod_request(vm) is not None
+    with pytest.raises(TemporaryError, match="left no result"):
+        transfer.finish(vm, message)
+    play_transfer(vm, world)
+
+
+def test_every_attempt_of_a_pod_has_a_newer_epoch_and_a_name_of_its_own(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    first, second = transfer.pod_request(vm), transfer.pod_request(vm)
+    assert first is not None
+    assert second is not None
+    epochs = [json.loads(request.secret_files["spec.json"])["epoch"] for request in (first, second)]
+    assert epochs[0] < epochs[1]
+    assert first.name != second.name
+    assert first.labels == second.labels
+
+
+def test_secrets_are_in_the_secret_and_nowhere_else(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    request = transfer.pod_request(vm)
+    assert request is not None
+    assert request.secret_files["password"] == "canary"
+    elsewhere = json.dumps(request.pod) + repr(request) + "\n".join(world.log) + repr(vm)
+    assert "canary" not in elsewhere
+    rows = vm.store.evidence(vm.run.id)
+    assert "canary" not in json.dumps([row.document for row in rows])
+
+
+def test_steps_of_a_migrated_vm_may_be_cleared_alone_and_do_nothing(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    migrate(vm, world)
+    before = json.dumps([world.vm.power.value, {str(k): v for k, v in world.objects.items()}])
+    prepare.prepare(vm)
+    assert transfer.pod_request(vm) is None
+    assert convert.pod_request(vm) is None
+    create_vm.create_vm(vm)
+    verify.verify(vm)
+    settle.settle(vm)
+    assert json.dumps([world.vm.power.value, {str(k): v for k, v in world.objects.items()}]) == before
+
+
+@pytest.mark.parametrize("step", [transfer.pod_request, convert.pod_request, create_vm.create_vm, verify.verify])
+def test_a_step_cleared_alone_before_its_time_names_the_task_to_clear(
+    make_run: MakeRun, world: World, step: Callable[[VmContext], object]
+) -> None:
+    vm = through_validation(make_run())
+    with pytest.raises(PermanentError, match="clear the task prepare"):
+        step(vm)
+    prepare.prepare(vm)
+    settle.settle(vm)
+    with pytest.raises(PermanentError, match="clear the task prepare"):
+        step(vm)
+
+
+def test_a_vm_left_held_by_a_dead_run_is_settled_by_the_next(make_run: MakeRun, world: World) -> None:
+    first = make_run()
+    vm = through_validation(first)
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    run.close(first)  # the run was marked failed, and its worker is gone
+    again = through_validation(make_run("r2"))
+    assert world.vm.power is PowerState.ON, "the next run sees the source as it should be"
+    migrate(again, world)
+    assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
+
+
+def test_a_migrated_vm_is_left_out_of_the_next_run(make_run: MakeRun, world: World) -> None:
+    first = make_run()
+    migrate(through_validation(first), world)
+    run.verdict(first)
+    assert run.freeze(make_run("r2")) == []
+
+
+def test_a_name_that_is_taken_on_the_target_is_refused(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    foreign = {"metadata": {"name": "web-1", "namespace": "demo"}, "spec": {"runStrategy": "Halted", "template": {}}}
+    world.put(VIRTUAL_MACHINES, foreign)
+    with pytest.raises(PermanentError, match="did not make"):
+        create_vm.create_vm(vm)
+    settle.settle(vm)
+    assert [m["metadata"]["name"] for m in world.all(VIRTUAL_MACHINES)] == ["web-1"], "it is not ours to remove"

@@ -1,0 +1,331 @@
+"""A source and a target in memory that break loudly when source and target run at once.
+
+An addition to the tests on real parts, for what those cannot do: thousands of orders of steps, faults and clears.
+The mover is played as its rules say: a copy resumes when its journal is of the same generation, a conversion that its
+journal calls committed is not done again. A disk's content is a text, so that a wrong resume shows.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import msgspec
+
+from mtv.kubevirt import labels
+from mtv.kubevirt.cluster import Cluster, Conflict
+from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.resources import (
+    API_GROUPS,
+    CLAIMS,
+    INSTANCES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SERVICE_ACCOUNTS,
+    STORAGE_CLASSES,
+    VIRTUAL_MACHINES,
+    Kind,
+)
+from mtv.model.connection import Connection
+from mtv.model.errors import TemporaryError
+from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.model.transfer import (
+    ConvertResult,
+    ConvertSpec,
+    DiskResult,
+    DiskSource,
+    NbdUri,
+    Proof,
+    TransferResult,
+    TransferSpec,
+)
+
+CONSOLE = "MTV-PAYLOAD 00 /srv/a\nMTV-BOOT-OK web-1 disk-driver=virtio_blk\nweb-1 login: "
+
+
+class BothOn(AssertionError):
+    """Source and target ran at the same time."""
+
+
+class World:
+    """One source VM and one target cluster. `faults` are numbers of calls that fail."""
+
+    def __init__(self, vm: SourceVm) -> None:
+        self.vm = vm
+        self.generation = 1
+        self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.content: dict[str, str] = {}
+        self.copied: dict[str, int] = {}  # work claim uid → generation of its copy journal
+        self.committed: dict[str, bool] = {}
+        self.console = CONSOLE
+        self.faults: set[int] = set()
+        self.calls = 0
+        self.log: list[str] = []
+        self._uids = itertools.count(1)
+        for name in ("fs", "block"):
+            self._put(STORAGE_CLASSES, {"metadata": {"name": name}})
+        self._put(API_GROUPS, {"metadata": {"name": "kubevirt.io"}})
+        self._put(NODES, {"metadata": {"name": "n1"}, "status": {"allocatable": {}}})
+
+    def called(self, what: str) -> None:
+        """Count a call to the outside; fail it if asked to, before it does anything."""
+        self.calls += 1
+        if self.calls in self.faults:
+            self.log.append(f"FAULT {what}")
+            raise TemporaryError(f"fault in {what}")
+        self.log.append(what)
+
+    def source_now(self) -> SourceVm:
+        disks = tuple(msgspec.structs.replace(disk, generation=str(self.generation)) for disk in self.vm.disks)
+        return msgspec.structs.replace(self.vm, disks=disks)
+
+    def power(self, state: PowerState) -> None:
+        self.vm = msgspec.structs.replace(self.vm, power=state)
+        if state is PowerState.ON:
+            self.generation += 1
+        self.check()
+
+    def check(self) -> None:
+        """What must hold after every single call."""
+        running = [i for i in self.all(INSTANCES) if i["metadata"]["labels"][labels.ROLE] == "target"]
+        if running and self.vm.power is PowerState.ON:
+            raise BothOn("\n".join(self.log[-30:]))
+        if self.vm.power is PowerState.ON:
+            for claim in self.all(CLAIMS):
+                notes = claim["metadata"].get("annotations") or {}
+                current = notes.get(labels.GENERATION) == str(self.generation)
+                assert not (notes.get(labels.DIGEST) and current and labels.STALE not in notes), "proven while it runs"
+
+    def all(self, kind: Kind) -> list[dict[str, Any]]:
+        return [body for (plural, _, _), body in sorted(self.objects.items()) if plural == kind.plural]
+
+    def _put(self, kind: Kind, body: dict[str, Any]) -> dict[str, Any]:
+        metadata = body["metadata"]
+        metadata.setdefault("uid", f"uid-{next(self._uids)}")
+        metadata.setdefault("labels", {})
+        self.objects[(kind.plural, metadata.get("namespace", ""), metadata["name"])] = body
+        return body
+
+    def put(self, kind: Kind, body: dict[str, Any]) -> dict[str, Any]:
+        made = self._put(kind, copy.deepcopy(body))
+        if kind is NAMESPACES:
+            self._put(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": made["metadata"]["name"]}})
+        if kind is VIRTUAL_MACHINES:
+            self._reconcile(made)
+        if kind is INSTANCES:
+            self._launch(made)
+        self.check()
+        return made
+
+    def drop(self, kind: Kind, name: str, namespace: str) -> None:
+        body = self.objects.pop((kind.plural, namespace, name), None)
+        if body is None:
+            return
+        if kind is VIRTUAL_MACHINES:
+            self.drop(INSTANCES, name, namespace)
+        if kind is INSTANCES:
+            self.objects.pop((PODS.plural, namespace, f"virt-launcher-{name}"), None)
+        if kind is CLAIMS:
+            self.content.pop(name, None)
+
+    def changed(self, kind: Kind, body: dict[str, Any]) -> None:
+        if kind is VIRTUAL_MACHINES:
+            self._reconcile(body)
+        self.check()
+
+    def _reconcile(self, machine: dict[str, Any]) -> None:
+        metadata, template = machine["metadata"], machine["spec"]["template"]
+        key = (INSTANCES.plural, metadata["namespace"], metadata["name"])
+        if machine["spec"]["runStrategy"] == "Halted":
+            self.drop(INSTANCES, metadata["name"], metadata["namespace"])
+        elif key not in self.objects:
+            instance = {
+                "metadata": {
+                    **{k: metadata[k] for k in ("name", "namespace")},
+                    "labels": template["metadata"]["labels"],
+                },
+                "spec": template["spec"],
+            }
+            self._launch(self._put(INSTANCES, copy.deepcopy(instance)))
+
+    def _launch(self, instance: dict[str, Any]) -> None:
+        """A guest boots: its disks must hold a converted copy of the source as it is, once copied, once converted."""
+        for volume in instance["spec"]["volumes"]:
+            claim = (volume.get("persistentVolumeClaim") or volume["ephemeral"]["persistentVolumeClaim"])["claimName"]
+            assert self.content.get(claim) == f"converted(copy of {self.generation})", (
+                claim,
+                self.content,
+                self.log[-40:],
+            )
+        metadata = instance["metadata"]
+        pod = {
+            "metadata": {
+                "name": f"virt-launcher-{metadata['name']}",
+                "namespace": metadata["namespace"],
+                "labels": {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": metadata["uid"]},
+                "annotations": {"kubevirt.io/domain": metadata["name"]},
+            },
+            "status": {"phase": "Running"},
+        }
+        self._put(PODS, pod)
+
+    def run_pod(self, request: PodRequest, *, fails: bool = False) -> str:
+        """Do what the mover does and return the termination message."""
+        work = self.objects[(CLAIMS.plural, request.namespace, _work(request))]["metadata"]["uid"]
+        spec = json.loads(request.secret_files["spec.json"])
+        if request.pod["spec"]["containers"][0]["args"][0] == "transfer":
+            return self._transfer(request, msgspec.convert(spec, TransferSpec), work, fails=fails)
+        return self._convert(request, msgspec.convert(spec, ConvertSpec), work, fails=fails)
+
+    def _transfer(self, request: PodRequest, spec: TransferSpec, work: str, *, fails: bool) -> str:
+        assert self.vm.power is PowerState.OFF
+        for disk in spec.disks:
+            claim = _claim(request, disk.target.path)
+            if self.copied.get(work) != int(disk.generation):
+                self.content[claim] = f"copy of {disk.generation}"
+            self.content.setdefault(claim, f"copy of {disk.generation}")
+        self.copied[work] = int(spec.disks[0].generation)
+        if fails:
+            return '{"ok": false, "failure": {"code": "source-read", "message": "cannot read", "retryable": true}}'
+        disks = tuple(
+            DiskResult(id=disk.id, size_bytes=disk.size_bytes, digest="d" * 64, proof=Proof.AS_READ)
+            for disk in spec.disks
+        )
+        return msgspec.json.encode(TransferResult(ok=True, disks=disks)).decode()
+
+    def _convert(self, request: PodRequest, spec: ConvertSpec, work: str, *, fails: bool) -> str:
+        if fails:
+            return '{"ok": false, "failure": {"code": "no-space", "message": "guest root full"}}'
+        if not self.committed.get(work):
+            for disk in spec.disks:
+                claim = _claim(request, disk.path)
+                self.content[claim] = f"converted({self.content[claim]})"
+            self.committed[work] = True
+        digests = {disk.id: "e" * 64 for disk in spec.disks}
+        return msgspec.json.encode(ConvertResult(ok=True, digests=digests, accelerator="tcg")).decode()
+
+
+class MemoryCluster(Cluster):
+    """The target, in memory."""
+
+    def __init__(self, world: World, connection: Connection) -> None:
+        self.connection = connection
+        self._world = world
+
+    def close(self) -> None: ...
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any] | None:
+        self._world.called(f"get {kind.plural}/{name}")
+        return copy.deepcopy(self._world.objects.get((kind.plural, namespace, name)))
+
+    def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        self._world.called(f"list {kind.plural}")
+        return [
+            copy.deepcopy(body)
+            for (plural, where, _), body in sorted(self._world.objects.items())
+            if (plural, where) == (kind.plural, namespace)
+            and (having or {}).items() <= body["metadata"]["labels"].items()
+        ]
+
+    def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = body["metadata"]
+        self._world.called(f"create {kind.plural}/{metadata['name']}")
+        if (kind.plural, metadata.get("namespace", ""), metadata["name"]) in self._world.objects:
+            raise Conflict(f"{metadata['name']} exists")
+        return copy.deepcopy(self._world.put(kind, dict(body)))
+
+    def merge(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        self._world.called(f"patch {kind.plural}/{name} {json.dumps(patch)}")
+        body = self._world.objects[(kind.plural, namespace, name)]
+        _merge(body, patch)
+        self._world.changed(kind, body)
+        return copy.deepcopy(body)
+
+    def delete(self, kind: Kind, name: str, namespace: str, *, grace_s: int | None = None) -> None:
+        self._world.called(f"delete {kind.plural}/{name}")
+        self._world.drop(kind, name, namespace)
+
+    def pod_log(self, name: str, namespace: str, container: str, *, limit_bytes: int = 0) -> str:
+        self._world.called(f"log {name}")
+        return self._world.console
+
+    def wait(self, check: Callable[[], Any], *, timeout_s: float, what: str, interval_s: float = 0.0) -> Any:
+        for _ in range(3):  # in memory nothing needs time
+            try:
+                found = check()
+            except TemporaryError:
+                continue
+            if found:
+                return found
+        raise TemporaryError(f"waited in vain for {what}", code="wait-timeout")
+
+
+class MemoryProvider:
+    """The source, in memory."""
+
+    def __init__(self, world: World, connection: Connection) -> None:
+        self.connection = connection
+        self._world = world
+
+    def __enter__(self) -> Self:
+        self._world.called("log in to the source")
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def check(self) -> str:
+        return "memory"
+
+    def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
+        self._world.called("read the source")
+        return [self._world.source_now()]
+
+    def power_state(self, vm: SourceVm) -> PowerState:
+        self._world.called("read the source's power")
+        return self._world.vm.power
+
+    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+        self._world.called("power the source off")
+        self._world.power(PowerState.OFF)
+        return "guest shutdown"
+
+    def power_on(self, vm: SourceVm) -> None:
+        self._world.called("power the source on")
+        self._world.power(PowerState.ON)
+
+    def disk_source(self, vm: SourceVm, disk: SourceDisk, *, transport: str = "auto") -> DiskSource:
+        return NbdUri(uri=f"nbd://localhost/{disk.id}")
+
+    def pod_credentials(self) -> Mapping[str, str]:
+        return {"password": "canary"}
+
+
+def _merge(body: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    for key, value in patch.items():
+        if value is None:
+            body.pop(key, None)
+        elif isinstance(value, Mapping):
+            _merge(body.setdefault(key, {}), value)
+        else:
+            body[key] = copy.deepcopy(value)
+
+
+def _volumes(request: PodRequest) -> dict[str, str]:
+    return {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in request.pod["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+
+
+def _work(request: PodRequest) -> str:
+    return _volumes(request)["work"]
+
+
+def _claim(request: PodRequest, path: str) -> str:
+    index = path.removeprefix("/dev/mtv-disk-").removeprefix("/disks/").removesuffix("/disk.img")
+    return _volumes(request)[f"disk-{index}"]
