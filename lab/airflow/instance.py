@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.airflow.connections import write_connections
 from lab.airflow.environment import airflow_environment
 from lab.airflow.server import AirflowServer
 from lab.process import free_port
-from lab.state import REPO
+from lab.state import REPO, write_secret
 
 
 def airflow_in(
@@ -27,7 +27,7 @@ def airflow_in(
     or is SQLite below `folder`/mtv. `settings` are environment variables that win over everything else.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secrets = write_connections(folder / "connections.json", connections)
+    secrets = write_secret(folder / "connections.json", json.dumps(connections))
     mtv = {
         "MTV_PLANS_FOLDER": str(plans),
         "MTV_RULES_FOLDER": str(REPO / "include" / "validation_rules"),
@@ -42,9 +42,4 @@ def airflow_in(
         connections=secrets,
         settings={**mtv, **(settings or {})},
     )
-    return AirflowServer(folder / "home", environment)
-
-
-def airflow_of(folder: Path, environment: Mapping[str, str]) -> AirflowServer:
-    """Return the Airflow that already runs below `folder` with an environment."""
     return AirflowServer(folder / "home", environment)
