@@ -43,6 +43,8 @@ def appliance() -> Path:
             text=True,
             timeout=_TIMEOUT_S,
             check=False,
+            # Without root only one owner exists here, and tar must not insist on the package's.
+            env={**os.environ, "TAR_OPTIONS": "--no-same-owner"},
         )
         if done.returncode:
             raise PermanentError(
