@@ -133,7 +133,9 @@ def _sheet_waves(draft: Draft, sheet: Sheet, *, chained: bool) -> None:
     """Add the sheet's rows. `chained`: the sheet itself names the waves, each starting after the one before."""
     if sheet.columns and "vm" not in sheet.columns:
         header = min(sheet.columns.values())
-        draft.problems.append(Problem(sheet.file, 1, header, "column vm is missing", "name each row's VM in it"))
+        draft.problems.append(
+            Problem(sheet.file, sheet.header_line, header, "column vm is missing", "name each row's VM in it")
+        )
         return
     by_name = {wave["name"]: index for index, wave in enumerate(draft.waves)}
     only_wave = next(iter(by_name)) if len(by_name) == 1 else _FIRST_WAVE if chained else None
@@ -180,7 +182,11 @@ def _same_in_all_rows(draft: Draft, sheet: Sheet, column: str, field: str) -> st
     if column not in sheet.columns:
         draft.problems.append(
             Problem(
-                sheet.file, 1, 1, f"column {column} is missing", "a CSV without a YAML beside it needs target,namespace"
+                sheet.file,
+                sheet.header_line,
+                1,
+                f"column {column} is missing",
+                "a CSV without a YAML beside it needs target,namespace",
             )
         )
         return stand_in

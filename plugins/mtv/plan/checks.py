@@ -35,7 +35,7 @@ def check(draft: Draft) -> None:
 def _check_maps(draft: Draft) -> None:
     for key, entry in _mapping(draft.raw.get("network_map")).items():
         entry = _mapping(entry)
-        name, kind = entry.get("name"), entry.get("type", "pod")
+        name, kind = entry.get("name"), _text(entry.get("type", "pod"))
         loc = ("network_map", key, "name")
         if kind == "multus" and not name:
             draft.problem(loc[:2], f"network {key} goes to multus without a name", "add `name: namespace/network`")

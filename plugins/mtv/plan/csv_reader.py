@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from mtv.plan.problems import Problem, did_you_mean
 
@@ -25,6 +26,7 @@ class Sheet:
     def __init__(self, file: str) -> None:
         self.file = file
         self.columns: dict[str, int] = {}
+        self.header_line = 1
         self.rows: list[SheetRow] = []
         self.problems: list[Problem] = []
 
@@ -71,12 +73,13 @@ def read_sheet(data: bytes, file: str, known_columns: frozenset[str]) -> Sheet:
 
 def _delimiter(text: str) -> str:
     """Tell `;` from `,` by the header, the first row that is not blank; quoted parts do not count."""
-    header = next((line for line in text.splitlines() if line.strip(" \t,;")), "")
+    header = next((line for line in re.split(r"[\r\n]+", text) if line.strip(" \t,;")), "")
     unquoted = "".join(header.split('"')[::2])
     return ";" if unquoted.count(";") > unquoted.count(",") else ","
 
 
 def _take_header(sheet: Sheet, line: int, cells: list[str], known: frozenset[str]) -> None:
+    sheet.header_line = line
     for number, cell in enumerate(cells, start=1):
         name = cell.strip()
         if not name:

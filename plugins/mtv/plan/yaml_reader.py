@@ -128,9 +128,9 @@ class _Builder:
             self._refuse(event, "nested too deeply for a plan", "see the examples in include/plans")
         if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor is not None):
             self._refuse(event, "anchors and aliases are not allowed in a plan", "write the value out, or use defaults")
+        if getattr(event, "tag", None) is not None:
+            self._refuse(event, "tags are not allowed in a plan", "remove the word that begins with !")
         if isinstance(event, ScalarEvent):
-            if event.tag is not None:
-                self._refuse(event, f"tag {event.tag} is not allowed in a plan", "remove the tag")
             return _scalar(event)
         if isinstance(event, MappingStartEvent):
             return self._mapping(path)
@@ -145,7 +145,7 @@ class _Builder:
                 break
             mark = event.start_mark
             place = (mark.line + 1, mark.column + 1)
-            if not isinstance(event, ScalarEvent) or event.anchor is not None:
+            if not isinstance(event, ScalarEvent) or event.anchor is not None or event.tag is not None:
                 self._refuse(event, "a key must be plain text", "write the key as one word or in quotes")
                 raise AssertionError("unreachable")
             key = str(event.value)
