@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from lab.cache import cached
@@ -30,8 +31,23 @@ class Kernel:
         return self.vmlinuz.parent.parent
 
 
+@cache
 def package_name() -> str:
-    """Name of the kernel package that Debian's meta package stands for today."""
+    """Name of the kernel package that Debian's meta package stands for today.
+
+    Asking takes more than a second, so the answer is kept until the package lists change.
+    """
+    lists = Path("/var/lib/apt/lists")
+    age = str(lists.stat().st_mtime_ns) if lists.exists() else ""
+    folder = cached("kernel-name", sources=[Path(__file__)], build=_write_package_name, extra_key=age)
+    return (folder / "name").read_text()
+
+
+def _write_package_name(out: Path) -> None:
+    (out / "name").write_text(_ask_for_package_name())
+
+
+def _ask_for_package_name() -> str:
     listing = _run(["apt-cache", "depends", "--important", META_PACKAGE], what="look up the kernel package")
     for line in listing.splitlines():
         word, _, name = line.strip().partition(": ")
