@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from lab.appliance import appliance
 
-Convert = Callable[[Path], "subprocess.CompletedProcess[str]"]
+Convert = Callable[[Sequence[Path]], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
-    """Runs virt-v2v-in-place on a raw disk, its appliance under emulation."""
+    """Runs virt-v2v-in-place on raw disks, its appliance under emulation."""
 
-    def run(disk: Path) -> subprocess.CompletedProcess[str]:
+    def run(disks: Sequence[Path]) -> subprocess.CompletedProcess[str]:
         scratch = tmp_path / "scratch"
         scratch.mkdir()
         environment = {
@@ -28,7 +28,22 @@ def convert(tmp_path: Path) -> Convert:
             "LIBGUESTFS_PATH": str(appliance()),
             "TMPDIR": str(scratch),
         }
-        argv = ["nice", "virt-v2v-in-place", "-i", "disk", str(disk)]
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=400, check=False)
+        domain = tmp_path / "domain.xml"
+        domain.write_text(_domain(disks))
+        argv = ["nice", "virt-v2v-in-place", "-i", "libvirtxml", str(domain)]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=550, check=False)
 
     return run
+
+
+def _domain(disks: Sequence[Path]) -> str:
+    """A libvirt domain with these raw disks on one SCSI controller."""
+    listed = "".join(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/>"
+        f"<source file='{disk}'/><target dev='sd{'abcd'[number]}' bus='scsi'/></disk>"
+        for number, disk in enumerate(disks)
+    )
+    return (
+        "<domain type='qemu'><name>guest</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>"
+        f"<os><type arch='x86_64'>hvm</type></os><devices>{listed}</devices></domain>"
+    )

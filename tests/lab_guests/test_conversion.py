@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,16 @@ from lab.guests.hardware import KUBEVIRT
 from lab.guests.image import copy_image, guest_image
 from lab.guests.spec import GuestSpec
 
-Convert = Callable[[Path], "subprocess.CompletedProcess[str]"]
+Convert = Callable[[Sequence[Path]], "subprocess.CompletedProcess[str]"]
 
 pytestmark = [pytest.mark.guest, pytest.mark.convert]
 
 
 def test_a_converted_guest_boots_on_virtio_with_its_payload(tmp_path: Path, convert: Convert) -> None:
-    image = copy_image(guest_image(GuestSpec(hostname="convert-test", payload_mb=4)), tmp_path)
-    done = convert(image.root)
+    image = copy_image(
+        guest_image(GuestSpec(hostname="convert-test", payload_mb=4, data_mb=16, data_payload_mb=4)), tmp_path
+    )
+    done = convert(image.disks)
     assert done.returncode == 0, done.stderr
     with Machine(image.disks, KUBEVIRT) as machine:
         found = machine.wait_for(BOOT_LINE, timeout_s=120)
@@ -31,6 +33,6 @@ def test_a_converted_guest_boots_on_virtio_with_its_payload(tmp_path: Path, conv
 
 def test_a_full_root_disk_is_refused_for_lack_of_space(tmp_path: Path, convert: Convert) -> None:
     image = copy_image(guest_image(GuestSpec(hostname="full-test", payload_mb=4, full=True)), tmp_path)
-    done = convert(image.root)
+    done = convert(image.disks)
     assert done.returncode != 0
     assert "not enough free space" in done.stderr
