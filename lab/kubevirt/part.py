@@ -17,13 +17,15 @@ from lab.kubevirt.binary import binary
 from lab.kubevirt.identity import Certificates, make_certificates, write_kubeconfig
 from lab.kubevirt.install import NAMESPACE, VERSION
 from lab.kubevirt.kube import Kube, Refused, Unreachable, path_of
-from lab.kubevirt.launcher_image import IMAGE
+from lab.kubevirt.launcher_image import IMAGE, register_launcher_image
 from lab.parts import Part
 from lab.process import free_port, is_alive, start_daemon, stop_daemon, tail, wait_until
 from lab.state import REPO, State
 
+_START_WITHIN_S = 180.0  # ten seconds as a rule; a machine with twenty busy processes needs its time
+# Their start-up code makes much garbage: collecting it only near a limit halves the CPU time that a start costs.
+_GO_MEMORY = {"GOGC": "off", "GOMEMLIMIT": "300MiB"}
 _ACCOUNTS = ("kubevirt-apiserver", "kubevirt-controller", "kubevirt-handler")
-_NODE = "localhost"
 
 
 class KubeVirtPart(Part):
@@ -43,6 +45,7 @@ class KubeVirtPart(Part):
         folder, cluster = state.folder(self.name), state.endpoints("cluster")
         admin = Path(cluster["kubeconfig"])
         kube, files = Kube(admin), manifests()
+        register_launcher_image(state, folder / "launcher-image")
         install.install_definitions(kube, install.read_lines(files / "crds"), install.read_lines(files / "rbac"))
         certificates = make_certificates(folder / "certificates", (f"virt-api.{NAMESPACE}.svc",))
         install.install_settings(kube, state_class=cluster["classes"]["filesystem"], authority=certificates.authority)
@@ -55,7 +58,7 @@ class KubeVirtPart(Part):
         }
         ports = {"api": free_port(), "controller": free_port()}
         (folder / "ports.json").write_text(json.dumps(ports))
-        components = _components(folder, clients, certificates, ports, kubelet_folder(state))
+        components = _components(folder, clients, certificates, ports, cluster)
         (folder / "components.json").write_text(json.dumps({"components": components}))
         start_daemon(
             [sys.executable, "-m", "lab.kubevirt.supervisor", folder / "components.json"],
@@ -67,18 +70,23 @@ class KubeVirtPart(Part):
         def give_up() -> str:
             return "" if is_alive(folder / "supervisor.pid") else tail(folder / "supervisor.log")
 
-        wait_until(lambda: _answers(folder, ports["api"], "/healthz"), timeout_s=60, what="virt-api", give_up=give_up)
+        wait_until(
+            lambda: _answers(folder, ports["api"], "/healthz"),
+            timeout_s=_START_WITHIN_S,
+            what="virt-api",
+            give_up=give_up,
+        )
         install.install_aggregation(kube, port=ports["api"], authority=certificates.authority)
         install.install_admission(
             kube, install.read_lines(files / "webhooks"), port=ports["api"], authority=certificates.authority
         )
         wait_until(
             lambda: _answers(folder, ports["controller"], "/leader", says="true"),
-            timeout_s=60,
+            timeout_s=_START_WITHIN_S,
             what="virt-controller to lead",
             give_up=give_up,
         )
-        wait_until(lambda: _is_schedulable(kube), timeout_s=30, what="the node agent", give_up=give_up)
+        wait_until(lambda: _is_schedulable(kube), timeout_s=_START_WITHIN_S, what="the node agent", give_up=give_up)
         return {"namespace": NAMESPACE, "version": VERSION}
 
     def healthy(self, state: State) -> bool:
@@ -121,15 +129,10 @@ def manifests() -> Path:
     return cached("kubevirt-manifests", sources=[], build=build, extra_key=kubevirt.parent.name)
 
 
-def kubelet_folder(state: State) -> Path:
-    """Root folder of the cluster's kubelet, where the pods' volumes are."""
-    return Path(state.endpoints("cluster").get("kubelet") or state.folder("cluster") / "kubelet")
-
-
 def _components(
-    folder: Path, clients: dict[str, Path], certificates: Certificates, ports: dict[str, int], kubelet: Path
+    folder: Path, clients: dict[str, Path], certificates: Certificates, ports: dict[str, int], cluster: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    kubevirt, less_memory = str(binary()), {"GOGC": "25"}
+    kubevirt = str(binary())
     certificate, key = str(certificates.certificate), str(certificates.key)
     api = [kubevirt, "virt-api", "--kubeconfig", str(clients["kubevirt-apiserver"]), "--listen", "127.0.0.1"]
     api += ["--port", str(ports["api"]), "--tls-cert-file", certificate, "--tls-key-file", key]
@@ -139,12 +142,12 @@ def _components(
     controller += ["--launcher-image", IMAGE, "--exporter-image", "localhost/no-exporter:1"]
     controller += ["--prom-cert-file", certificate, "--prom-key-file", key]
     agent = [sys.executable, "-m", "lab.kubevirt.node", "--kubeconfig", str(clients["kubevirt-handler"])]
-    agent += ["--node", _NODE, "--kubelet", str(kubelet)]
+    agent += ["--node", cluster["node"], "--kubelet", cluster["kubelet"]]
     return [
         {"name": name, "argv": argv, "log": str(folder / f"{name}.log"), "env": env}
         for name, argv, env in (
-            ("virt-api", api, less_memory),
-            ("virt-controller", controller, less_memory),
+            ("virt-api", api, _GO_MEMORY),
+            ("virt-controller", controller, _GO_MEMORY),
             ("node-agent", agent, {}),
         )
     ]

@@ -12,23 +12,21 @@ from lab.guests.spec import GuestSpec
 from lab.kubevirt.kube import Kube, Refused, path_of
 from lab.kubevirt.launcher_image import IMAGE
 from lab.process import wait_until
-from lab.state import State, default_state_folder
 
 BOOT_MARKER = "MTV-BOOT-OK"
 
 
 @pytest.fixture(scope="session")
-def lab() -> dict[str, Any]:
-    """Endpoints of the running lab's cluster; the lab must have its KubeVirt up."""
-    state = State(default_state_folder())
-    if not state.endpoints("kubevirt"):
-        raise RuntimeError(f"no KubeVirt in the lab of {state.dir}: python -m lab up kubevirt")
-    return state.endpoints("cluster")
+def cluster(lab: Any) -> dict[str, Any]:
+    """Endpoints of the lab's cluster, with KubeVirt up on it."""
+    assert lab.endpoints("kubevirt")["version"]
+    endpoints: dict[str, Any] = lab.endpoints("cluster")
+    return endpoints
 
 
 @pytest.fixture(scope="session")
-def kube(lab: dict[str, Any]) -> Kube:
-    return Kube(Path(lab["kubeconfig"]))
+def kube(cluster: dict[str, Any]) -> Kube:
+    return Kube(Path(cluster["kubeconfig"]))
 
 
 @pytest.fixture(scope="session")
@@ -149,12 +147,13 @@ class Target:
         return (self.kube.get(self.path("Pod") + query) or {}).get("items", [])
 
     def log(self, name: str, container: str) -> str:
-        """Log of the newest launcher pod, "" while there is none."""
-        pods = sorted(self.launcher_pods(name), key=lambda pod: pod["metadata"]["creationTimestamp"])
+        """Log of the present instance's pod, "" while there is none: an older pod may still be ending beside it."""
+        active = self.instance(name).get("status", {}).get("activePods", {})
+        pods = [pod for pod in self.launcher_pods(name) if pod["metadata"]["uid"] in active]
         if not pods:
             return ""
         try:
-            return self.kube.text(f"{self.path('Pod', pods[-1]['metadata']['name'])}/log?container={container}")
+            return self.kube.text(f"{self.path('Pod', pods[0]['metadata']['name'])}/log?container={container}")
         except Refused as why:
             if why.status in (400, 404):  # the container is still being made, or gone
                 return ""
@@ -173,6 +172,13 @@ class Target:
     def wait(self, check: Callable[[], Any], *, what: str, timeout_s: float = 60) -> Any:
         return wait_until(check, timeout_s=timeout_s, what=what, interval_s=0.3)
 
+    def end_guests(self) -> None:
+        """Delete VMs and instances, and do not wait for guests that have been looked at."""
+        for kind in ("VirtualMachine", "VirtualMachineInstance"):
+            self.kube.delete(self.path(kind))
+        for pod in (self.kube.get(self.path("Pod")) or {}).get("items", []):
+            self.kube.delete(self.path("Pod", pod["metadata"]["name"]), grace_s=0)
+
     def subresource(self, name: str, verb: str) -> None:
         """start, stop or restart a VM through the aggregator and the real virt-api."""
         self.kube.put(
@@ -185,13 +191,15 @@ class Target:
 
 
 @pytest.fixture
-def target(kube: Kube, lab: dict[str, Any]) -> Iterator[Target]:
+def target(kube: Kube, cluster: dict[str, Any]) -> Iterator[Target]:
     """A fresh namespace, deleted with all that is in it."""
     namespace = f"kv-{uuid.uuid4().hex[:8]}"
     kube.create(path_of("Namespace"), {"metadata": {"name": namespace}})
     # Pods are refused until the namespace has its default service account.
     wait_until(lambda: kube.get(path_of("ServiceAccount", "default", namespace)), timeout_s=30, what="service account")
-    yield Target(kube, namespace, lab["classes"])
+    target = Target(kube, namespace, cluster["classes"])
+    yield target
+    target.end_guests()
     kube.delete(path_of("Namespace", namespace))
     wait_until(lambda: kube.get(path_of("Namespace", namespace)) is None, timeout_s=60, what=f"{namespace} to go")
 

@@ -47,6 +47,7 @@ def test_the_stop_subresource_halts_a_vm_and_start_brings_it_back(target: Any, c
     target.wait(lambda: target.vm_status("web") == "Stopped", what="web to stop", timeout_s=60)
     vm = target.kube.get(target.path("VirtualMachine", "web"))
     assert vm["spec"]["runStrategy"] == "Halted"
+    target.wait(lambda: not target.instance("web"), what="the instance to go")
     target.subresource("web", "start")
     assert "MTV-BOOTS 2" in target.wait_for_boot("web")
 
