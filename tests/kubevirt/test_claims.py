@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtv.kubevirt import claims, labels, volumes
+from mtv.kubevirt import claims, labels
 from mtv.kubevirt.claims import MIB, Claim
 from tests.kubevirt.values import GIB, disk
 
@@ -63,17 +63,3 @@ def test_a_disk_claim_says_which_source_disk_it_is_for() -> None:
         "volumeMode": "Filesystem",
         "resources": {"requests": {"storage": str(MIB)}},
     }
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("10Gi", 10 * GIB), ("1073741824", GIB), ("1.5Gi", 3 * GIB // 2), ("2G", 2 * 10**9), ("0.1Ki", 103)],
-)
-def test_a_storage_quantity_is_read_in_bytes(text: str, expected: int) -> None:
-    assert volumes.quantity_bytes(text) == expected
-
-
-@pytest.mark.parametrize("text", ["10Qi", "ten", ""])
-def test_a_text_that_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
-        volumes.quantity_bytes(text)

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from mtv.kubevirt import labels
+from mtv.kubevirt import labels, quantities
 from mtv.kubevirt.claims import Claim, VolumeMode, manifest
 from mtv.kubevirt.cluster import Cluster, Conflict
 from mtv.kubevirt.labels import Role
@@ -153,7 +153,7 @@ def _check(claim: Claim, found: Mapping[str, Any]) -> None:
         differs.append(f"class {spec.get('storageClassName')} instead of {claim.storage_class}")
     if spec.get("volumeMode", "Filesystem") != claim.volume_mode:
         differs.append(f"volume mode {spec.get('volumeMode')} instead of {claim.volume_mode}")
-    if quantity_bytes(spec["resources"]["requests"]["storage"]) < claim.size_bytes:
+    if quantities.whole(spec["resources"]["requests"]["storage"]) < claim.size_bytes:
         differs.append(f"{spec['resources']['requests']['storage']} instead of {claim.size_bytes} bytes")
     if claim.disk_id and notes.get(labels.DISK_SOURCE) != claim.identity:
         differs.append("it belongs to another source disk")
@@ -163,20 +163,3 @@ def _check(claim: Claim, found: Mapping[str, Any]) -> None:
             cure=f"if its data is not needed: kubectl delete pvc {claim.name} -n {found['metadata']['namespace']}",
             code="claim-differs",
         )
-
-
-_UNITS = {
-    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
-}  # fmt: skip
-
-
-def quantity_bytes(text: str) -> int:
-    """Return a storage quantity (`10Gi`, `1073741824`, `1.5G`) in bytes, rounded up. Raises `ValueError`."""
-    number = text.rstrip("kKMGTPi")
-    unit = text[len(number) :]
-    if unit not in _UNITS:
-        raise ValueError(f"{text!r} is no storage quantity")
-    whole, _, fraction = number.partition(".")
-    scaled = int(whole + fraction) * _UNITS[unit]
-    return int(-(-scaled // 10 ** len(fraction)))

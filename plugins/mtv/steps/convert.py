@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mtv.kubevirt import labels, mapping, names, pods, volumes
+from mtv.kubevirt import labels, mapping, names, pods, quantities, volumes
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import KVM, PodRequest
@@ -125,4 +125,5 @@ def _request(
 
 
 def _offers_kvm(cluster: Cluster) -> bool:
-    return any(int(node.get("status", {}).get("allocatable", {}).get(KVM, "0")) > 0 for node in cluster.find(NODES))
+    nodes = cluster.find(NODES)
+    return any(quantities.whole(node.get("status", {}).get("allocatable", {}).get(KVM, "0")) > 0 for node in nodes)
