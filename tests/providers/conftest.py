@@ -91,6 +91,7 @@ def _inventory(folder: Path) -> dict[str, Any]:
             _vm("template-1", Template=True),
             _vm("off-1"),
             _vm("expiry-1", PowerOn=True),
+            _vm("audit-1", PowerOn=True),
             _vm("twice", Folder="prod"),
             _vm("twice", Folder="prod/web", Datastore="ds-silver"),
             _vm("far-1", Datacenter="dc2", Datastore="ds-other", NICs=[]),
@@ -106,7 +107,12 @@ def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     (folder / "inventory.json").write_text(json.dumps(_inventory(folder)))
     try:
         port = start_server(folder)
-        yield {"port": port, "ca_file": str(folder / "ca.pem"), "lab_url": f"https://127.0.0.1:{port}/lab"}
+        yield {
+            "port": port,
+            "ca_file": str(folder / "ca.pem"),
+            "lab_url": f"https://127.0.0.1:{port}/lab",
+            "audit": folder / "audit.jsonl",
+        }
     finally:
         stop_daemon(folder / "vcenter.pid")
 

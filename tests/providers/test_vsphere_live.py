@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import ssl
 
+import msgspec
 import pytest
 
+from lab.vcenter.audit import read_audit
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
-from mtv.model.source import Firmware, PowerState
+from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
 from mtv.providers.registry import open_provider
 from mtv.providers.vmware.power import Power
@@ -49,6 +51,13 @@ def test_disks_are_ordered_by_bus_and_know_their_storage(connect):
         (2, "nvme", 8, "ds-silver"),
     ]
     assert len({disk.identity for disk in vm.disks}) == 3
+
+
+def test_every_vm_can_be_kept_as_json(connect):
+    with open_provider(connect()) as provider:
+        vms = provider.vms()
+    assert msgspec.convert(msgspec.to_builtins(vms), list[SourceVm]) == vms
+    assert msgspec.json.decode(msgspec.json.encode(vms), type=list[SourceVm]) == vms
 
 
 def test_the_whole_inventory_takes_more_than_one_page(connect):
@@ -235,6 +244,22 @@ def test_a_running_vm_has_no_disk_to_read(connect):
         (vm,) = provider.vms(["web-1"])
         with pytest.raises(PermanentError, match="while it is off"):
             provider.disk_source(vm, vm.disks[0])
+
+
+def test_nothing_but_power_is_ever_changed_on_the_source(connect, vcenter):
+    before = len(read_audit(vcenter["audit"]))
+    with open_provider(connect()) as provider:
+        provider.check()
+        provider.vms()
+        (vm,) = provider.vms(["off-1"])
+        provider.disk_source(vm, vm.disks[0])
+    assert len(read_audit(vcenter["audit"])) == before
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["audit-1"])
+        provider.power_off(vm, timeout_s=30)
+        provider.power_on(vm)
+    methods = {change.method for change in read_audit(vcenter["audit"])}
+    assert {"ShutdownGuest", "PowerOnVM_Task"} <= methods <= {"ShutdownGuest", "PowerOnVM_Task", "PowerOffVM_Task"}
 
 
 def test_pods_get_user_password_and_authority(connect):

@@ -1,7 +1,8 @@
 """What matters of a VM for its migration, as a fingerprint, and the difference of two moments in words.
 
 Power state and host do not count: a VM may be moved or switched between approval and copy without harm.
-Neither do generations: a running guest writes.
+Neither do generations: a running guest writes. Whether a disk is shared depends on which VMs were read together,
+so it is no fact of one VM either.
 """
 
 from __future__ import annotations
@@ -65,7 +66,6 @@ def _disk_facts(disk: SourceDisk) -> dict[str, Any]:
         "bus": disk.bus,
         "storage": disk.storage,
         "identity": disk.identity,
-        "sharing": "shared" if disk.shared else "not shared",
     }
 
 
