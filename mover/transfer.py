@@ -14,13 +14,15 @@ from mover.crew import Crew
 from mover.disk_copy import DiskCopy
 from mover.events import Events
 from mover.failure import exit_code_of, failure_of, storage_error
+from mover.feed import Patience
 from mover.halt import Halt
 from mover.journal import sync_folder
 from mover.progress import DiskMeter, Reporter
+from mover.sources.base import Source
 from mover.sources.open import open_source
 from mover.targets.open import open_target
 from mover.worklock import WorkLock, work_lock
-from mtv.model.errors import MtvError, PermanentError
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import DiskResult, DiskTransfer, Failure, TransferResult, TransferSpec
 
 RESULT_NAME = "transfer-result.json"
@@ -122,7 +124,7 @@ class _Transfer:
                 self.events.error(failure)
 
     def _copy(self, disk: DiskTransfer) -> DiskResult:
-        source = open_source(disk, self.controls)
+        source = self._open_source(disk)
         try:
             target = open_target(disk.target, disk.size_bytes)
             try:
@@ -146,3 +148,11 @@ class _Transfer:
                 target.close()
         finally:
             source.close()
+
+    def _open_source(self, disk: DiskTransfer) -> Source:
+        patience = Patience(self.halt, lambda message: self.events.log(message, disk=disk.id))
+        while True:
+            try:
+                return open_source(disk, self.controls)
+            except TemporaryError as error:
+                patience.endure(error)

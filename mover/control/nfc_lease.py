@@ -37,10 +37,18 @@ class NfcLease:
 
     def url_of(self, disk_key: int) -> str:
         """Where a disk can be read now; a lease that was lost is replaced by a new one."""
-        with self._lock:
-            if self._lease is None or not self._is_ready():
-                self._open()
-            return self._find(disk_key)
+        try:
+            with self._lock:
+                if self._lease is None or not self._is_ready():
+                    self._open()
+                return self._find(disk_key)
+        except vim.fault.NotAuthenticated:
+            self.session.renew(self.session.cookie())
+            raise TemporaryError("the vCenter session had ended", code="source-session") from None
+        except vmodl.MethodFault as error:
+            raise TemporaryError(f"export of {self.vm}: {_said(error)}", code="source-lease") from None
+        except _GONE as error:
+            raise TemporaryError(f"export of {self.vm}: {type(error).__name__}", code="source-lost") from error
 
     def report(self, disk_key: int, share: float) -> None:
         """How far a disk is read, 0 to 1."""
@@ -65,9 +73,6 @@ class NfcLease:
     def _open(self) -> None:
         try:
             lease = self.session.managed(vim.VirtualMachine, self.vm).ExportVm()
-        except vim.fault.NotAuthenticated:
-            self.session.renew(self.session.cookie())
-            raise TemporaryError("the vCenter session had ended", code="source-session") from None
         except vim.fault.NoPermission as error:
             raise ConnectionRefused(
                 f"export of {self.vm}: the user lacks {error.privilegeId}", cure="grant it", code="source-privilege"
@@ -76,10 +81,6 @@ class NfcLease:
             raise PermanentError(
                 f"{self.vm} is running, an export needs it off", cure="power it off first", code="source-powered-on"
             ) from None
-        except vmodl.MethodFault as error:
-            raise TemporaryError(f"export of {self.vm}: {_said(error)}", code="source-lease") from None
-        except _GONE as error:
-            raise TemporaryError(f"export of {self.vm}: {type(error).__name__}", code="source-lost") from error
         self._lease = lease
         deadline = time.monotonic() + READY_WITHIN_S
         while (state := str(lease.state)) != vim.HttpNfcLease.State.ready:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 import threading
 from pathlib import Path
 from typing import Any
 
-from pyVim.connect import Disconnect, SmartConnect
+from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
 
-from mover.control.tls import TIMEOUT_S, Endpoint, certificate_refused, connect, ssl_context
+from mover.control.tls import TIMEOUT_S, Endpoint, connect, ssl_context
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 
-# pyVmomi's types do not describe what its classes take.
-_connect_sdk: Any = SmartConnect
-_disconnect_sdk: Any = Disconnect
+# pyVmomi's types do not describe what these take.
+_new_stub: Any = SmartStubAdapter
+_new_instance: Any = vim.ServiceInstance
 KEEP_ALIVE_S = 60.0
 """Idle sessions end after 30 minutes by default; some sites set much less."""
 
@@ -41,7 +40,8 @@ class VsphereSession:
     def renew(self, stale_cookie: str) -> str:
         """A session that is not the one of `stale_cookie`, which was refused; many threads may ask at once."""
         with self._lock:
-            if self._instance is None or _cookie_of(self._instance) == stale_cookie:
+            if self._instance is not None and _cookie_of(self._instance) == stale_cookie:
+                _drop(self._instance._stub)
                 self._instance = None
             return _cookie_of(self._logged_in())
 
@@ -71,11 +71,14 @@ class VsphereSession:
         self._stop.set()
         with self._lock:
             instance, self._instance = self._instance, None
-        if instance is not None:
-            try:
-                _disconnect_sdk(instance)
-            except (vmodl.MethodFault, OSError, http.client.HTTPException):
-                return  # the session ends by itself
+        if instance is None:
+            return
+        try:
+            instance.content.sessionManager.Logout()
+        except (vmodl.MethodFault, OSError, http.client.HTTPException):
+            return  # the session ends by itself
+        finally:
+            instance._stub.DropConnections()
 
     def _logged_in(self) -> Any:
         if self._instance is None:
@@ -86,34 +89,39 @@ class VsphereSession:
 
     def _log_in(self) -> Any:
         endpoint = self.endpoint
+        user, password = self._secret("user"), self._secret("password")
+        stub: Any = None
         try:
-            return _connect_sdk(
+            connect(endpoint).close()  # proves whom we talk to before anything secret is sent
+            stub = _new_stub(
                 host=endpoint.host,
                 port=endpoint.port,
-                user=self._secret("user"),
-                pwd=self._secret("password"),
                 sslContext=ssl_context(endpoint),
-                thumbprint=endpoint.thumbprint.replace(":", "").upper() or None,
                 httpConnectionTimeout=TIMEOUT_S,
             )
-        except vim.fault.InvalidLogin as error:
+            instance = _new_instance("ServiceInstance", stub)
+            instance.RetrieveContent().sessionManager.Login(user, password, None)
+        except vim.fault.InvalidLogin:
+            _drop(stub)
             raise ConnectionRefused(
                 f"{endpoint.host} refused the login",
                 cure="check user and password of the connection",
                 code="source-login",
-            ) from _without_secrets(error)
+            ) from None
         except vim.fault.NoPermission as error:
+            _drop(stub)
             raise ConnectionRefused(
                 f"{endpoint.host}: the user lacks {error.privilegeId}", cure="grant it", code="source-privilege"
             ) from None
-        except ssl.SSLCertVerificationError as error:
-            raise certificate_refused(endpoint, error.verify_message) from None
         except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
+            _drop(stub)
+            # The cause is not chained: a fault may carry what was sent.
             raise TemporaryError(
                 f"{endpoint.host}:{endpoint.port} does not answer: {type(error).__name__}",
                 cure="check host, port and network policy",
                 code="source-lost",
-            ) from _without_secrets(error)
+            ) from None
+        return instance
 
     def _secret(self, name: str) -> str:
         path = self._credentials_dir / name
@@ -150,6 +158,6 @@ def _cookie_of(instance: Any) -> str:
     return str(instance._stub.cookie).split(";", 1)[0].strip()
 
 
-def _without_secrets(error: Exception) -> Exception | None:
-    """Faults may carry what was sent; only kinds that do not are kept as cause."""
-    return error if isinstance(error, OSError) else None
+def _drop(stub: Any) -> None:
+    if stub is not None:
+        stub.DropConnections()
