@@ -152,6 +152,14 @@ def test_what_cannot_be_followed_is_refused_with_a_reason(tmp_path, make, ova_co
     assert reason in refusal(ova_connection)
 
 
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", "", "1e3", "٣٤٥٦٧"])
+def test_odd_numbers_are_refused_or_read_but_never_an_accident(tmp_path, make, ova_connection, number):
+    ovf = make.envelope(make.system("bad", "disk-file1")).decode()
+    ovf = ovf.replace("<rasd:VirtualQuantity>2<", f"<rasd:VirtualQuantity>{number}<")
+    bad(tmp_path, make, ovf.replace("<rasd:AddressOnParent>0<", f"<rasd:AddressOnParent>{number}<").encode())
+    assert "number of CPUs" in refusal(ova_connection)
+
+
 def test_a_wanted_name_that_only_a_refused_appliance_carries_raises_its_reason(tmp_path, ova_connection):
     (tmp_path / "app.ova").write_bytes(b"not a tar at all")
     with open_provider(ova_connection) as provider:

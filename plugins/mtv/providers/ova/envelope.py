@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
@@ -12,6 +13,7 @@ from mtv.providers.ova.units import bytes_of
 from mtv.providers.ova.xml import Document, child_text
 
 _MAX_SYSTEMS = 200
+_DIGITS = re.compile(r"[0-9]{1,18}")
 
 # ResourceType numbers of CIM_ResourceAllocationSettingData.
 _CPU, _MEMORY, _IDE, _SCSI, _NIC, _DISK, _OTHER_STORAGE, _USB = 3, 4, 5, 6, 10, 17, 20, 23
@@ -146,7 +148,8 @@ def disk_items(system: System) -> list[tuple[Hardware, str]]:
 
     def key(item: Hardware) -> tuple[int, int]:
         order = controllers[item.parent][0] if item.parent in controllers else last
-        return order, int(item.address_on_parent) if item.address_on_parent.isdigit() else last
+        address = _number(item.address_on_parent)
+        return order, last if address is None else address
 
     found = sorted((item for item in system.items if item.kind == _DISK), key=key)
     return [(item, kind_name(controllers[item.parent][1]) if item.parent in controllers else "") for item in found]
@@ -157,10 +160,15 @@ def nic_items(system: System) -> list[Hardware]:
     return [item for item in system.items if item.kind == _NIC]
 
 
+def _number(text: str) -> int | None:
+    return int(text) if _DIGITS.fullmatch(text) else None
+
+
 def _count(text: str, what: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 4096:
-        raise Refused(f"{what} is {text!r}")
-    return int(text)
+    number = _number(text)
+    if number is None or not 0 < number <= 4096:
+        raise Refused(f"{what} is {text[:40]!r}")
+    return number
 
 
 def _systems(element: Element) -> Iterator[Element]:
@@ -190,7 +198,7 @@ def _file(element: Element) -> FileReference:
     return FileReference(
         id=element.get("id", ""),
         href=element.get("href", ""),
-        size_bytes=int(size) if size.isdigit() and len(size) < 19 else None,
+        size_bytes=_number(size),
         compression=element.get("compression", "").lower().replace("identity", ""),
         chunked=bool(element.get("chunkSize")),
     )
@@ -204,7 +212,7 @@ def _disk(element: Element) -> VirtualDisk:
         capacity=element.get("capacity", ""),
         units=element.get("capacityAllocationUnits", ""),
         format=element.get("format", ""),
-        populated_bytes=int(populated) if populated.isdigit() and len(populated) < 19 else 0,
+        populated_bytes=_number(populated) or 0,
         parent=element.get("parentRef", ""),
     )
 
@@ -245,7 +253,7 @@ def _item(element: Element) -> Hardware:
         config["corespersocket"] = cores
     return Hardware(
         instance=child_text(element, "InstanceID") or child_text(element, "InstanceId"),
-        kind=int(kind) if kind.isdigit() and len(kind) < 10 else 0,
+        kind=_number(kind) or 0,
         subtype=child_text(element, "ResourceSubType"),
         name=child_text(element, "ElementName") or child_text(element, "Caption"),
         parent=child_text(element, "Parent"),

@@ -28,8 +28,8 @@ _LIMIT = 1 << 70
 
 def bytes_of(amount: str, unit: str, *, what: str, default_unit: str = "byte") -> int:
     """Return `amount` of `unit` in bytes. `what` names the value in errors. Raises `Refused`."""
-    if not re.fullmatch(r"\d{1,18}", amount.strip()):
-        raise Refused(f"{what} is {amount!r}, not a whole number")
+    if not re.fullmatch(r"[0-9]{1,18}", amount.strip()):
+        raise Refused(f"{what} is {amount[:40]!r}, not a whole number")
     size = int(amount) * factor_of(unit.strip() or default_unit, what=what)
     if size >= 1 << 62:
         raise Refused(f"{what} is {amount} {unit}, which is beyond any disk")
