@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from mtv.model.errors import PermanentError
 from mtv.store import Run, SqliteLimit, Store, default_dsn, refuse_small_database
 from mtv.store.database import open_engine
+from mtv.store.migrate import HEAD, VERSION_TABLE, migration_config
 from mtv.store.tables import Base
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, dsn: str) -> None:
     engine = open_engine(dsn)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": "mtv_schema"})
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, Base.metadata) == []
         indexes = {index["name"] for index in inspect(connection).get_indexes("runs")}
         assert "uq_runs_active_plan" in indexes
     engine.dispose()
+
+
+def test_the_newest_migration_is_the_one_the_code_takes_for_newest(store: Store, dsn: str) -> None:
+    engine = open_engine(dsn)
+    with engine.connect() as connection:
+        assert ScriptDirectory.from_config(migration_config(connection)).get_heads() == [HEAD]
+    engine.dispose()
+
+
+def test_many_threads_may_upgrade_several_databases_at_once(tmp_path: Path) -> None:
+    stores = [Store.open(f"sqlite:///{tmp_path / f'{number % 3}.sqlite'}") for number in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda store: store.upgrade(), stores))
+    for store in stores:
+        assert store.vms("p") == []
+        store.close()
 
 
 def test_upgrading_again_changes_nothing(store: Store, run: Run) -> None:

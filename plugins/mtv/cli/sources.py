@@ -58,7 +58,7 @@ def validate(arguments: argparse.Namespace, installation: Installation) -> int:
             critical = any(concern.category is Category.CRITICAL for concern in found)
             blocked += critical
             verdict = "blocked" if critical else "ready"
-            print(f"{wave.name}/{printable(name)}: {verdict}, {len(found)} concerns")
+            print(f"{wave.name}/{printable(name)}: {verdict}, {words.count(len(found), 'concern')}")
             for concern in sorted(found, key=lambda concern: _ORDER.index(concern.category)):
                 print(f"  {concern.category}: {printable(concern.label)} — {printable(concern.assessment)}")
         print(f"wave {wave.name}: {len(vms)} VMs read, {len(concerns)} judged")

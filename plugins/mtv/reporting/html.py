@@ -52,7 +52,7 @@ def boot_words(vm: VmFacts) -> str:
         return "not tried"
     if vm.boot.get("proven"):
         return f"proven by {vm.boot.get('how') or 'the guest'}"
-    return "not proven"
+    return "not asked for" if vm.boot.get("how") == "not asked" else "not proven"
 
 
 def target_words(vm: VmFacts) -> str:

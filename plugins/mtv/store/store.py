@@ -21,7 +21,7 @@ class Store(Journal, Vms, Snapshots):
 
     def upgrade(self) -> None:
         """Bring the tables up to date. Any number of processes may call this at once."""
-        upgrade_engine(self._writer)
+        upgrade_engine(self._engine, self._writer)
 
     def __enter__(self) -> Self:
         return self

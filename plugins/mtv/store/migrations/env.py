@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
+from mtv.store.migrate import VERSION_TABLE
 from mtv.store.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    # The store's own name, so that it may share a database with somebody else's Alembic.
-    version_table="mtv_schema",
+    version_table=VERSION_TABLE,
     # SQLite can roll DDL back; Alembic assumes that it cannot.
     transactional_ddl=True,
     render_as_batch=True,
