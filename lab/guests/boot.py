@@ -111,8 +111,13 @@ class Machine:
         return (self._errors.read_text(errors="replace")[-300:] + self.text[-500:]).strip()
 
 
-def press_power_button(control: Path, *, timeout_s: float = 10) -> None:
-    """Press the ACPI power button of the QEMU whose QMP socket is `control`.
+def press_power_button(control: Path) -> None:
+    """Press the ACPI power button of the QEMU whose QMP socket is `control`."""
+    command_qemu(control, "system_powerdown")
+
+
+def command_qemu(control: Path, verb: str, *, timeout_s: float = 10) -> None:
+    """Give QEMU one command by its QMP socket and await the answer.
 
     Each answer is awaited before the connection closes, else QEMU drops the command in silence.
     """
@@ -123,20 +128,16 @@ def press_power_button(control: Path, *, timeout_s: float = 10) -> None:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(timeout_s)
                 connection.connect(f"/proc/self/fd/{folder}/{control.name}")
-                _press(connection)
+                with connection.makefile("rw", encoding="utf-8") as stream:
+                    stream.readline()  # greeting
+                    for one in ("qmp_capabilities", verb):
+                        stream.write(json.dumps({"execute": one}) + "\n")
+                        stream.flush()
+                        _read_answer(stream, one)
         finally:
             os.close(folder)
     except OSError as error:
         raise TemporaryError(f"QEMU's control socket {control} does not answer: {error}") from error
-
-
-def _press(connection: socket.socket) -> None:
-    with connection.makefile("rw", encoding="utf-8") as stream:
-        stream.readline()  # greeting
-        for verb in ("qmp_capabilities", "system_powerdown"):
-            stream.write(json.dumps({"execute": verb}) + "\n")
-            stream.flush()
-            _read_answer(stream, verb)
 
 
 def _read_answer(stream: TextIO, verb: str) -> None:

@@ -1,9 +1,10 @@
 """The power hook: the vCenter calls it for VMs that run for real, and it drives QEMU.
 
-    python -m lab.vcenter.hook --state DIR on|off|shutdown|gone   (the VM as JSON on stdin)
+    python -m lab.vcenter.hook --state DIR on|off|shutdown|gone|stun|resume   (the VM as JSON on stdin)
 
 `on` prints the process and the console as JSON, `shutdown` presses the power button (the guest goes down by itself),
-`off` pulls the plug, `gone` tidies up after a guest that has ended.
+`off` pulls the plug, `gone` tidies up after a guest that has ended. `stun` holds the guest while a snapshot is taken
+(its disks are written out and stand still), `resume` lets it go on.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.guests.boot import press_power_button
+from lab.guests.boot import command_qemu, press_power_button
 from lab.guests.hardware import VMWARE, Hardware, command
 from lab.process import is_alive, start_daemon, stop_daemon, tail, wait_until
 from lab.state import State
-from mtv.model.errors import MtvError, PermanentError
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
 
+_QEMU_VERBS = {"stun": "stop", "resume": "cont"}
 PART = "vcenter"
 READY = "MTV-BOOT-OK"
 """What the console says once the guest is up: the moment when VMware Tools would report in."""
@@ -84,12 +86,23 @@ def power_on(files: GuestFiles, vm: dict[str, Any]) -> dict[str, Any]:
     )
     pid = start_daemon(argv, log=files.errors, pidfile=files.pidfile, cwd=files.folder)
     wait_until(
-        files.control.exists,
+        lambda: _answers(files.control),
         timeout_s=30,
         what=f"QEMU of {files.name}",
         give_up=lambda: "" if is_alive(files.pidfile) else f"QEMU has ended: {tail(files.errors)}",
     )
     return {"Pid": pid, "Console": str(files.console), "Ready": READY}
+
+
+def _answers(control: Path) -> bool:
+    """Is QEMU past its start? Its socket is there before it has opened the disks; answers come only after."""
+    if not control.exists():
+        return False
+    try:
+        command_qemu(control, "query-status")
+    except TemporaryError:
+        return False
+    return True
 
 
 def power_off(files: GuestFiles) -> None:
@@ -102,7 +115,7 @@ def main() -> int:
     """Entry point; errors go to stderr and make the power operation fail."""
     parser = argparse.ArgumentParser(prog="python -m lab.vcenter.hook", description=__doc__.partition("\n")[0])
     parser.add_argument("--state", type=Path, required=True, help="folder of the running lab")
-    parser.add_argument("operation", choices=["on", "off", "shutdown", "gone"])
+    parser.add_argument("operation", choices=["on", "off", "shutdown", "gone", "stun", "resume"])
     options = parser.parse_args()
     vm = json.load(sys.stdin)
     files = guest_files(State(options.state), vm["Name"])
@@ -111,6 +124,8 @@ def main() -> int:
             print(json.dumps(power_on(files, vm)))
         elif options.operation == "shutdown":
             press_power_button(files.control)
+        elif options.operation in _QEMU_VERBS:
+            command_qemu(files.control, _QEMU_VERBS[options.operation])
         else:
             power_off(files)
     except MtvError as error:

@@ -39,6 +39,7 @@ class VCenterPart(Part):
         folder = state.folder(PART)
         for stale in ("disks", "guests", "scratch"):
             shutil.rmtree(folder / stale, ignore_errors=True)
+        (folder / "audit.jsonl").unlink(missing_ok=True)  # it speaks of an inventory that is gone
         (folder / "scratch").mkdir()
         images = demo.copy_images(folder / "disks")
         passwords = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_vcenter_kit import collect, finish, read, until, virtual_disks
+from lab_vcenter_kit import collect, disk_key, finish, read, snapshot, until, virtual_disks
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
@@ -71,6 +71,8 @@ def test_the_running_guest_goes_down_and_comes_up_on_the_same_disks(
     state, endpoints, instance = demo
     vm = collect(instance, [])["web-1"]["obj"]
     files = guest_files(state, "web-1")
+    if read(vm, "runtime.powerState") == "poweredOff":  # another test has shut it down
+        finish(vm.PowerOnVM_Task())
     until(lambda: read(vm, "guest").toolsRunningStatus == "guestToolsRunning")
     first = files.console.read_text()
     assert {found["path"]: found["sha256"] for found in PAYLOAD_LINE.finditer(first)} == endpoints["guests"]["web-1"][
@@ -93,6 +95,27 @@ def test_the_running_guest_goes_down_and_comes_up_on_the_same_disks(
     finish(vm.PowerOffVM_Task())
     assert not is_alive(files.pidfile)
     assert read(vm, "runtime.powerState") == "poweredOff"
+
+
+def test_a_snapshot_of_the_running_guest_is_of_one_moment_and_lets_it_go_on(
+    demo: tuple[State, dict[str, Any], vim.ServiceInstance],
+) -> None:
+    state, endpoints, instance = demo
+    vm = collect(instance, [])["web-1"]["obj"]
+    if read(vm, "runtime.powerState") == "poweredOff":
+        finish(vm.PowerOnVM_Task())
+    wait_for_guest(state, "web-1")
+    snap = snapshot(vm, "mtv-web-1-1")
+    root = endpoints["guests"]["web-1"]["disks"][0]
+    found = vm.QueryChangedDiskAreas(snap, disk_key(vm), 0, "*")
+    assert 0 < sum(area.length for area in found.changedArea) < Path(root).stat().st_size
+    copies = sorted((state.dir / "vcenter/scratch").glob("*/snapshot-disk-*"))
+    assert len(copies) == 2
+    finish(snap.RemoveSnapshot_Task(False))
+    # The guest was held, not stopped for good: it still goes down when asked.
+    until(lambda: read(vm, "guest").toolsRunningStatus == "guestToolsRunning")
+    vm.ShutdownGuest()
+    until(lambda: read(vm, "runtime.powerState") == "poweredOff", timeout_s=120)
 
 
 def test_a_guest_that_dies_is_seen_as_off(demo: tuple[State, dict[str, Any], vim.ServiceInstance]) -> None:

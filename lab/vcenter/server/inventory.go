@@ -14,7 +14,7 @@ type Inventory struct {
 	Datacenters []Datacenter
 	VMs         []VM
 	Scratch     string   // folder for datastores, snapshots and exports; default: the system's
-	Hook        []string // command for power operations of real VMs; on, off, shutdown or gone is appended
+	Hook        []string // command for power operations of real VMs; on, off, shutdown, gone, stun or resume is appended
 }
 
 // User may log in; Deny lists the ids of privileges that the user lacks.

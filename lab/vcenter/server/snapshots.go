@@ -17,8 +17,19 @@ import (
 // frozenDisk is a disk as it was when a snapshot was taken: a sparse copy, kept until the snapshot is removed.
 type frozenDisk struct{ flat, copy string }
 
-// freeze copies a new snapshot's disks and, with change tracking on, gives them change ids.
-func (l *lab) freeze(vm *simulator.VirtualMachine, ref types.ManagedObjectReference) error {
+// freeze copies a new snapshot's disks and, with change tracking on, gives them change ids. A guest that really runs
+// stands still meanwhile, so that all disks are of one moment.
+func (l *lab) freeze(vm *simulator.VirtualMachine, ref types.ManagedObjectReference) (err error) {
+	if l.isReal(vm) && vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
+		if _, err := l.callHook("stun", vm); err != nil {
+			return err
+		}
+		defer func() {
+			if _, failed := l.callHook("resume", vm); err == nil {
+				err = failed
+			}
+		}()
+	}
 	snap := l.reg.Get(ref).(*simulator.VirtualMachineSnapshot)
 	tracked := vm.Config.ChangeTrackingEnabled != nil && *vm.Config.ChangeTrackingEnabled
 	for _, d := range disks(snap.Config.Hardware.Device) {
