@@ -158,7 +158,7 @@ def test_overlapping_records_of_a_step_are_one_attempt() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (MIB - 1, "1.0 MiB"), (5 * 1024**3, "5.0 GiB")],
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (MIB - 1, "1.0 MiB"), (5120 * MIB, "5.0 GiB")],
     ids=str,
 )  # fmt: skip
 def test_sizes_have_a_unit(value: int, expected: str) -> None:
