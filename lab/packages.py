@@ -5,6 +5,7 @@ Needs nothing but Python itself: it runs before there is a virtual environment.
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import os
 import platform
@@ -186,7 +187,7 @@ def _namespaces() -> list[Problem]:
             )
         ]
     if _works(["unshare", "--user", "--map-root-user", "--mount", "true"]):
-        return []
+        return _subordinate_ids()
     if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
         cure = "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     elif _setting("kernel/unprivileged_userns_clone") == "0":
@@ -194,6 +195,13 @@ def _namespaces() -> list[Problem]:
     else:
         cure = "sudo sysctl user.max_user_namespaces=10000, or run the lab as root"
     return [Problem("an ordinary user may not make user namespaces here", cure)]
+
+
+def _subordinate_ids() -> list[Problem]:
+    if "uidmap" in missing(FOR_LAB) or _works(["unshare", "--user", "--map-root-user", "--map-auto", "true"]):
+        return []
+    cure = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {getpass.getuser()}"
+    return [Problem("this user has no subordinate ids, so pods cannot have users of their own", cure)]
 
 
 def _overlay() -> list[Problem]:

@@ -75,8 +75,6 @@ class Layout:
     kubeconfigs: dict[str, Path]
     """By component: kcm, scheduler, kubelet, provisioner."""
     memory_cgroup: Path | None
-    obeys_owners: bool
-    """Several user ids exist here, so that volumes can be given to a pod's fsGroup."""
 
     @property
     def server(self) -> str:
@@ -250,7 +248,6 @@ def provisioner(layout: Layout) -> list[str]:
         f"--kubeconfig={layout.kubeconfigs['provisioner']}",
         f"--data={layout.volumes}",
         f"--node={NODE}",
-        f"--owners={str(layout.obeys_owners).lower()}",
     ]
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from mtv.model.errors import PermanentError
 
+SUBORDINATE_CURE = (
+    "install uidmap, then once: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+)
 _SYS_BLOCK = Path("/sys/block")
 _MOUNTS = Path("/proc/self/mounts")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -23,7 +26,10 @@ def is_root() -> bool:
 
 
 def has_subordinate_ids() -> bool:
-    """May this user map more ids than its own into a user namespace (package uidmap, /etc/subuid, /etc/subgid)?"""
+    """May this user map more ids than its own into a user namespace (package uidmap, /etc/subuid, /etc/subgid)?
+
+    Pods need it: the kubelet gives volumes to their user and group.
+    """
     if shutil.which("newuidmap") is None:
         return False
     names = {getpass.getuser(), str(os.geteuid())}
@@ -44,9 +50,7 @@ def namespace_command() -> list[str]:
     """
     command = ["unshare"]
     if not is_root():
-        command += ["--user", "--map-root-user"]
-        if has_subordinate_ids():
-            command += ["--map-auto"]
+        command += ["--user", "--map-root-user", "--map-auto"]
     return [*command, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 
 

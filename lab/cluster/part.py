@@ -52,6 +52,11 @@ class ClusterPart(Part):
                 f"the path {folder} is too long for the cluster's Unix sockets (at most {_LONGEST_FOLDER} characters)",
                 cure="give a shorter one: --state DIR, or MTV_LAB_STATE",
             )
+        if not machine.is_root() and not machine.has_subordinate_ids():
+            raise PermanentError(
+                "pods cannot have users of their own here: this user has no subordinate ids",
+                cure=machine.SUBORDINATE_CURE,
+            )
         for tool in ("bwrap", "unshare", "nsenter", "losetup"):
             if shutil.which(tool) is None:
                 raise PermanentError(f"the program {tool} is missing", cure="python3 -m lab apt-line")
@@ -190,7 +195,6 @@ def _prepare(folder: Path) -> Layout:
         certificates=certificates,
         kubeconfigs=kubeconfigs,
         memory_cgroup=group,
-        obeys_owners=machine.is_root() or machine.has_subordinate_ids(),
     )
 
 

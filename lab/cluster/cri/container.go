@@ -42,7 +42,7 @@ func (r *Runtime) CreateContainer(_ context.Context, q *cri.CreateContainerReque
 	}
 	c := &container{
 		id: string(uuid.NewUUID()), sandbox: q.PodSandboxId, image: found, config: q.Config,
-		user:    newUser(q.Config.GetLinux().GetSecurityContext(), onlyOneID(readUIDMap())),
+		user:    newUser(q.Config.GetLinux().GetSecurityContext()),
 		logPath: filepath.Join(q.SandboxConfig.GetLogDirectory(), q.Config.LogPath),
 		created: time.Now().UnixNano(), done: make(chan struct{}), state: cri.ContainerState_CONTAINER_CREATED,
 	}

@@ -31,15 +31,14 @@ func ownNode(at, host string, u user) (string, error) {
 	if err := syscall.Stat(host, &facts); err != nil {
 		return "", status.Errorf(codes.FailedPrecondition, "device %s: %v", host, err)
 	}
-	uid, gid := u.fileOwner()
-	if uid == 0 {
+	if u.uid == 0 {
 		return host, nil
 	}
 	if err := syscall.Mknod(at, facts.Mode, int(facts.Rdev)); err != nil {
 		return "", status.Errorf(codes.PermissionDenied,
-			"device %s can not be given to user %d: making a node of it: %v (run the lab as root for block volumes)", host, uid, err)
+			"device %s can not be given to user %d: making a node of it: %v (run the lab as root for block volumes)", host, u.uid, err)
 	}
-	if err := os.Chown(at, uid, gid); err != nil {
+	if err := os.Chown(at, int(u.uid), int(u.gid)); err != nil {
 		return "", err
 	}
 	return at, os.Chmod(at, 0o660)

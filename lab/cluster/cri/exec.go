@@ -29,9 +29,6 @@ func (r *Runtime) enter(ctx context.Context, id string, argv []string) (*exec.Cm
 		return nil, status.Errorf(codes.FailedPrecondition, "container %s does not run", id)
 	}
 	args := []string{"--target", fmt.Sprint(c.pid), "--mount", "--pid", "--ipc", "--uts", "--root", "--wd"}
-	if c.user.renamed {
-		args = append(args, "--user", "--setuid", fmt.Sprint(c.user.uid), "--setgid", fmt.Sprint(c.user.gid))
-	}
 	args = append(args, "--", initInside, c.user.initWord())
 	cmd := exec.CommandContext(ctx, "nsenter", append(args, argv...)...)
 	for name, value := range c.environment(r.sandboxes[c.sandbox]) {

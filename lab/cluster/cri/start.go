@@ -171,7 +171,6 @@ func (r *Runtime) execute(c *container, at *run, command []string) error {
 		}
 		return read, write, err
 	}
-	uid, gid := c.user.fileOwner()
 	for i := range at.pipes {
 		read, write, err := pipe()
 		if err != nil {
@@ -179,8 +178,8 @@ func (r *Runtime) execute(c *container, at *run, command []string) error {
 		}
 		at.pipes[i] = read
 		// The pod's user may open /dev/stdout again.
-		if err := write.Chown(uid, gid); err != nil {
-			return fmt.Errorf("give the output to user %d: %w", uid, err)
+		if err := write.Chown(int(c.user.uid), int(c.user.gid)); err != nil {
+			return fmt.Errorf("give the output to user %d: %w", c.user.uid, err)
 		}
 	}
 	cmd.Stdout, cmd.Stderr = theirs[0], theirs[1]

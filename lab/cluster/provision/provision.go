@@ -35,7 +35,6 @@ type provisioner struct {
 	client  kubernetes.Interface
 	volumes *volumes
 	node    string
-	owners  bool // several user ids exist here, so that fsGroup can be obeyed
 }
 
 // Main runs `labkube provisioner` until it is killed.
@@ -44,7 +43,6 @@ func Main(args []string) error {
 	kubeconfig := flags.String("kubeconfig", "", "how to reach the cluster")
 	data := flags.String("data", "", "folder for the volumes")
 	node := flags.String("node", "localhost", "name of the node that has the folder")
-	owners := flags.Bool("owners", true, "volumes can be given to the pod's group; false: one user id only")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -59,7 +57,7 @@ func Main(args []string) error {
 	if err := os.MkdirAll(*data, 0o755); err != nil {
 		return err
 	}
-	p := &provisioner{client: client, volumes: newVolumes(*data), node: *node, owners: *owners}
+	p := &provisioner{client: client, volumes: newVolumes(*data), node: *node}
 	return p.run(context.Background())
 }
 
@@ -132,7 +130,7 @@ func (p *provisioner) provision(ctx context.Context, claim *core.PersistentVolum
 		p.event(ctx, claim, err)
 		return err
 	}
-	volume.Spec.PersistentVolumeSource = p.source(path, isBlock(claim))
+	volume.Spec.Local = &core.LocalVolumeSource{Path: path} // which the kubelet gives to the pod's fsGroup
 	_, err = p.client.CoreV1().PersistentVolumes().Create(ctx, volume, meta.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil // made on an earlier look at the claim, the binder has not bound it yet
@@ -161,15 +159,6 @@ func (p *provisioner) volumeFor(claim *core.PersistentVolumeClaim) *core.Persist
 			}}}},
 		},
 	}
-}
-
-// source is a local volume, which the kubelet gives to the pod's fsGroup. With one user id only it could not, and
-// would refuse the pod: then it is a hostPath, and the folder's mode lets everybody in.
-func (p *provisioner) source(path string, block bool) core.PersistentVolumeSource {
-	if p.owners || block {
-		return core.PersistentVolumeSource{Local: &core.LocalVolumeSource{Path: path}}
-	}
-	return core.PersistentVolumeSource{HostPath: &core.HostPathVolumeSource{Path: path}}
 }
 
 // reclaim deletes a released volume of ours, as its reclaim policy says.
