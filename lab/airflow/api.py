@@ -90,10 +90,16 @@ class AirflowApi:
     def wait_for_run(self, dag_id: str, run_id: str, *, timeout_s: float, interval_s: float = 1) -> str:
         """Wait until a run has finished and return its state. Raises `TemporaryError` after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while (state := self.run_state(dag_id, run_id)) not in FINISHED:
+        state = ""
+        while state not in FINISHED:
             if time.monotonic() > deadline:
-                raise TemporaryError(f"run {run_id} of {dag_id} is still {state} after {timeout_s:g} s")
-            time.sleep(interval_s)
+                raise TemporaryError(f"run {run_id} of {dag_id} is still {state or 'silent'} after {timeout_s:g} s")
+            try:
+                state = self.run_state(dag_id, run_id)
+            except TemporaryError:
+                state = ""  # a busy API server: the deadline bounds how often
+            if state not in FINISHED:
+                time.sleep(interval_s)
         return state
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -170,8 +176,9 @@ class AirflowApi:
             raise PermanentError(
                 f"Airflow answered {error.code} to {method} {path}: {detail}", code=f"Http{error.code}"
             ) from None
-        except urllib.error.URLError as error:
-            raise TemporaryError(f"Airflow does not answer at {self.url}: {error.reason}") from None
+        except (TimeoutError, urllib.error.URLError, ConnectionError) as error:
+            why = getattr(error, "reason", None) or type(error).__name__
+            raise TemporaryError(f"Airflow does not answer at {self.url}: {why}") from None
 
 
 def _quote(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -47,7 +48,17 @@ class AirflowConnections:
 
 
 def from_airflow(connection: Any) -> Connection:
-    """Turn Airflow's connection into ours; `extra` that is no JSON object counts as empty."""
+    """Turn Airflow's connection into ours. Raises `PermanentError` for a `volume` of the form that is no JSON."""
+    extra = dict(connection.extra_dejson or {})
+    if isinstance(extra.get("volume"), str) and extra["volume"].strip():
+        try:
+            extra["volume"] = json.loads(extra["volume"])
+        except ValueError:
+            raise PermanentError(
+                f"connection {connection.conn_id!r}: volume is not JSON",
+                cure='write a Kubernetes volume source, e.g. {"nfs": {"server": "files", "path": "/srv/ova"}}',
+                code="ConnectionMalformed",
+            ) from None
     return Connection(
         conn_id=connection.conn_id or "",
         conn_type=connection.conn_type,
@@ -56,5 +67,5 @@ def from_airflow(connection: Any) -> Connection:
         login=connection.login or "",
         password=connection.password or "",
         schema=connection.schema or "",
-        extra=dict(connection.extra_dejson or {}),
+        extra={name: value for name, value in extra.items() if value not in (None, "")},
     )

@@ -9,11 +9,12 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from airflow.sdk.configuration import conf
 
+from mtv.model.connection import Connections
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.settings import Settings
 from mtv.orchestration.admission import may_enter
@@ -45,12 +46,20 @@ class PodTarget(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
+class StoreConnections(Connections, Protocol):
+    """Connections that also know where the store is."""
+
+    def store_dsn(self) -> str:
+        """Return the store's address, or "" for the SQLite file of the state folder."""
+        ...
+
+
 class StepRunner:
     """What the operators call. The benchmark replaces it by one whose steps do nothing."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, connections: StoreConnections | None = None) -> None:
         self.settings = settings
-        self.connections = AirflowConnections()
+        self.connections = connections or AirflowConnections()
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -1,0 +1,74 @@
+"""The connection types: their forms and their Test buttons."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def manager():
+    from airflow.providers_manager import ProvidersManager
+
+    return ProvidersManager()
+
+
+@pytest.mark.parametrize("conn_type", ["vsphere", "ova"])
+def test_airflow_finds_the_connection_type_and_its_hook(manager, conn_type):
+    hook = manager.hooks[conn_type]
+    assert hook is not None
+    assert hook.package_name == "mtv"
+    assert hook.connection_testable is True
+
+
+def test_the_form_of_vsphere_asks_for_certificates_and_hides_what_it_does_not_need(manager):
+    behaviour = manager.field_behaviours["vsphere"]
+    assert "password" not in behaviour["hidden_fields"]
+    assert {"schema", "extra"} <= set(behaviour["hidden_fields"])
+
+
+def connection(**fields):
+    known = {"conn_id": "c", "conn_type": "", "host": "", "port": None, "login": "", "password": "", "schema": ""}
+    return SimpleNamespace(**{**known, **fields, "extra_dejson": fields.get("extra", {})})
+
+
+def hook_for(kind: str, found, monkeypatch):
+    from mtv.orchestration import hooks
+
+    hook = getattr(hooks, kind)("c")
+    monkeypatch.setattr(type(hook), "get_connection", classmethod(lambda cls, conn_id: found))
+    return hook
+
+
+def test_the_test_button_of_an_unreachable_vcenter_says_so_without_the_password(monkeypatch):
+    found = connection(conn_type="vsphere", host="127.0.0.1", port=1, login="u", password="canary-password")
+    ok, message = hook_for("VsphereHook", found, monkeypatch).test_connection()
+    assert ok is False
+    assert "127.0.0.1" in message
+    assert "canary" not in message
+
+
+def test_the_test_button_of_an_ova_folder_answers(tmp_path, monkeypatch):
+    found = connection(conn_type="ova", extra={"path": str(tmp_path)})
+    assert hook_for("OvaHook", found, monkeypatch).test_connection()[0] is True
+    gone = connection(conn_type="ova", extra={"path": str(tmp_path / "nowhere")})
+    ok, message = hook_for("OvaHook", gone, monkeypatch).test_connection()
+    assert ok is False
+    assert "nowhere" in message
+
+
+def test_a_volume_typed_into_the_form_as_json_becomes_a_volume():
+    from mtv.orchestration.connections import from_airflow
+
+    typed = connection(conn_type="ova", extra={"path": "/srv", "volume": json.dumps({"nfs": {"server": "s"}})})
+    assert from_airflow(typed).extra["volume"] == {"nfs": {"server": "s"}}
+
+
+def test_a_volume_that_is_no_json_is_refused_by_name():
+    from mtv.model.errors import PermanentError
+    from mtv.orchestration.connections import from_airflow
+
+    with pytest.raises(PermanentError, match="volume"):
+        from_airflow(connection(conn_type="ova", extra={"volume": "{nfs"}))

@@ -1,0 +1,165 @@
+"""Freeze: what a run pins, and when it may not start. Real store, real plan files, no source and no cluster."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mtv.model.errors import PermanentError, PlanError
+from mtv.model.evidence import VmPhase
+from mtv.model.plan import Window
+from mtv.store import RunRefused, Store, default_dsn
+
+
+class NoConnections:
+    """The store is the SQLite file of the settings."""
+
+    def store_dsn(self) -> str:
+        return ""
+
+    def get(self, conn_id):
+        raise PermanentError(f"no connection {conn_id}")
+
+
+@pytest.fixture
+def runner(settings):
+    from mtv.orchestration.runner import StepRunner
+
+    return StepRunner(settings, connections=NoConnections())
+
+
+@pytest.fixture
+def outline_of(settings):
+    from mtv.orchestration.loader import read_outlines
+    from mtv.orchestration.outline import OutlineFolder
+
+    def find(dag_id: str):
+        folder = OutlineFolder(settings.outlines_folder)
+        return next(outline for outline in read_outlines(settings, folder) if outline.dag_id == dag_id)
+
+    return find
+
+
+def ref(run_id: str, dag_id: str = "mtv.dc1.pilot"):
+    from mtv.orchestration.runner import TaskRef
+
+    return TaskRef(dag_id=dag_id, run_id=run_id)
+
+
+def quiet(line: str) -> None:
+    del line
+
+
+def store_of(settings) -> Store:
+    return Store.open(default_dsn(settings.state_folder))
+
+
+def test_freeze_cleared_returns_the_same_vms_in_the_same_order(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan)
+    outline = outline_of("mtv.dc1.pilot")
+    first = runner.freeze(outline, ref("r1"), quiet)
+    assert first == ["web-1", "db-1", "app-1"]
+    assert runner.freeze(outline, ref("r1"), quiet) == first
+
+
+def test_a_plan_edited_during_its_wave_does_not_reach_the_run(runner, outline_of, write_plan, good_plan, settings):
+    write_plan("dc1.yaml", good_plan)
+    frozen = runner.freeze(outline_of("mtv.dc1.pilot"), ref("r1"), quiet)
+    write_plan("dc1.yaml", good_plan.replace("{name: web-1}, {name: db-1}", "{name: other-1}"))
+    edited = outline_of("mtv.dc1.pilot")
+    assert runner.freeze(edited, ref("r1"), quiet) == frozen
+    with store_of(settings) as store:
+        run = store.run_of("mtv.dc1.pilot", "r1")
+        assert [vm.id for vm in store.plan(run.plan_hash).wave("pilot").vms] == frozen
+
+
+def test_a_plan_broken_during_its_wave_lets_the_run_go_on_and_refuses_a_new_one(
+    runner, outline_of, write_plan, good_plan, settings
+):
+    write_plan("dc1.yaml", good_plan)
+    frozen = runner.freeze(outline_of("mtv.dc1.pilot"), ref("r1"), quiet)
+    write_plan("dc1.yaml", good_plan + "  oops\n")
+    broken = outline_of("mtv.dc1.pilot")
+    assert runner.freeze(broken, ref("r1"), quiet) == frozen
+    with pytest.raises(PlanError, match=r"dc1\.yaml"):
+        runner.freeze(broken, ref("r2"), quiet)
+
+
+def test_a_second_run_of_a_plan_is_refused_with_the_holders_name(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan)
+    runner.freeze(outline_of("mtv.dc1.pilot"), ref("r1"), quiet)
+    with pytest.raises(RunRefused, match=r"mtv\.dc1\.pilot r1"):
+        runner.freeze(outline_of("mtv.dc1.rest"), ref("r2", "mtv.dc1.rest"), quiet)
+
+
+def test_a_later_run_takes_only_vms_that_are_not_migrated(runner, outline_of, write_plan, good_plan, settings):
+    write_plan("dc1.yaml", good_plan)
+    outline = outline_of("mtv.dc1.pilot")
+    runner.freeze(outline, ref("r1"), quiet)
+    with store_of(settings) as store:
+        run = store.run_of("mtv.dc1.pilot", "r1")
+        store.claim_vm("dc1", "db-1", run.id)
+        store.release_vm("dc1", "db-1", run.id, VmPhase.MIGRATED)
+        store.finish_run(run.id, "failed")
+    assert runner.freeze(outline, ref("r2"), quiet) == ["web-1", "app-1"]
+
+
+def test_a_part_takes_its_own_vms_only(runner, outline_of, write_plan, good_plan, settings):
+    rows = "\n".join(f"    - {{name: vm-{n:03d}}}" for n in range(120))
+    text = good_plan.partition("waves:")[0] + f"waves:\n  big:\n    vms:\n{rows}\n"
+    write_plan("dc1.yaml", text)
+    assert runner.freeze(outline_of("mtv.dc1.big-02"), ref("r1", "mtv.dc1.big-02"), quiet) == [
+        f"vm-{n:03d}" for n in range(100, 120)
+    ]
+
+
+def test_sqlite_refuses_a_wave_that_needs_postgresql(runner, outline_of, write_plan, good_plan):
+    rows = "\n".join(f"    - {{name: vm-{n:03d}}}" for n in range(60))
+    write_plan("dc1.yaml", good_plan.partition("waves:")[0] + f"waves:\n  big:\n    vms:\n{rows}\n")
+    with pytest.raises(PermanentError, match="PostgreSQL"):
+        runner.freeze(outline_of("mtv.dc1.big"), ref("r1", "mtv.dc1.big"), quiet)
+
+
+def test_a_wave_waits_for_the_waves_before_it(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan.replace("  rest:\n", "  rest:\n    start_after: [pilot]\n"))
+    with pytest.raises(PermanentError, match="wave pilot has not completed: web-1, db-1, app-1"):
+        runner.freeze(outline_of("mtv.dc1.rest"), ref("r1", "mtv.dc1.rest"), quiet)
+
+
+WINDOW = Window(start="2026-12-05 22:00", end="2026-12-06 04:00", timezone="Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("now", "code"),
+    [
+        pytest.param(datetime(2026, 12, 5, 20, 59, tzinfo=UTC), "WindowNotOpen", id="before"),
+        pytest.param(datetime(2026, 12, 6, 3, 0, tzinfo=UTC), "WindowMissed", id="at-its-end"),
+    ],
+)
+def test_outside_its_window_a_wave_does_not_start(now, code):
+    from mtv.orchestration.start import check_window
+
+    with pytest.raises(PermanentError) as error:
+        check_window(WINDOW, now)
+    assert error.value.code == code
+
+
+def test_within_its_window_in_its_own_time_zone_a_wave_starts():
+    from mtv.orchestration.start import check_window
+
+    check_window(WINDOW, datetime(2026, 12, 5, 21, 0, tzinfo=UTC))
+
+
+def test_a_step_of_a_vm_that_was_not_frozen_is_refused(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan)
+    runner.freeze(outline_of("mtv.dc1.pilot"), ref("r1"), quiet)
+    with pytest.raises(PermanentError, match="big-1"):
+        runner.vm_step("settle", "big-1", ref("r1"), quiet, named=quiet)
+
+
+def test_a_step_before_freeze_names_the_task_to_clear(runner, settings):
+    with store_of(settings) as store:
+        store.upgrade()
+    with pytest.raises(PermanentError, match="clear the task freeze"):
+        runner.vm_step("settle", "web-1", ref("r1"), quiet, named=quiet)
