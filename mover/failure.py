@@ -37,6 +37,7 @@ _PERMANENT_ERRNOS = {
     errno.EACCES: ("denied", "let user and group 107 open it (fsGroup, device ownership)"),
     errno.EPERM: ("denied", "let user and group 107 open it (fsGroup, device ownership)"),
     errno.ENOENT: ("missing", "check that the volume is mounted where the spec says"),
+    errno.EINVAL: ("unsuitable", "give a regular file or a block device"),
     errno.ENODEV: ("missing", "check that the device is attached where the spec says"),
     errno.ENXIO: ("missing", "check that the device is attached where the spec says"),
 }

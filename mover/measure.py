@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mover.crew import Crew
 from mover.digest import BlockDigests, block_digest
+from mover.failure import storage_error
 from mover.feed import Lane, RandomFeed
 from mover.geometry import block_count, cut_into_blocks
 from mover.halt import Halt
@@ -15,7 +16,6 @@ from mover.sources.base import RandomSource
 from mover.sources.nbd import NbdSource
 from mover.sources.raw import RawSource
 from mover.sources.window import Window
-from mtv.model.errors import PermanentError
 
 
 def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
@@ -23,15 +23,9 @@ def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
     what is in the page cache is written out and dropped first.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        found = _drop_from_cache(path)
     except OSError as error:
-        raise PermanentError(f"{path}: {error.strerror}", code="source-missing") from error
-    try:
-        found = os.lseek(fd, 0, os.SEEK_END)
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
+        raise storage_error(error, where="source", what=f"digest of {path}") from error
     source = RawSource(Window(path, 0, found if size_bytes is None else size_bytes))
     try:
         return digest_of_source(source)
@@ -70,3 +64,14 @@ def digest_of_source(source: RandomSource) -> str:
         crew.start(f"digest-{number}", lambda lane=lane: work(lane))  # type: ignore[misc]
     crew.join()
     return digests.root()
+
+
+def _drop_from_cache(path: Path) -> int:
+    """Write out and forget what the page cache holds of a file or device; returns its size in bytes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.close(fd)

@@ -13,7 +13,14 @@ from mover.control.controls import Controls
 from mover.crew import Crew
 from mover.disk_copy import DiskCopy
 from mover.events import Events
-from mover.failure import exit_code_of, failure_of, storage_error
+from mover.failure import (
+    EXIT_PERMANENT,
+    EXIT_TEMPORARY,
+    EXIT_VOLUME_HELD,
+    exit_code_of,
+    failure_of,
+    storage_error,
+)
 from mover.feed import Patience
 from mover.halt import Halt
 from mover.journal import sync_folder
@@ -28,6 +35,9 @@ from mtv.model.transfer import DiskResult, DiskTransfer, Failure, TransferResult
 RESULT_NAME = "transfer-result.json"
 DISKS_AT_ONCE = 4
 """More only share the same link and storage; each costs about 30 MiB."""
+
+_TOLD_FIRST = (EXIT_VOLUME_HELD, EXIT_PERMANENT, EXIT_TEMPORARY)
+"""Of several failures the result names one: who lost the volume says so, then what needs a person."""
 
 
 def read_spec(path: Path) -> TransferSpec:
@@ -109,8 +119,7 @@ class _Transfer:
         finally:
             self.controls.close(well=not self.failures)
         done = tuple(self.results[disk.id] for disk in self.spec.disks if disk.id in self.results)
-        # Of several failures the one that needs a person is told first.
-        failures = sorted(self.failures.values(), key=lambda failure: -exit_code_of(failure) % 12)
+        failures = sorted(self.failures.values(), key=lambda failure: _TOLD_FIRST.index(exit_code_of(failure)))
         return TransferResult(ok=not failures, disks=done, failure=failures[0] if failures else None)
 
     def _run_disk(self, disk: DiskTransfer) -> None:

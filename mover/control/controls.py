@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mover.control.tls import Endpoint
+from mover.control.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from mover.control.nfc_lease import NfcLease

@@ -5,25 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import ssl
-from pathlib import Path
 
-import msgspec
-
+from mover.control.endpoint import Endpoint
 from mtv.model.errors import ConnectionRefused
 
 _ALGORITHM_OF_LENGTH = {40: "sha1", 64: "sha256"}
 TIMEOUT_S = 60.0
 """Longest silence on a connection before it is given up."""
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A server and how to know it. `ca_file` may be absent: then the system's authorities count."""
-
-    host: str
-    port: int
-    thumbprint: str = ""
-    insecure: bool = False
-    ca_file: Path | None = None
 
 
 def ssl_context(endpoint: Endpoint) -> ssl.SSLContext:

@@ -10,7 +10,8 @@ from typing import Any
 from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
 
-from mover.control.tls import TIMEOUT_S, Endpoint, connect, ssl_context
+from mover.control.endpoint import Endpoint
+from mover.control.tls import TIMEOUT_S, connect, ssl_context
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 
 # pyVmomi's types do not describe what these take.

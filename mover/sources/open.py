@@ -6,8 +6,6 @@ from mover.control.controls import Controls
 from mover.sources.base import Source
 from mover.sources.nbd import NbdSource
 from mover.sources.ova import open_ova_member
-from mover.sources.vsphere_datastore import DatastoreSource
-from mover.sources.vsphere_nfc import NfcSource
 from mtv.model.transfer import DiskTransfer, NbdUri, OvaMember, VsphereDatastore
 
 
@@ -18,6 +16,10 @@ def open_source(disk: DiskTransfer, controls: Controls) -> Source:
         return NbdSource(wanted.uri)
     if isinstance(wanted, OvaMember):
         return open_ova_member(wanted, disk.size_bytes)
+    # Imported here: HTTP and TLS take longer to load than a small local copy takes.
+    from mover.sources.vsphere_datastore import DatastoreSource
+    from mover.sources.vsphere_nfc import NfcSource
+
     if isinstance(wanted, VsphereDatastore):
         return DatastoreSource(wanted, controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure))
     session = controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure)

@@ -210,11 +210,13 @@ def test_one_bad_disk_does_not_lose_the_others(tmp_path: Path, disk: Path) -> No
     size = disk.stat().st_size
     with moving.nbdkit(tmp_path, "file", str(disk)) as uri:
         good = [moving.disk_of(uri, size, tmp_path / f"t{n}", id=f"good/{n}") for n in range(3)]
-        bad = moving.disk_of("nbd+unix:///?socket=/nowhere/x.sock", size, tmp_path / "bad", id="bad")
-        ran = moving.run(moving.spec_of(tmp_path / "w", good[0], bad, *good[1:]))
+        away = moving.disk_of(uri, size, tmp_path / "away" / "t", id="bad")
+        worse = moving.disk_of(OvaMember(path="/dev/full", offset=0, length=9), 9, tmp_path / "u", id="ugly")
+        ran = moving.run(moving.spec_of(tmp_path / "w", good[0], away, *good[1:], worse))
         assert [done.id for done in ran.result.disks] == ["good/0", "good/1", "good/2"]
         assert ran.result.failure is not None
-        assert ran.result.failure.disk == "bad"
+        assert ran.result.failure.disk in ("bad", "ugly")
+        assert {line["disk"] for line in ran.lines if line["event"] == "error"} == {"bad", "ugly"}
         again = moving.run(moving.spec_of(tmp_path / "w", *good))
     assert [done.bytes_read for done in again.result.disks] == [0, 0, 0]
 

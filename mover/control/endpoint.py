@@ -1,0 +1,17 @@
+"""A server and how to know it; kept apart from TLS itself, whose import takes a while that most copies do not need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A server and how to know it. `ca_file` may be absent: then the system's authorities count."""
+
+    host: str
+    port: int
+    thumbprint: str = ""
+    insecure: bool = False
+    ca_file: Path | None = None
