@@ -47,7 +47,8 @@ def up(state: State, names: Sequence[str] = ()) -> None:
                     continue
                 # What stands on a broken part holds on to its old endpoints: all of that goes down first.
                 for other in with_dependants([name]):
-                    _stop(other, state)
+                    if (state.dir / other).is_dir():
+                        _stop(other, state)
                 started.append(name)
                 with say_going_on(f"starting {name}"):
                     state.save_endpoints(name, PARTS[name].start(state))

@@ -56,7 +56,8 @@ def with_needs(names: Iterable[str]) -> list[str]:
 
 def with_dependants(names: Iterable[str]) -> list[str]:
     """The named parts and all that stand on them, each before what it needs: the order to stop them in."""
-    wanted = set(with_needs(names)) and set(names)
+    wanted = set(names)
+    with_needs(wanted)  # refuses names that are no parts
     everything = with_needs(PARTS)
     for name in everything:
         if wanted & set(PARTS[name].needs):

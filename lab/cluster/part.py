@@ -230,4 +230,5 @@ def _ending(folder: Path) -> str:
         end = _Ending(**json.loads((folder / "ended.json").read_text()))
     except FileNotFoundError:
         return f"killed from outside, or its first process said: {tail(folder / 'log' / 'launch.log', 2)}"
-    return f"{end.component} {end.reason}: {tail(folder / 'log' / f'{end.component}.log', 2)}"
+    last_words = tail(folder / "log" / f"{end.component}.log", 1)
+    return f"{end.component} {end.reason}; its log ends: {last_words[:200]}"
