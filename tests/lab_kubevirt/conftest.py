@@ -108,7 +108,7 @@ class Target:
         phase = self.wait(lambda: self._ended_pod(name), what=f"pod {name}", timeout_s=90)
         log = self.kube.text(f"{self.path('Pod', name)}/log")
         assert phase == "Succeeded", log
-        self.kube.delete(self.path("Pod", name), grace_s=0)
+        self.kube.delete(self.path("Pod", name), grace_s=1)
         return log
 
     def checksum(self, claim: str) -> str:
@@ -177,7 +177,7 @@ class Target:
         for kind in ("VirtualMachine", "VirtualMachineInstance"):
             self.kube.delete(self.path(kind))
         for pod in (self.kube.get(self.path("Pod")) or {}).get("items", []):
-            self.kube.delete(self.path("Pod", pod["metadata"]["name"]), grace_s=0)
+            self.kube.delete(self.path("Pod", pod["metadata"]["name"]), grace_s=1)
 
     def subresource(self, name: str, verb: str) -> None:
         """start, stop or restart a VM through the aggregator and the real virt-api."""

@@ -118,3 +118,17 @@ def test_a_wrong_vm_is_refused_by_the_real_admission(target: Any):
 def test_a_vm_whose_claim_is_missing_says_so(target: Any):
     target.create_vm("early", volumes={"root": target.volume("nowhere")})
     target.wait(lambda: target.vm_status("early") == "ErrorPvcNotFound", what="early to miss its claim")
+
+
+def test_uefi_variables_of_a_vm_outlive_its_pods(target: Any, no_system: Path):
+    target.claim("root", no_system)
+    efi = {"firmware": {"bootloader": {"efi": {"secureBoot": False, "persistent": True}}}}
+    target.create_vm("efi", volumes={"root": target.volume("root")}, domain=efi, run_strategy="Manual", grace_s=1)
+    target.subresource("efi", "start")
+    target.wait(lambda: target.vm_status("efi") == "Running", what="efi to run", timeout_s=120)
+    claims = [claim["metadata"]["name"] for claim in target.kube.get(target.path("PersistentVolumeClaim"))["items"]]
+    (state,) = [name for name in claims if name.startswith("persistent-state-for-efi")]
+    assert "/nvram/efi_VARS.fd" in target.log("efi", "compute")
+    target.subresource("efi", "stop")
+    target.wait(lambda: not target.instance("efi"), what="efi to stop")
+    assert "efi_VARS.fd" in target.run_pod("look", "ls /disk/nvram", claims={state: "Filesystem"})
