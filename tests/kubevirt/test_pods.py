@@ -52,14 +52,14 @@ def test_disks_are_mounted_where_the_spec_says() -> None:
 
 
 def test_every_mounted_volume_is_there() -> None:
-    pod = transfer_pod(source_volume={"hostPath": {"path": "/srv/ova"}}, source_path="/srv/ova")
+    pod = transfer_pod(source_volume={"hostPath": {"path": "/srv/ova"}})
     used = {m["name"] for m in container(pod)["volumeMounts"]} | {d["name"] for d in container(pod)["volumeDevices"]}
     assert used == {volume["name"] for volume in pod["spec"]["volumes"]}
 
 
-def test_an_ova_folder_is_read_only_and_where_the_worker_sees_it() -> None:
-    pod = transfer_pod(source_volume={"nfs": {"server": "nas", "path": "/ova"}}, source_path="/mnt/ova")
-    assert {"name": "source", "mountPath": "/mnt/ova", "readOnly": True} in container(pod)["volumeMounts"]
+def test_an_ova_folder_is_mounted_read_only() -> None:
+    pod = transfer_pod(source_volume={"nfs": {"server": "nas", "path": "/ova"}})
+    assert {"name": "source", "mountPath": "/source", "readOnly": True} in container(pod)["volumeMounts"]
     assert {"name": "source", "nfs": {"server": "nas", "path": "/ova"}} in pod["spec"]["volumes"]
 
 

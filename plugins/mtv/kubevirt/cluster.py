@@ -263,7 +263,9 @@ def _client(connection: Connection) -> Any:
         return kubernetes.config.new_client_from_config(
             config_file=str(path), context=extra.get("context"), persist_config=False
         )
-    except kubernetes.config.ConfigException as error:
+    except MtvError:
+        raise
+    except Exception as error:  # noqa: BLE001  the client lets its parsers' errors through, of any kind
         raise PermanentError(
             f"connection {connection.conn_id}: the kubeconfig cannot be used: {error}", code="kubeconfig-invalid"
         ) from error

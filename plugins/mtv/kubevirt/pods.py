@@ -7,6 +7,7 @@ All pods fit the `restricted` Pod Security profile. Mount points:
 - /work                  work claim
 - /disks/<index>/        Filesystem claim of disk <index>; the bytes are in disk.img
 - /dev/mtv-disk-<index>  Block claim of disk <index>
+- /source                folder of OVA files, read-only
 - /var/tmp               scratch space of virt-v2v's appliance
 """
 
@@ -25,6 +26,7 @@ QEMU_ID = 107
 """User and group of QEMU in KubeVirt's launcher: who writes a disk must be who will run it."""
 DISK_FILE = "disk.img"
 KVM = "devices.kubevirt.io/kvm"
+SOURCE_DIR = "/source"
 PREFLIGHT_DEVICE = "/dev/mtv-preflight"
 
 _SECRET_DIR = str(PurePosixPath(SPEC_PATH).parent)
@@ -99,13 +101,12 @@ def mover_pod(
     work_claim: str = "",
     secret_name: str = "",
     source_volume: Mapping[str, Any] | None = None,
-    source_path: str = "",
     service_account: str = "",
     deadline_s: int | None = None,
 ) -> dict[str, Any]:
     """Return a pod that runs `mtv-mover <arguments>` once.
 
-    `source_volume` is a Kubernetes volume source (an OVA share) that is mounted read-only at `source_path`.
+    `source_volume` is a Kubernetes volume source (an OVA share) that is mounted read-only at /source.
     """
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/var/tmp"}]  # noqa: S108  inside the pod
     devices: list[dict[str, Any]] = []
@@ -125,7 +126,7 @@ def mover_pod(
         else:
             mounts.append({"name": volume, "mountPath": str(PurePosixPath(disk_path(claim)).parent)})
     if source_volume is not None:
-        mounts.append({"name": "source", "mountPath": source_path, "readOnly": True})
+        mounts.append({"name": "source", "mountPath": SOURCE_DIR, "readOnly": True})
         volumes.append({"name": "source", **source_volume})
     container: dict[str, Any] = {
         "name": "mover",

@@ -88,7 +88,7 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
 
 def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
     """Hand the disks to the VM and remove the work volume. The source stays off; its change stays on record."""
-    removed += remove_boot_proofs(ctx, cluster)
+    removed += [f"virtualmachineinstances/{name}" for name in remove_boot_proofs(ctx, cluster)]
     found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
     if not found:
         raise PermanentError(
@@ -116,15 +116,20 @@ def _remove_target(ctx: VmContext, cluster: Cluster) -> list[str]:
     """Stop and remove whatever of the VM runs or could run on the target; return once it is proven gone."""
     if not machines.is_served(cluster):
         return []  # no KubeVirt, no machine
+    having = layout.of_role(ctx, Role.TARGET)
+    boot_proofs = remove_boot_proofs(ctx, cluster)
+    stopped = machines.remove(cluster, ctx.namespace, having)
+    orphans = machines.remove_instances(cluster, ctx.namespace, having)
     return [
-        *remove_boot_proofs(ctx, cluster),
-        *machines.remove(cluster, ctx.namespace, layout.of_role(ctx, Role.TARGET)),
-        *machines.remove_instances(cluster, ctx.namespace, layout.of_role(ctx, Role.TARGET)),
+        *(f"virtualmachines/{name}" for name in stopped),
+        *(f"virtualmachineinstances/{name}" for name in (*boot_proofs, *orphans)),
     ]
 
 
 def _remove_work(ctx: VmContext, cluster: Cluster) -> list[str]:
-    return cluster.remove_labelled(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.WORK), timeout_s=_GONE_TIMEOUT_S)
+    having = layout.of_role(ctx, Role.WORK)
+    names = cluster.remove_labelled(CLAIMS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
+    return [f"persistentvolumeclaims/{name}" for name in names]
 
 
 def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:
@@ -134,10 +139,12 @@ def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:
     for role in POD_ROLES:
         having = layout.of_role(ctx, role)
         names = cluster.remove_labelled(PODS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S, grace_s=_POD_GRACE_S)
-        removed += names
-        removed += cluster.remove_labelled(SECRETS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
+        removed += [f"pods/{name}" for name in names]
+        # A Secret is owned by its pod and goes with it; it bears the pod's name, should its labels be missing.
+        secrets = cluster.remove_labelled(SECRETS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
+        removed += [f"secrets/{name}" for name in secrets]
         for name in names:
-            cluster.delete(SECRETS, name, ctx.namespace)  # a Secret bears its pod's name
+            cluster.delete(SECRETS, name, ctx.namespace)
     return removed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import msgspec
 
 from mtv.kubevirt import labels, names, pods, volumes
@@ -120,7 +122,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         DiskTransfer(
             id=disk.id,
             size_bytes=disk.size_bytes,
-            source=provider.disk_source(vm, disk, transport=ctx.vm.transport),
+            source=_as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
             target=DiskTarget(
                 path=pods.disk_path(decided.claim(disk.id)), block=decided.claim(disk.id).volume_mode == "Block"
             ),
@@ -138,7 +140,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         verify=Verify(ctx.vm.verify),
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
-    volume, path = _source_volume(connection, [disk.source for disk in disks])
+    reads_files = any(isinstance(disk.source, OvaMember) for disk in disks)
     pod = pods.mover_pod(
         name=name,
         namespace=ctx.namespace,
@@ -149,26 +151,31 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         disks=decided.disks,
         work_claim=decided.work.name,
         secret_name=name,
-        source_volume=volume,
-        source_path=path,
+        source_volume=_source_volume(connection) if reads_files else None,
         service_account=ctx.settings.pod_service_account,
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
     return results.request(ctx, pod, files)
 
 
-def _source_volume(connection: Connection, sources: list[DiskSource]) -> tuple[dict[str, object] | None, str]:
-    """Return the volume by which the pod sees an OVA's folder under the path that the worker knows, if it needs one."""
-    if not any(isinstance(disk_source, OvaMember) for disk_source in sources):
-        return None, ""
-    volume, path = connection.extra.get("volume"), connection.extra.get("path", "")
-    if not isinstance(volume, dict) or not volume or not path:
+def _as_the_pod_sees(connection: Connection, disk_source: DiskSource) -> DiskSource:
+    """Return where the pod finds the bytes: an OVA's folder is mounted in one place, whatever the worker calls it."""
+    if not isinstance(disk_source, OvaMember):
+        return disk_source
+    relative = PurePosixPath(disk_source.path).relative_to(str(connection.extra.get("path", "")))
+    return msgspec.structs.replace(disk_source, path=str(PurePosixPath(pods.SOURCE_DIR) / relative))
+
+
+def _source_volume(connection: Connection) -> dict[str, object]:
+    """Return the volume by which pods see the folder of a connection's OVA files."""
+    volume = connection.extra.get("volume")
+    if not isinstance(volume, dict) or not volume:
         raise PermanentError(
             f"connection {connection.conn_id}: pods cannot see the folder of its OVA files",
             cure='set extra.volume to a Kubernetes volume source, e.g. {"nfs": {"server": "…", "path": "…"}}',
             code="ova-volume-missing",
         )
-    return dict(volume), str(path)
+    return dict(volume)
 
 
 def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:

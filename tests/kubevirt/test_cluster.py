@@ -1,0 +1,269 @@
+"""The client against a real API server, and against things that are none."""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from mtv.kubevirt import labels, machines, volumes
+from mtv.kubevirt.claims import MIB, Claim
+from mtv.kubevirt.cluster import Cluster, Conflict
+from mtv.kubevirt.labels import Role
+from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SERVICE_ACCOUNTS, VIRTUAL_MACHINES
+from mtv.kubevirt.virtual_machine import virtual_machine
+from mtv.model.connection import Connection
+from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
+from tests.kubevirt.values import source_vm, target_vm
+
+
+def connection(kubeconfig: str | Path, **extra: Any) -> Connection:
+    return Connection(conn_id="target", conn_type="kubernetes", extra={"kube_config_path": str(kubeconfig), **extra})
+
+
+def kubeconfig(folder: Path, server: str, *, authority: str = "", user: dict[str, str] | None = None) -> Path:
+    cluster: dict[str, Any] = {"server": server}
+    if authority:
+        cluster["certificate-authority-data"] = authority
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": user or {"token": "none"}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def of_vm(vm: str, role: Role = Role.DISK) -> dict[str, str]:
+    return labels.of_object(plan="p", wave="w", vm=vm, run="r", role=role)
+
+
+def disk_claim(name: str, **changes: Any) -> Claim:
+    values: dict[str, Any] = {
+        "name": name,
+        "storage_class": "lab-fs",
+        "size_bytes": MIB,
+        "disk_id": "d0",
+        "index": 0,
+        "identity": "id-0",
+    }
+    return Claim(**values | changes)
+
+
+def test_a_kubeconfig_that_is_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="kube_config_path"):
+        Cluster(connection(tmp_path / "none"))
+
+
+def test_a_kubeconfig_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text("- not a kubeconfig")
+    with pytest.raises(PermanentError, match="cannot be used"):
+        Cluster(connection(path))
+
+
+def test_a_port_where_nobody_listens_is_worth_a_retry(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody else can answer
+        port = taken.getsockname()[1]
+        with (
+            Cluster(connection(kubeconfig(tmp_path, f"https://127.0.0.1:{port}"))) as cluster,
+            pytest.raises(TemporaryError, match="read the version"),
+        ):
+            cluster.check()
+
+
+def test_clean_up_that_could_reach_other_vms_is_refused(tmp_path: Path) -> None:
+    with Cluster(connection(kubeconfig(tmp_path, "https://127.0.0.1:1"))) as cluster:
+        for having in ({}, {labels.PLAN: "p"}, {labels.VM: "v"}, {labels.ROLE: "disk"}):
+            with pytest.raises(ValueError, match="other VMs"):
+                cluster.remove_labelled(PODS, "demo", having, timeout_s=1)
+
+
+@pytest.fixture(scope="module")
+def admin(lab: Any) -> Iterator[Cluster]:
+    assert lab.endpoints("kubevirt")
+    with Cluster(connection(lab.endpoints("cluster")["kubeconfig"])) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def namespace(admin: Cluster) -> Iterator[str]:
+    name = f"mtv-test-{uuid.uuid4().hex[:8]}"
+    admin.ensure_namespace(name)
+    yield name
+    admin.delete(NAMESPACES, name, "")
+
+
+@pytest.mark.lab
+def test_a_namespace_that_mtv_makes_is_labelled_and_may_be_asked_for_again(admin: Cluster, namespace: str) -> None:
+    admin.ensure_namespace(namespace)
+    found = admin.get(NAMESPACES, namespace)
+    assert found is not None
+    assert found["metadata"]["labels"][labels.OWNED_NAMESPACE] == "true"
+    admin.ensure_namespace("kube-system")
+    foreign = admin.get(NAMESPACES, "kube-system")
+    assert foreign is not None
+    assert labels.OWNED_NAMESPACE not in foreign["metadata"]["labels"]
+
+
+@pytest.mark.lab
+def test_claims_are_made_once_and_found_again_by_a_later_run(admin: Cluster, namespace: str) -> None:
+    claims = [disk_claim("a"), disk_claim("w", disk_id="", identity="", index=-1)]
+    for run in ("r1", "r2"):
+        volumes.ensure_claims(admin, namespace, claims, plan="p", wave="w", vm="v", run=run)
+    found = admin.find(CLAIMS, namespace)
+    assert {item["metadata"]["name"]: item["metadata"]["labels"][labels.ROLE] for item in found} == {
+        "a": "disk",
+        "w": "work",
+    }
+    assert {item["metadata"]["labels"][labels.RUN] for item in found} == {"r1"}
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"storage_class": "lab-block"}, "class lab-fs instead of lab-block"),
+        ({"size_bytes": 2 * MIB}, "instead of 2097152 bytes"),
+        ({"identity": "id-1"}, "another source disk"),
+        ({"volume_mode": "Block"}, "volume mode Filesystem"),
+    ],
+)
+def test_a_claim_made_for_something_else_is_refused_and_kept(
+    admin: Cluster, namespace: str, changes: dict[str, Any], words: str
+) -> None:
+    volumes.ensure_claims(admin, namespace, [disk_claim("a")], plan="p", wave="w", vm="v", run="r")
+    with pytest.raises(PermanentError, match=words):
+        volumes.ensure_claims(admin, namespace, [disk_claim("a", **changes)], plan="p", wave="w", vm="v", run="r")
+    assert admin.get(CLAIMS, "a", namespace) is not None
+
+
+@pytest.mark.lab
+def test_a_claim_of_somebody_else_is_never_taken_over(admin: Cluster, namespace: str) -> None:
+    volumes.ensure_claims(admin, namespace, [disk_claim("a")], plan="other", wave="w", vm="v", run="r")
+    with pytest.raises(PermanentError, match="did not make"):
+        volumes.ensure_claims(admin, namespace, [disk_claim("a")], plan="p", wave="w", vm="v", run="r")
+
+
+@pytest.mark.lab
+def test_marks_on_a_claim_are_read_back_and_taken_back(admin: Cluster, namespace: str) -> None:
+    claim = disk_claim("a")
+    volumes.ensure_claims(admin, namespace, [claim], plan="p", wave="w", vm="v", run="r")
+    volumes.mark(admin, namespace, "a", {labels.DIGEST: "d", labels.GENERATION: "52 3c/1 [x]", labels.STALE: None})
+    state = volumes.disk_states(admin, namespace, [claim], plan="p", vm="v")["d0"]
+    assert state.is_proven("52 3c/1 [x]")
+    assert not state.is_proven("another")
+    volumes.mark(admin, namespace, "a", {**volumes.UNPROVEN, labels.STALE: "true"})
+    state = volumes.disk_states(admin, namespace, [claim], plan="p", vm="v")["d0"]
+    assert (state.digest, state.generation, state.stale) == ("", "", True)
+
+
+@pytest.mark.lab
+def test_clean_up_of_one_vm_leaves_the_others_alone(admin: Cluster, namespace: str) -> None:
+    for vm in ("v1", "v2"):
+        volumes.ensure_claims(admin, namespace, [disk_claim(f"{vm}-a")], plan="p", wave="w", vm=vm, run="r")
+    removed = admin.remove_labelled(CLAIMS, namespace, labels.of_vm("p", "v1"), timeout_s=60)
+    assert removed == ["v1-a"]
+    assert [item["metadata"]["name"] for item in admin.find(CLAIMS, namespace)] == ["v2-a"]
+
+
+@pytest.mark.lab
+def test_a_pods_log_is_text(admin: Cluster, namespace: str, lab: Any) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "says", "namespace": namespace, "labels": of_vm("v")},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "c",
+                    "image": lab.endpoints("cluster")["images"]["busybox"],
+                    "command": ["sh", "-c", "printf 'grüße\\nsecond\\n'"],
+                }
+            ],
+        },
+    }
+    assert admin.pod_log("says", namespace, "c") == ""
+    admin.create(PODS, pod)
+    admin.wait(
+        lambda: (admin.get(PODS, "says", namespace) or {}).get("status", {}).get("phase") == "Succeeded",
+        timeout_s=120,
+        what="the pod",
+    )
+    assert admin.pod_log("says", namespace, "c") == "grüße\nsecond\n"
+    with pytest.raises(Conflict):
+        admin.create(PODS, pod)
+
+
+@pytest.mark.lab
+def test_a_machine_is_made_once_and_a_field_that_does_not_exist_is_refused(admin: Cluster, namespace: str) -> None:
+    vm = source_vm()
+    machine = virtual_machine(vm, target_vm(vm, namespace=namespace))
+    first, second = machines.ensure(admin, machine), machines.ensure(admin, machine)
+    assert first["metadata"]["uid"] == second["metadata"]["uid"]
+    assert first["spec"]["runStrategy"] == "Halted"
+    machine["metadata"]["name"] = "other"
+    machine["metadata"]["labels"][labels.VM] = "other"
+    machine["spec"]["template"]["spec"]["domain"]["devices"]["diskz"] = []
+    with pytest.raises(PermanentError, match="diskz"):
+        machines.ensure(admin, machine)
+    having = {**labels.of_vm("first", "web-1"), labels.ROLE: Role.TARGET.value}
+    assert machines.remove(admin, namespace, having, timeout_s=60) == ["web-1"]
+    assert admin.find(VIRTUAL_MACHINES, namespace) == []
+
+
+@pytest.mark.lab
+def test_an_account_without_rights_learns_which_verb_it_lacks(
+    admin: Cluster, namespace: str, lab: Any, tmp_path: Path
+) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "weak", "namespace": namespace}}
+    admin.create(SERVICE_ACCOUNTS, account)
+    import kubernetes
+
+    api = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(lab.endpoints("cluster")["kubeconfig"]))
+    token = api.create_namespaced_service_account_token("weak", namespace, {"spec": {"expirationSeconds": 600}})
+    api.api_client.close()
+    path = kubeconfig(tmp_path, **_server(lab), user={"token": token.status.token})
+    with Cluster(connection(path)) as weak:
+        weak.check()
+        with pytest.raises(PermanentError, match=r"not allowed to create persistentvolumeclaims/a") as caught:
+            weak.create(CLAIMS, {"metadata": {"name": "a", "namespace": namespace}})
+    assert token.status.token not in str(caught.value)
+
+
+@pytest.mark.lab
+def test_an_unknown_account_and_an_unknown_certificate_are_refused_for_good(lab: Any, tmp_path: Path) -> None:
+    server = _server(lab)
+    with (
+        Cluster(connection(kubeconfig(tmp_path, **server))) as stranger,
+        pytest.raises(ConnectionRefused, match="does not know us"),
+    ):
+        stranger.find(PODS, "default")
+    with (
+        Cluster(connection(kubeconfig(tmp_path, server["server"]))) as mistrusting,
+        pytest.raises(ConnectionRefused, match="certificate"),
+    ):
+        mistrusting.check()
+
+
+def _server(lab: Any) -> dict[str, str]:
+    document = YAML(typ="safe", pure=True).load(Path(lab.endpoints("cluster")["kubeconfig"]))
+    cluster = document["clusters"][0]["cluster"]
+    authority = cluster.get("certificate-authority-data", "")
+    if not authority:
+        import base64
+
+        authority = base64.b64encode(Path(cluster["certificate-authority"]).read_bytes()).decode()
+    return {"server": cluster["server"], "authority": authority}
