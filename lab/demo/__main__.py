@@ -81,6 +81,7 @@ def _run(state: State, console: Console) -> bool:
     api = AirflowApi(endpoints["url"])
     api.log_in()
     with phases.phase(f"Running the wave {DAG}"), Store.open(endpoints["store"]) as store:
+        store.upgrade()
         api.wait_for_dag(DAG, timeout_s=120)
         api.unpause(DAG)
         dag_run_id = api.trigger(DAG)
