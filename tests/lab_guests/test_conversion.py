@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.convert]
 
 def test_a_converted_guest_boots_on_virtio_with_its_payload(tmp_path: Path, convert: Convert) -> None:
     image = copy_image(
-        guest_image(GuestSpec(hostname="convert-test", payload_mb=4, data_mb=16, data_payload_mb=4)), tmp_path
+        guest_image(GuestSpec(hostname="convert-test", payload_mb=4, data_mb=32, data_payload_mb=4)), tmp_path
     )
     done = convert(image.disks)
     assert done.returncode == 0, done.stderr
