@@ -17,6 +17,7 @@ os.environ.update(
     AIRFLOW__CORE__PLUGINS_FOLDER=str(_HOME / "plugins"),
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME / 'airflow.db'}",
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+    AIRFLOW__CORE__PARALLELISM="8",  # an SQLite store carries no more
 )
 
 

@@ -16,8 +16,10 @@ def manager():
 
 
 @pytest.mark.parametrize("conn_type", ["vsphere", "ova"])
-def test_airflow_finds_the_connection_type_and_its_hook(manager, conn_type):
-    hook = manager.hooks[conn_type]
+def test_airflow_finds_the_connection_type_and_its_hook(conn_type):
+    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+    hook = ProvidersManagerTaskRuntime().hooks[conn_type]
     assert hook is not None
     assert hook.package_name == "mtv"
     assert hook.connection_testable is True

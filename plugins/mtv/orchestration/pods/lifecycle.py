@@ -50,6 +50,10 @@ class Pods:
             self.log(f"pod {_key(older).name} is superseded by {_key(standing[-1]).name} and ended")
             self.end(_key(older))
         newest = _key(standing[-1])
+        if self._lacks_its_secret(standing[-1]):
+            self.log(f"pod {newest.name} was left without its Secret by a worker that died; it is ended")
+            self.end(newest)
+            return None
         self.log(f"found pod {newest.name} of an earlier try; it goes on")
         return newest
 
@@ -84,6 +88,13 @@ class Pods:
         if self.read(key) is not None:
             self.cluster.delete(PODS, key.name, key.namespace)
             self._wait_gone(key)
+
+    def _lacks_its_secret(self, pod: Mapping[str, Any]) -> bool:
+        """Does the pod wait for a Secret that nobody will make any more?"""
+        if pod.get("status", {}).get("phase") != "Pending":
+            return False
+        names = [volume["secret"]["secretName"] for volume in pod["spec"].get("volumes", ()) if "secret" in volume]
+        return any(self.cluster.get(SECRETS, name, pod["metadata"]["namespace"]) is None for name in names)
 
     def _wait_gone(self, key: PodKey) -> None:
         try:

@@ -1,0 +1,2 @@
+-- mtv keeps its own database beside Airflow's.
+CREATE DATABASE airflow OWNER mtv;

@@ -1,0 +1,191 @@
+"""Pods found again, replaced and ended, in the lab's real cluster; workers are processes that are killed hard."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.resources import NAMESPACES, PODS, SECRETS
+from mtv.model.connection import Connection
+from mtv.orchestration.pods.lifecycle import PodKey, Pods, result_of
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+LABELS = {"mtv/plan": "p", "mtv/vm": "web-1", "mtv/run": "r1", "mtv/role": "transfer", "mtv/wave": "w"}
+WAIT_FOREVER = "trap 'exit 11' TERM; while :; do sleep 1 & wait $!; done"
+
+
+def quiet(line: str) -> None:
+    del line
+
+
+@pytest.fixture
+def connection(lab):
+    return Connection(
+        conn_id="lab", conn_type="kubernetes", extra={"kube_config_path": lab.endpoints("cluster")["kubeconfig"]}
+    )
+
+
+@pytest.fixture
+def cluster(connection):
+    with Cluster(connection) as opened:
+        yield opened
+
+
+@pytest.fixture
+def namespace(cluster):
+    name = f"pods-{uuid.uuid4().hex[:8]}"
+    cluster.ensure_namespace(name)
+    yield name
+    cluster.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+def request_of(lab, namespace):
+    image = lab.endpoints("cluster")["images"]["mover"]
+
+    def make(epoch: int, script: str) -> PodRequest:
+        name = f"web-1-transfer-{epoch}"
+        container = {
+            "name": "mover",
+            "image": image,
+            "command": ["sh", "-c", script],
+            "volumeMounts": [{"name": "mtv", "mountPath": "/run/mtv"}],
+        }
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": LABELS},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 2,
+                "automountServiceAccountToken": False,
+                "containers": [container],
+                "volumes": [{"name": "mtv", "secret": {"secretName": name}}],
+            },
+        }
+        return PodRequest(
+            namespace=namespace, pod=pod, secret_name=name, secret_files={"password": "x"}, connection_id="lab"
+        )
+
+    return make
+
+
+def reach(cluster: Cluster, key: PodKey, *phases: str) -> dict:
+    def look():
+        pod = cluster.get(PODS, key.name, key.namespace)
+        return pod if pod and pod["status"].get("phase") in phases else None
+
+    return cluster.wait(look, timeout_s=120, what=f"pod {key.name} to be {phases}")
+
+
+def _worker(connection: Connection, request: PodRequest, note: Path, stage: str) -> None:
+    """What a worker does until it is killed: create the pod, and with `stage` "secret" its Secret too."""
+
+    def owned(key: PodKey) -> None:
+        if stage == "pod":
+            note.write_text(key.uid)
+            time.sleep(600)
+
+    with Cluster(connection) as cluster:
+        key = Pods(cluster, quiet).create(request, owned=owned)
+        note.write_text(key.uid)
+        time.sleep(600)
+
+
+def kill_worker_at(stage: str, connection: Connection, request: PodRequest, note: Path) -> str:
+    """Run a worker up to a stage, kill it hard, and return the uid of the pod that it made."""
+    worker = multiprocessing.get_context("spawn").Process(target=_worker, args=(connection, request, note, stage))
+    worker.start()
+    end = time.monotonic() + 120
+    while not (note.exists() and note.read_text()):
+        assert worker.is_alive() and time.monotonic() < end, "the worker did not come that far"
+        time.sleep(0.1)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    worker.close()
+    return note.read_text()
+
+
+def test_the_next_try_finds_the_pod_of_a_worker_that_was_killed(cluster, connection, namespace, request_of, tmp_path):
+    uid = kill_worker_at("secret", connection, request_of(1, WAIT_FOREVER), tmp_path / "uid")
+    pods = Pods(cluster, quiet)
+    found = pods.find(namespace, LABELS)
+    assert found.uid == uid
+    reach(cluster, found, "Running")
+    assert not pods.has_ended(found)
+    pods.end(found)
+
+
+def test_a_pod_whose_worker_died_before_its_secret_is_replaced(cluster, connection, namespace, request_of, tmp_path):
+    kill_worker_at("pod", connection, request_of(1, WAIT_FOREVER), tmp_path / "uid")
+    pods = Pods(cluster, quiet)
+    assert pods.find(namespace, LABELS) is None
+    assert cluster.find(PODS, namespace, LABELS) == []
+
+
+def test_a_pod_that_ended_while_nobody_watched_is_still_read(cluster, namespace, request_of):
+    pods = Pods(cluster, quiet)
+    key = pods.create(request_of(1, "printf '{\"ok\":true}' > /dev/termination-log"), owned=lambda key: None)
+    reach(cluster, key, "Succeeded")
+    found = pods.find(namespace, LABELS)
+    assert pods.has_ended(found)
+    assert result_of(pods.read(found), found) == '{"ok":true}'
+
+
+def test_ending_a_pod_takes_its_secret_along(cluster, namespace, request_of):
+    pods = Pods(cluster, quiet)
+    key = pods.create(request_of(1, WAIT_FOREVER), owned=lambda key: None)
+    reach(cluster, key, "Running")
+    pods.end(key)
+    assert cluster.get(PODS, key.name, namespace) is None
+    cluster.wait(lambda: cluster.get(SECRETS, key.name, namespace) is None, timeout_s=60, what="the Secret to go")
+
+
+def test_a_pod_that_is_ending_is_waited_for_before_a_new_one_may_come(cluster, namespace, request_of):
+    pods = Pods(cluster, quiet)
+    key = pods.create(request_of(1, WAIT_FOREVER), owned=lambda key: None)
+    reach(cluster, key, "Running")
+    cluster.delete(PODS, key.name, namespace)
+    assert pods.find(namespace, LABELS) is None
+    assert cluster.get(PODS, key.name, namespace) is None
+
+
+def test_of_two_pods_the_newer_goes_on_and_the_older_is_ended(cluster, namespace, request_of):
+    pods = Pods(cluster, quiet)
+    older = pods.create(request_of(1, WAIT_FOREVER), owned=lambda key: None)
+    reach(cluster, older, "Running")
+    time.sleep(1.1)  # creation times have whole seconds
+    newer = pods.create(request_of(2, WAIT_FOREVER), owned=lambda key: None)
+    assert pods.find(namespace, LABELS) == newer
+    assert cluster.get(PODS, older.name, namespace) is None
+    pods.end(newer)
+
+
+def test_a_secret_that_cannot_be_made_leaves_no_pod_behind(cluster, namespace, request_of):
+    request = request_of(1, WAIT_FOREVER)
+    taken = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": request.secret_name, "namespace": namespace}}
+    cluster.create(SECRETS, taken)
+    pods = Pods(cluster, quiet)
+    from mtv.model.errors import TemporaryError
+
+    with pytest.raises(TemporaryError, match=request.secret_name):
+        pods.create(request, owned=lambda key: None)
+    assert cluster.find(PODS, namespace, LABELS) == []
+
+
+def test_another_pod_of_the_same_name_is_not_taken_for_ours(cluster, namespace, request_of):
+    pods = Pods(cluster, quiet)
+    key = pods.create(request_of(1, WAIT_FOREVER), owned=lambda key: None)
+    stranger = PodKey(namespace=key.namespace, name=key.name, uid="another")
+    assert pods.read(stranger) is None
+    pods.end(stranger)
+    assert pods.read(key) is not None
+    pods.end(key)
