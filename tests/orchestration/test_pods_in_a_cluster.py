@@ -106,7 +106,8 @@ def kill_worker_at(stage: str, connection: Connection, request: PodRequest, note
     worker.start()
     end = time.monotonic() + 120
     while not (note.exists() and note.read_text()):
-        assert worker.is_alive() and time.monotonic() < end, "the worker did not come that far"
+        assert worker.is_alive(), "the worker has ended"
+        assert time.monotonic() < end, "the worker did not come that far"
         time.sleep(0.1)
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
