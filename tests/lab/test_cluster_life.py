@@ -1,0 +1,101 @@
+"""A cluster of its own, killed and stopped in several ways: the machine is as before, and the reason is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import control
+from lab.cluster.machine import loop_devices, make_memory_cgroup
+from lab.process import wait_until
+from lab.state import State
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def state() -> Iterator[State]:
+    folder = Path(tempfile.mkdtemp(prefix="mtv-life-"))  # short, because of Unix sockets below it
+    try:
+        yield State(folder)
+    finally:
+        control.down(State(folder))
+        shutil.rmtree(folder)
+
+
+def traces(folder: Path) -> dict[str, list[str]]:
+    """What a cluster could leave on the machine."""
+    mine = str(folder).encode()
+    processes = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and mine in (entry / "cmdline").read_bytes():
+                processes.append(entry.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return {
+        "processes": processes,
+        "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line],
+        "loop devices": [str(device) for device in loop_devices(folder)],
+        "kubelet": [str(path) for path in (Path("/var/lib/kubelet"),) if path.exists()],
+    }
+
+
+def pid_of(folder: Path, word: str) -> int:
+    """The machine's pid of a component of the cluster in that folder."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                argv = (entry / "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if len(argv) > 1 and argv[1] == word.encode() and str(folder).encode() in b" ".join(argv):
+                return int(entry.name)
+    raise AssertionError(f"no process {word}")
+
+
+def test_nothing_is_left_after_a_cluster_was_stopped(state: State) -> None:
+    before = traces(state.dir)
+    control.up(state, ["cluster"])
+    group = state.folder("cluster") / "cgroup"
+    cgroup = Path(group.read_text()) if group.exists() else None
+    kubeconfig = Path(state.endpoints("cluster")["kubeconfig"])
+    assert kubeconfig.stat().st_mode & 0o777 == 0o600
+    control.down(state)
+    assert traces(state.dir) == before
+    assert not (cgroup and cgroup.exists())
+    assert [path.name for path in state.folder("cluster").iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize("component", ["etcd", "scheduler", "runtime"])
+def test_a_component_that_dies_takes_the_cluster_with_it_and_is_named(state: State, component: str) -> None:
+    before = traces(state.dir)
+    control.up(state, ["cluster"])
+    os.kill(pid_of(state.dir, component), signal.SIGKILL)
+    wait_until(lambda: control.status(state, ["cluster"])[0].state == "broken", timeout_s=60, what="the end")
+    wait_until(lambda: not traces(state.dir)["processes"], timeout_s=60, what="the other components to end")
+    assert f"{component} killed by signal 9" in control.status(state, ["cluster"])[0].problems[0]
+    control.down(state)
+    assert traces(state.dir) == before
+
+
+def test_a_cluster_whose_launcher_was_killed_is_cleaned_up(state: State) -> None:
+    before = traces(state.dir)
+    control.up(state, ["cluster"])
+    pid = int((state.folder("cluster") / "cluster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    control.down(state)
+    assert traces(state.dir) == before
+
+
+def test_a_memory_cgroup_is_the_same_one_for_the_same_lab(state: State) -> None:
+    first, second = make_memory_cgroup(state.dir), make_memory_cgroup(state.dir)
+    assert first == second
+    if first:
+        first.rmdir()
