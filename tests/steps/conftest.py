@@ -84,11 +84,11 @@ def make_run(store: Store, world: World, tmp_path: Path) -> Callable[..., RunCon
     return make
 
 
-def through_validation(run: RunContext) -> VmContext:
+def through_validation(run: RunContext, vm_id: str = "web-1") -> VmContext:
     """Run the wave's first tasks and return the context of its VM."""
     from mtv.steps import run as run_steps
 
     run_steps.freeze(run)
     run_steps.snapshot_inventory(run)
     run_steps.validate(run)
-    return run.for_vm("web-1")
+    return run.for_vm(vm_id)

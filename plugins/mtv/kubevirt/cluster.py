@@ -248,24 +248,22 @@ class _NotFound(PermanentError):
 
 def _client(connection: Connection) -> Any:
     extra = connection.extra
+    path = extra.get("kube_config_path", "")
+    if not extra.get("in_cluster") and (not path or not Path(path).is_file()):
+        raise PermanentError(
+            f"connection {connection.conn_id}: kube_config_path {path!r} is no file",
+            cure="set extra.kube_config_path to a kubeconfig, or extra.in_cluster to true",
+            code="kubeconfig-missing",
+        )
     try:
         if extra.get("in_cluster"):
             configuration = kubernetes.client.Configuration()
             kubernetes.config.load_incluster_config(client_configuration=configuration)
             return kubernetes.client.ApiClient(configuration)
-        path = extra.get("kube_config_path", "")
-        if not path or not Path(path).is_file():
-            raise PermanentError(
-                f"connection {connection.conn_id}: kube_config_path {path!r} is no file",
-                cure="set extra.kube_config_path to a kubeconfig, or extra.in_cluster to true",
-                code="kubeconfig-missing",
-            )
         return kubernetes.config.new_client_from_config(
             config_file=str(path), context=extra.get("context"), persist_config=False
         )
-    except MtvError:
-        raise
-    except Exception as error:  # noqa: BLE001  the client lets its parsers' errors through, of any kind
+    except Exception as error:  # the client lets its parsers' errors through, of any kind
         raise PermanentError(
             f"connection {connection.conn_id}: the kubeconfig cannot be used: {error}", code="kubeconfig-invalid"
         ) from error
