@@ -1,0 +1,180 @@
+"""The demo's wave, end to end: plan file to booted VMs, and what must be true of a run besides."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.demo.summary import summarise
+from mtv.kubevirt import labels
+from mtv.kubevirt.resources import CLAIMS, PODS, SECRETS, VIRTUAL_MACHINES
+from mtv.model.evidence import EvidenceKind
+from mtv.model.source import PowerState
+from mtv.model.transfer import Proof
+from tests.e2e.conftest import Factory
+from tests.e2e.watchers import Watcher
+
+pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.xdist_group("lab")]
+
+DAG = "mtv.01-first-wave.first"
+NAMESPACE = "demo"
+
+
+class Wave:
+    """The finished wave and what was seen meanwhile."""
+
+    def __init__(self, factory: Factory) -> None:
+        self.factory = factory
+        self.audit_before = len(_audit(factory))
+        self.canaries = [Path(factory.state.endpoints("vcenter")["password_file"]).read_bytes().strip()]
+        factory.power_on_source("web-1")
+        factory.api.wait_for_dag(DAG, timeout_s=180)
+        factory.api.unpause(DAG)
+        with Watcher(self.canaries) as self.watcher:
+            self.dag_run_id, self.state = factory.run(DAG)
+        run = factory.store.run_of(DAG, self.dag_run_id)
+        assert run is not None
+        self.run_id = run.id
+
+    def evidence(self, vm: str, kind: EvidenceKind) -> dict[str, Any]:
+        return self.factory.evidence(DAG, self.dag_run_id, vm, kind)
+
+
+@pytest.fixture(scope="module")
+def wave(factory: Factory) -> Wave:
+    return Wave(factory)
+
+
+def _audit(factory: Factory) -> list[dict[str, Any]]:
+    lines = Path(factory.state.endpoints("vcenter")["audit"]).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_three_vms_from_two_sources_are_migrated_and_proven(wave):
+    assert wave.state == "success", wave.factory.errors(DAG, wave.dag_run_id)
+    payloads = {name: wave.factory.payload(name) for name in ("web-1", "db-1", "app-1")}
+    vms = summarise(wave.factory.store, wave.run_id, payloads)
+    assert {vm.name: vm.is_proven for vm in vms} == {"web-1": True, "db-1": True, "app-1": True}
+
+
+def test_every_disk_was_read_back_and_the_ova_agrees_with_its_manifest(wave):
+    proofs = {
+        vm: {disk["proof"] for disk in wave.evidence(vm, EvidenceKind.TRANSFER)["disks"]}
+        for vm in ("web-1", "db-1", "app-1")
+    }
+    assert proofs == {"web-1": {Proof.AS_READ}, "db-1": {Proof.AS_READ}, "app-1": {Proof.SOURCE_CHECKED}}
+
+
+def test_the_guest_that_ran_runs_on_virtio_and_its_source_is_off(wave):
+    boot = wave.evidence("web-1", EvidenceKind.BOOT)
+    assert boot["proven"]
+    assert "disk-driver=virtio_blk" in boot["marker"]
+    assert wave.evidence("web-1", EvidenceKind.TARGET_VM)["run_strategy"] == "Always"
+    assert wave.evidence("web-1", EvidenceKind.POWER)["method"] == "guest shutdown"
+    assert wave.factory.source_power("web-1") is PowerState.OFF
+
+
+def test_the_guest_that_was_off_stays_off_but_is_proven_to_boot(wave):
+    assert wave.evidence("db-1", EvidenceKind.BOOT)["throw_away"]
+    with wave.factory.cluster() as cluster:
+        (machine,) = cluster.find(VIRTUAL_MACHINES, NAMESPACE, {"mtv/vm": "db-1"})
+        assert machine["spec"]["runStrategy"] == "Halted"
+    assert wave.factory.source_power("db-1") is PowerState.OFF
+
+
+def test_nothing_but_power_was_changed_on_the_source(wave):
+    calls = {line["method"] for line in _audit(wave.factory)[wave.audit_before :]}
+    assert calls <= {"Login", "Logout", "ShutdownGuest", "PowerOnVM_Task"}, calls
+    assert "ShutdownGuest" in calls
+
+
+def test_only_the_vms_and_their_disks_are_left_on_the_cluster(wave):
+    with wave.factory.cluster() as cluster:
+        mine = {labels.PLAN: "01-first-wave"}
+        assert cluster.find(PODS, NAMESPACE, mine) == []
+        assert cluster.find(SECRETS, NAMESPACE, mine) == []
+        claims = cluster.find(CLAIMS, NAMESPACE, mine)
+        assert {claim["metadata"]["labels"]["mtv/role"] for claim in claims} == {"disk"}
+        owners = {claim["metadata"]["ownerReferences"][0]["name"] for claim in claims}
+        assert owners == {"web-1", "db-1", "app-1"}
+
+
+def test_the_report_exists_in_three_forms_and_shows_the_digests(wave):
+    folder = Path(wave.factory.endpoints["state_folder"]) / "reports" / wave.run_id
+    digest = wave.evidence("web-1", EvidenceKind.TRANSFER)["disks"][0]["digest"]
+    for name in ("report.html", "report.json"):
+        assert digest in (folder / name).read_text()
+    assert "web-1" in (folder / "report.csv").read_text()
+
+
+def test_no_password_is_seen_anywhere(wave):
+    assert wave.watcher.rounds > 10
+    assert wave.watcher.leaks == set()
+    found = []
+    state = wave.factory.state
+    allowed = {
+        Path(state.endpoints("vcenter")["password_file"]),
+        Path(wave.factory.endpoints["connections_file"]),
+    }
+    for path in state.dir.rglob("*"):
+        if path.is_symlink() or not path.is_file() or path in allowed:
+            continue
+        if "disks" in path.parts and "vcenter" in path.parts:
+            continue  # the source's own disks
+        content = _read(path)
+        if any(canary in content for canary in wave.canaries):
+            found.append(str(path.relative_to(state.dir)))
+    assert found == []
+
+
+def test_no_password_is_in_airflows_database(wave):
+    home = Path(wave.factory.endpoints["home"])
+    fernet = _fernet(home / "airflow.cfg")
+    database = sqlite3.connect(f"file:{home.parent / 'airflow.db'}?mode=ro", uri=True)
+    try:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        assert "trigger" in tables
+        for table in tables:
+            for row in database.execute(f'SELECT * FROM "{table}"'):  # noqa: S608  names come from the schema
+                for value in row:
+                    text = value if isinstance(value, bytes) else str(value).encode()
+                    clear = [text, _decrypted(fernet, text)]
+                    assert not any(c in t for c in wave.canaries for t in clear), f"a password stands in table {table}"
+    finally:
+        database.close()
+
+
+def test_nothing_connects_outside_loopback(wave):
+    assert wave.watcher.rounds > 10
+    assert wave.watcher.remote == set()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""  # a log that was rotated or a pod's folder that went meanwhile
+
+
+def _fernet(config: Path) -> Any:
+    from cryptography.fernet import Fernet
+
+    (line,) = [line for line in config.read_text().splitlines() if line.startswith("fernet_key")]
+    key = line.partition("=")[2].strip()
+    assert base64.urlsafe_b64decode(key)
+    return Fernet(key)
+
+
+def _decrypted(fernet: Any, text: bytes) -> bytes:
+    from cryptography.fernet import InvalidToken
+
+    try:
+        clear: bytes = fernet.decrypt(text)
+    except (InvalidToken, TypeError):
+        return b""
+    return clear

@@ -1,0 +1,84 @@
+"""A run marked failed, at each step: what it did is undone, and a new run ends well."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtv.kubevirt import labels
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, SECRETS, VIRTUAL_MACHINES
+from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.source import PowerState
+from tests.e2e.conftest import Factory
+from tests.e2e.watchers import NeverBothOn
+
+pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.xdist_group("lab"), pytest.mark.timeout(2400)]
+
+NAMESPACE = "interrupted"
+PLAN = f"""
+    source: {{connection: lab-vcenter}}
+    target: {{connection: lab-cluster, namespace: {NAMESPACE}}}
+    network_map:
+      VM Network: {{type: pod}}
+      dvpg-app: {{type: ignored}}
+    storage_map:
+      "*": {{storage_class: lab-fs}}
+    defaults: {{boot_proof: {{marker: MTV-BOOT-OK web-1}}}}
+    waves:
+      w: {{vms: [{{name: web-1}}]}}
+"""
+AT_WORK = {"running", "deferred"}
+
+
+def mine(cluster: Cluster, kind: object) -> list[dict]:
+    return cluster.find(kind, NAMESPACE, {labels.PLAN: "interrupted"})
+
+
+def test_a_run_marked_failed_at_each_step_is_undone_and_a_new_run_ends_well(factory: Factory):
+    dag_id = factory.write_plan("interrupted", PLAN)
+    for step in ("prepare", "transfer", "convert", "create_vm", "verify"):
+        factory.power_on_source("web-1")
+        with NeverBothOn(factory, "web-1", NAMESPACE) as watched:
+            dag_run_id = factory.start(dag_id)
+            factory.wait_for_step(dag_id, dag_run_id, step, AT_WORK)
+            factory.api.mark_run(dag_id, dag_run_id, "failed")
+            factory.wait_for_step(dag_id, dag_run_id, "settle", {"success"})
+        assert watched.both_on == 0, f"marked failed at {step}: both sides were on"
+        assert_undone(factory, dag_id, dag_run_id, step)
+
+    with NeverBothOn(factory, "web-1", NAMESPACE) as watched:
+        dag_run_id, state = factory.run(dag_id)
+    assert state == "success", factory.errors(dag_id, dag_run_id)
+    assert watched.both_on == 0
+    assert (False, True) in watched.seen, "the watcher never saw the target run: it proves nothing"
+    assert factory.evidence(dag_id, dag_run_id, "web-1", EvidenceKind.BOOT)["proven"]
+
+    for step in ("prepare", "transfer", "convert", "create_vm", "verify", "settle"):
+        assert_clearing_alone_changes_nothing(factory, dag_id, dag_run_id, step)
+
+
+def assert_undone(factory: Factory, dag_id: str, dag_run_id: str, step: str) -> None:
+    assert factory.source_power("web-1") is PowerState.ON, f"marked failed at {step}: the source is not on again"
+    assert factory.store.vm("interrupted", "web-1").holder == ""
+    assert factory.store.vm("interrupted", "web-1").phase is VmPhase.FAILED
+    assert factory.store.open_source_changes("interrupted", "web-1") == []
+    with factory.cluster() as cluster:
+        for kind in (VIRTUAL_MACHINES, INSTANCES, PODS, SECRETS):
+            assert mine(cluster, kind) == [], f"marked failed at {step}: something of the target is left"
+        for claim in mine(cluster, CLAIMS):
+            if claim["metadata"]["labels"][labels.ROLE] == "disk":
+                assert claim["metadata"]["annotations"][labels.STALE] == "true"
+
+
+def assert_clearing_alone_changes_nothing(factory: Factory, dag_id: str, dag_run_id: str, step: str) -> None:
+    """A single task cleared after the VM was migrated is done again without touching either side."""
+    with factory.cluster() as cluster:
+        (before,) = cluster.find(INSTANCES, NAMESPACE)
+    factory.api.clear(dag_id, dag_run_id, [(f"cold.{step}", 0)])
+    state = factory.finish(dag_id, dag_run_id)
+    assert state == "success", f"{step} cleared alone: {factory.errors(dag_id, dag_run_id)}"
+    assert factory.source_power("web-1") is PowerState.OFF
+    assert factory.store.vm("interrupted", "web-1").phase is VmPhase.MIGRATED
+    with factory.cluster() as cluster:
+        (after,) = cluster.find(INSTANCES, NAMESPACE)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], f"{step} cleared alone: the guest was restarted"
