@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lab.state import REPO, write_secret
 
+BACKEND = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 TUNED = {
     # A scheduler that sleeps 1 s between loops makes each dependent task wait that long.
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
@@ -59,6 +60,7 @@ def airflow_environment(
     `port` is the API server's, `connections` a 0600 JSON file in the format of `airflow connections export`;
     `settings` wins over everything else.
     """
+    where = f'{{"connections_file_path": "{connections}"}}'
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     passed_on["PATH"] = f"{Path(sys.executable).parent}:{passed_on.get('PATH', '/usr/bin:/bin')}"
     return {
@@ -73,8 +75,11 @@ def airflow_environment(
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": dsn,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARGS": f'{{"connections_file_path": "{connections}"}}',
+        "AIRFLOW__SECRETS__BACKEND": BACKEND,
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": where,
+        # Workers read the file themselves; otherwise each lookup is a question to the API server.
+        "AIRFLOW__WORKERS__SECRETS_BACKEND": BACKEND,
+        "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": where,
         **(settings or {}),
     }
 

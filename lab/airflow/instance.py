@@ -23,10 +23,14 @@ def airflow_in(
 ) -> AirflowServer:
     """Return an Airflow that is not started yet.
 
-    `dsn` is the metadata database (default: SQLite below `folder`); mtv's store is named by a connection `mtv_store`
-    or is SQLite below `folder`/mtv. `settings` are environment variables that win over everything else.
+    `dsn` is the metadata database (default: SQLite below `folder`); mtv's store is the connection `mtv_store` if given,
+    else SQLite below `folder`/mtv. `settings` are environment variables that win over everything else.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Named although it is the default: a connection that no backend knows is asked of Airflow's API, and for the first
+    # such question a triggerer builds that whole API in its own process, many seconds on a busy machine.
+    store = {"conn_type": "sqlite", "host": str(folder / "mtv" / "store.sqlite")}
+    connections = {"mtv_store": store, **connections}
     secrets = write_secret(folder / "connections.json", json.dumps(connections))
     mtv = {
         "MTV_PLANS_FOLDER": str(plans),
