@@ -295,6 +295,8 @@ def kubelet_config(layout: Layout) -> dict[str, Any]:
         "oomScoreAdj": 0,
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        # Without QoS cgroups, resize code of the kubelet meets pods that it has no record of, and panics.
+        "featureGates": {"InPlacePodVerticalScaling": False},
         "localStorageCapacityIsolation": True,  # or the node offers no ephemeral storage, which KubeVirt's pods ask for
         "podLogsDir": str(layout.folder / "log" / "pods"),
         "volumePluginDir": str(layout.folder / "plugins"),
