@@ -283,7 +283,8 @@ def kubelet_config(layout: Layout) -> dict[str, Any]:
             "x509": {"clientCAFile": str(layout.certificates.authority)},
         },
         "authorization": {"mode": "AlwaysAllow"},  # only certificates of the lab's authority get this far
-        "featureGates": {"KubeletInUserNamespace": True},
+        # Without QoS cgroups, resize code of the kubelet meets pods that it has no record of, and panics.
+        "featureGates": {"KubeletInUserNamespace": True, "InPlacePodVerticalScaling": False},
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
         "enforceNodeAllocatable": [],
@@ -295,8 +296,6 @@ def kubelet_config(layout: Layout) -> dict[str, Any]:
         "oomScoreAdj": 0,
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        # Without QoS cgroups, resize code of the kubelet meets pods that it has no record of, and panics.
-        "featureGates": {"InPlacePodVerticalScaling": False},
         "localStorageCapacityIsolation": True,  # or the node offers no ephemeral storage, which KubeVirt's pods ask for
         "podLogsDir": str(layout.folder / "log" / "pods"),
         "volumePluginDir": str(layout.folder / "plugins"),
