@@ -44,7 +44,7 @@ def namespace(cluster):
     name = f"pods-{uuid.uuid4().hex[:8]}"
     cluster.ensure_namespace(name)
     yield name
-    cluster.delete(NAMESPACES, name)
+    cluster.delete(NAMESPACES, name, "")
 
 
 @pytest.fixture
