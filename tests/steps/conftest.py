@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,19 @@ class SomeConnections:
         return Connection(conn_id=conn_id, conn_type=types[conn_id], password="canary")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store's file, to be copied: its migrations cost more than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "store.sqlite"
+    with Store.open(f"sqlite:///{path}") as store:
         store.upgrade()
+    return path
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> Iterator[Store]:
+    shutil.copy(empty_store, tmp_path / "store.sqlite")
+    with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
         yield store
 
 

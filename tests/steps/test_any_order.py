@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -30,14 +29,6 @@ ACTIONS = (
 # Mostly the order of a wave, so that the later steps are reached; shuffled and repeated by the rest.
 FORWARD = ("prepare", "transfer", "convert", "create_vm", "verify", "settle")
 PLAYS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.none() | st.integers(1, 25)), min_size=0, max_size=8)
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "store.sqlite"
-    with Store.open(f"sqlite:///{path}") as store:
-        store.upgrade()
-    return path
 
 
 class Player:
@@ -103,7 +94,7 @@ class Player:
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure prints its whole log; shrinking it takes minutes
     suppress_health_check=[HealthCheck.too_slow],
