@@ -18,6 +18,7 @@ from pyVim.connect import Disconnect, SmartConnect
 from lab.process import stop_daemon
 from lab.vcenter.faults import Faults
 from lab.vcenter.part import start_server
+from mover.control.nfc_lease import NfcLease
 from mover.control.vsphere import VsphereSession
 from mover.measure import digest_of_path
 from mtv.model.transfer import Proof, VsphereDatastore, VsphereNfc
@@ -164,13 +165,22 @@ def test_dropped_and_refused_downloads_are_tried_again(vcenter: VCenter, tmp_pat
     assert_arrived(vcenter, tmp_path / "second", copy(vcenter, tmp_path / "second", getattr(vcenter, way)()), 1)
 
 
-def test_a_lease_that_ran_out_is_replaced(vcenter: VCenter, tmp_path: Path) -> None:
-    vcenter.faults.lease_timeout(300)
+def test_a_lease_that_ran_out_is_replaced(vcenter: VCenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    open_lease = NfcLease._open
+
+    def open_and_count(lease: NfcLease) -> None:
+        opened.append(1)
+        try:
+            open_lease(lease)
+        finally:
+            vcenter.faults.lease_timeout(0)  # only the first one runs out
+
+    monkeypatch.setattr(NfcLease, "_open", open_and_count)
+    vcenter.faults.lease_timeout(1)
     vcenter.faults.drop_downloads(after_bytes=2 * MIB, count=1)
-    try:
-        assert_arrived(vcenter, tmp_path, copy(vcenter, tmp_path, vcenter.nfc()), 1)
-    finally:
-        vcenter.faults.lease_timeout(0)
+    assert_arrived(vcenter, tmp_path, copy(vcenter, tmp_path, vcenter.nfc()), 1)
+    assert len(opened) > 1
 
 
 def test_a_byte_flipped_in_an_export_is_refused(vcenter: VCenter, tmp_path: Path) -> None:
