@@ -86,6 +86,7 @@ def test_a_pod_step_brings_progress_result_and_takes_pod_and_secret_away(live_wi
     with sqlite3.connect(live.folder / "airflow.db") as database:
         (trigger,) = database.execute("select kwargs from trigger").fetchall()
     assert SECRET not in str(trigger)
+    assert live.api.task(dag_id, run_id, "cold.transfer", 0)["rendered_map_index"] == "VM 0"
     _open(live)
     assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "success"
     assert json.loads((live.gate / "result").read_text())["sum"] == hashlib.sha256(SECRET.encode()).hexdigest()
