@@ -30,8 +30,6 @@ def label_of(context: Context) -> Callable[[str], None]:
 
     def name(vm_name: str) -> None:
         context["vm_name"] = vm_name  # type: ignore[typeddict-unknown-key]
-        # A task that defers takes this along; the template would be rendered only when it ends, hours later.
-        context["ti"].rendered_map_index = vm_name
 
     return name
 

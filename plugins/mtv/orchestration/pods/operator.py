@@ -18,6 +18,8 @@ from typing import Any, ClassVar, NoReturn
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowTaskTerminated
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import SetRenderedMapIndex
 
 from mtv.kubevirt.cluster import Cluster
 from mtv.model.errors import PermanentError
@@ -74,6 +76,7 @@ class MoverPodOperator(KubernetesPodOperator):
                     found = pods.create(request, owned=self._watch)
             self._watch(found)
         self.kubernetes_conn_id = target.connection_id
+        _show_label(target.vm_name)
         trigger = MoverPodTrigger(
             connection_id=target.connection_id,
             namespace=found.namespace,
@@ -128,3 +131,8 @@ class MoverPodOperator(KubernetesPodOperator):
     def _pods(self, connection_id: str) -> Iterator[Pods]:
         with Cluster(self.runner.connections.get(connection_id)) as cluster:
             yield Pods(cluster, log_lines(self.log))
+
+
+def _show_label(vm_name: str) -> None:
+    """Label the mapped task now: Airflow renders the template again only when a task ends, which may be hours away."""
+    task_runner.SUPERVISOR_COMMS.send(SetRenderedMapIndex(rendered_map_index=vm_name))
