@@ -23,10 +23,12 @@ TOOL_TIMEOUT_S = 6 * 3600.0
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal's content: which disks are being committed, and the conversion's result once digests are known."""
+    """The journal's content: whose copies are being committed (disk id → root digest before conversion), and the
+    conversion's result, complete once `state` is committed.
+    """
 
     state: str
-    disks: tuple[str, ...]
+    copies: dict[str, str]
     result: ConvertResult
 
 

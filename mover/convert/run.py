@@ -28,13 +28,15 @@ def convert(
     """Convert the guest on `spec.disks` so that it boots on virtio; the caller holds the work volume's lock.
 
     `digest` computes a disk's root digest. A failed conversion leaves every disk as it was copied. A crash after the
-    commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal.
+    commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal. A journal
+    of other copies (the disks were copied again since) counts for nothing.
     """
     work = Path(spec.work_dir)
     started = time.monotonic()
     journal = overlay.read_journal(work)
-    if journal and journal.disks != tuple(disk.id for disk in spec.disks):
-        raise ValueError(f"the commit journal is of disks {journal.disks}, not of this spec")
+    if journal and journal.copies != _copies(spec):
+        say("the work volume holds the journal of another copy of these disks; it says nothing about this one")
+        journal = None
     if journal and journal.state == "committed":
         say("this conversion is already committed; nothing is done again")
         overlay.discard(work, spec.disks)
@@ -113,4 +115,8 @@ def _convert_on_overlay(
 
 
 def _journal(state: str, spec: ConvertSpec, result: ConvertResult) -> overlay.Commit:
-    return overlay.Commit(state=state, disks=tuple(disk.id for disk in spec.disks), result=result)
+    return overlay.Commit(state=state, copies=_copies(spec), result=result)
+
+
+def _copies(spec: ConvertSpec) -> dict[str, str]:
+    return {disk.id: disk.digest for disk in spec.disks}

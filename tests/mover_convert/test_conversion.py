@@ -17,7 +17,7 @@ from lab.guests.spec import GuestSpec
 from mover.convert import convert, overlay
 from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec, Progress
 
-pytestmark = pytest.mark.convert
+pytestmark = [pytest.mark.convert, pytest.mark.timeout(1800)]
 
 
 def sha256(path: str | Path) -> str:
@@ -89,7 +89,9 @@ def test_a_commit_that_was_cut_off_is_finished_without_converting_again(tmp_path
     (image,) = overlay.create(work, spec.disks)
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 0 64k", str(image)], check=True)
     converted = ConvertResult(ok=True, os_id="debian12", warnings=("kept",))
-    overlay.write_journal(work, overlay.Commit(state="commit_started", disks=("disk-0",), result=converted))
+    overlay.write_journal(
+        work, overlay.Commit(state="commit_started", copies={"disk-0": spec.disks[0].digest}, result=converted)
+    )
 
     result, _, _ = run(spec)
 
@@ -99,3 +101,17 @@ def test_a_commit_that_was_cut_off_is_finished_without_converting_again(tmp_path
         converted, resumed_commit=True, digests={"disk-0": sha256(disk)}, seconds=result.seconds
     )
     assert result == expected
+
+
+def test_a_journal_of_an_earlier_copy_does_not_answer_for_a_new_one(tmp_path):
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"\0" * (1 << 20))
+    work = tmp_path / "work"
+    spec = spec_of(GuestImage(root=disk, data=None, payload={}), work)
+    earlier = overlay.Commit(state="committed", copies={"disk-0": "another digest"}, result=ConvertResult(ok=True))
+    overlay.write_journal(work, earlier)
+
+    result, _, said = run(spec)
+
+    assert not result.ok, "an empty disk was answered for by the conversion of another"
+    assert any("another copy" in line for line in said)

@@ -136,7 +136,7 @@ def test_a_disk_that_looks_like_qcow2_is_still_taken_as_raw(tmp_path):
 
 
 def test_the_journal_survives_a_torn_replacement(tmp_path):
-    journal = overlay.Commit(state="commit_started", disks=("root",), result=ConvertResult(ok=True))
+    journal = overlay.Commit(state="commit_started", copies={"root": "d1"}, result=ConvertResult(ok=True))
     overlay.write_journal(tmp_path, journal)
     (tmp_path / "commit.json.new").write_bytes(b'{"state": "comm')
     assert overlay.read_journal(tmp_path) == journal
