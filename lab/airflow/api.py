@@ -123,7 +123,7 @@ class AirflowApi:
         content = self._call("GET", path)["content"]
         if isinstance(content, str):
             return content
-        return "\n".join(line.get("event", "") if isinstance(line, dict) else str(line) for line in content)
+        return "\n".join(_log_line(line) if isinstance(line, dict) else str(line) for line in content)
 
     def clear(
         self, dag_id: str, run_id: str, tasks: Iterable[str | tuple[str, int]], *, downstream: bool = False
@@ -179,6 +179,12 @@ class AirflowApi:
         except (TimeoutError, urllib.error.URLError, ConnectionError) as error:
             why = getattr(error, "reason", None) or type(error).__name__
             raise TemporaryError(f"Airflow does not answer at {self.url}: {why}") from None
+
+
+def _log_line(line: Mapping[str, Any]) -> str:
+    """Return the event, and below it what was raised, if anything was."""
+    raised = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
+    return "\n".join([line.get("event", ""), *raised])
 
 
 def _quote(word: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from lab.demo.summary import summarise
+from lab.vcenter.audit import Change, read_audit
 from mtv.kubevirt import labels
 from mtv.kubevirt.resources import CLAIMS, PODS, SECRETS, VIRTUAL_MACHINES
 from mtv.model.evidence import EvidenceKind
@@ -30,9 +30,9 @@ class Wave:
 
     def __init__(self, factory: Factory) -> None:
         self.factory = factory
-        self.audit_before = len(_audit(factory))
         self.canaries = [Path(factory.state.endpoints("vcenter")["password_file"]).read_bytes().strip()]
         factory.power_on_source("web-1")
+        self.audit_before = len(_audit(factory))
         factory.api.wait_for_dag(DAG, timeout_s=180)
         factory.api.unpause(DAG)
         with Watcher(self.canaries) as self.watcher:
@@ -50,9 +50,8 @@ def wave(factory: Factory) -> Wave:
     return Wave(factory)
 
 
-def _audit(factory: Factory) -> list[dict[str, Any]]:
-    lines = Path(factory.state.endpoints("vcenter")["audit"]).read_text().splitlines()
-    return [json.loads(line) for line in lines]
+def _audit(factory: Factory) -> list[Change]:
+    return read_audit(Path(factory.state.endpoints("vcenter")["audit"]))
 
 
 def test_three_vms_from_two_sources_are_migrated_and_proven(wave):
@@ -88,9 +87,8 @@ def test_the_guest_that_was_off_stays_off_but_is_proven_to_boot(wave):
 
 
 def test_nothing_but_power_was_changed_on_the_source(wave):
-    calls = {line["method"] for line in _audit(wave.factory)[wave.audit_before :]}
-    assert calls <= {"Login", "Logout", "ShutdownGuest", "PowerOnVM_Task"}, calls
-    assert "ShutdownGuest" in calls
+    changes = [(change.method, change.name) for change in _audit(wave.factory)[wave.audit_before :]]
+    assert changes == [("ShutdownGuest", "web-1")]
 
 
 def test_only_the_vms_and_their_disks_are_left_on_the_cluster(wave):

@@ -62,6 +62,8 @@ class World:
         self.copied: dict[str, int] = {}  # work claim uid → generation of its copy journal
         self.committed: dict[str, bool] = {}
         self.console = CONSOLE
+        self.cut_off_shutdown = False
+        self.going_down = False
         self.faults: set[int] = set()
         self.calls = 0
         self.log: list[str] = []
@@ -70,6 +72,12 @@ class World:
             self._put(STORAGE_CLASSES, {"metadata": {"name": name}})
         self._put(API_GROUPS, {"metadata": {"name": "kubevirt.io"}})
         self._put(NODES, {"metadata": {"name": "n1"}, "status": {"allocatable": {}}})
+
+    def finish_going_down(self) -> None:
+        """Time passes: a guest that was asked to shut down is off."""
+        if self.going_down:
+            self.going_down = False
+            self.power(PowerState.OFF)
 
     def called(self, what: str) -> None:
         """Count a call to the outside; fail it if asked to, before it does anything."""
@@ -290,6 +298,11 @@ class MemoryProvider:
 
     def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
         self._world.called("power the source off")
+        if self._world.cut_off_shutdown:
+            self._world.cut_off_shutdown = False
+            self._world.going_down = True
+            raise TemporaryError("cut off after the guest was asked")
+        self._world.going_down = False
         self._world.power(PowerState.OFF)
         return "guest shutdown"
 

@@ -10,6 +10,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import Provider
 from mtv.steps.context import RunContext, VmContext
+from mtv.store import SourceChange
 
 FINAL = "final"
 """Subject of the SOURCE evidence taken after power-off; the pinned one has no subject."""
@@ -133,6 +134,10 @@ def power_back_on(ctx: VmContext) -> PowerState:
                 f"{ctx.vm.name} is no longer on {ctx.vm.source}; it was shut down by this plan and cannot be started",
                 code="source-gone",
             )
+        if provider.power_state(found) is PowerState.ON and not _was_seen_off(ctx, changes[0]):
+            # The guest may be on its way down and cannot be asked back: left alone now, it would be off in a minute.
+            ctx.log(f"{ctx.vm.name}: the shutdown was cut off; finishing it before the source is started again")
+            provider.power_off(found, timeout_s=ctx.vm.shutdown_timeout_s)
         if provider.power_state(found) is not PowerState.ON:
             ctx.log(f"{ctx.vm.name}: powering the source on again")
             provider.power_on(found)
@@ -142,6 +147,12 @@ def power_back_on(ctx: VmContext) -> PowerState:
     for change in changes:
         ctx.store.undo_source_change(change.id)
     return power
+
+
+def _was_seen_off(ctx: VmContext, change: SourceChange) -> bool:
+    """Whether the run that asked for the shutdown saw it through: a source that is on now was started since."""
+    rows = ctx.store.evidence(change.run_id, ctx.vm.id, EvidenceKind.POWER)
+    return any(row.recorded_at >= change.recorded_at for row in rows)
 
 
 def power_now(ctx: VmContext) -> PowerState:
