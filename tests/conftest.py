@@ -51,6 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_STATE] = Path(tempfile.gettempdir()) / f"mtv-lab-{os.getpid()}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all tests of the shared lab: they use the same guests, ports and namespaces."""
+    for item in items:
+        if item.get_closest_marker("lab"):
+            item.add_marker(pytest.mark.xdist_group("lab"))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["mtv_lab_state"] = str(node.config.stash[_STATE])

@@ -19,7 +19,7 @@ from mtv.model.transfer import Proof
 from tests.e2e.conftest import Factory
 from tests.e2e.watchers import Watcher
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.e2e, pytest.mark.lab]
 
 DAG = "mtv.01-first-wave.first"
 NAMESPACE = "demo"

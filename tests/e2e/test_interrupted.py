@@ -12,7 +12,7 @@ from mtv.model.source import PowerState
 from tests.e2e.conftest import Factory
 from tests.e2e.watchers import NeverBothOn
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.xdist_group("lab"), pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.timeout(2400)]
 
 NAMESPACE = "interrupted"
 PLAN = f"""

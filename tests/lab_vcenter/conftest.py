@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_vcenter_kit import Center, small_inventory
 from pyVmomi import vim
 
 from lab.process import stop_daemon
 from lab.vcenter.part import start_server
+from tests.lab_vcenter.lab_vcenter_kit import Center, small_inventory
 
 
 @pytest.fixture

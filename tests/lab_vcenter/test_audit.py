@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from lab_vcenter_kit import ADMIN, READER, Center, collect, finish, opened_lease, read, snapshot, vm_of
 from pyVmomi import vim
+
+from tests.lab_vcenter.lab_vcenter_kit import (
+    ADMIN,
+    READER,
+    Center,
+    collect,
+    finish,
+    opened_lease,
+    read,
+    snapshot,
+    vm_of,
+)
 
 
 def test_reading_and_exporting_leave_no_trace(center: Center, instance: vim.ServiceInstance) -> None:

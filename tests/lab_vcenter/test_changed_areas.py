@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lab_vcenter_kit import MIB, Center, change_id, disk_key, finish, snapshot, vm_of
 from pyVmomi import vim, vmodl
+
+from tests.lab_vcenter.lab_vcenter_kit import MIB, Center, change_id, disk_key, finish, snapshot, vm_of
 
 BLOCK = 64 << 10
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_vcenter_kit import collect, disk_key, finish, read, snapshot, until, virtual_disks
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
@@ -18,6 +17,7 @@ from lab.process import is_alive
 from lab.state import State
 from lab.vcenter.hook import guest_files, running_guests
 from lab.vcenter.part import VCenterPart, wait_for_guest
+from tests.lab_vcenter.lab_vcenter_kit import collect, disk_key, finish, read, snapshot, until, virtual_disks
 
 pytestmark = pytest.mark.guest
 

@@ -7,8 +7,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab_vcenter_kit import ADMIN, MIB, READER, Center, HttpRefused, finish, opened_lease, read, snapshot, until, vm_of
 from pyVmomi import vim
+
+from tests.lab_vcenter.lab_vcenter_kit import (
+    ADMIN,
+    MIB,
+    READER,
+    Center,
+    HttpRefused,
+    finish,
+    opened_lease,
+    read,
+    snapshot,
+    until,
+    vm_of,
+)
 
 FLAT = "/folder/web/web-flat.vmdk?dcPath=dc1&dsName=ds1"
 

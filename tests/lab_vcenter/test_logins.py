@@ -7,8 +7,9 @@ import ssl
 import time
 
 import pytest
-from lab_vcenter_kit import ADMIN, READER, Center, collect, finish, vm_of
 from pyVmomi import vim
+
+from tests.lab_vcenter.lab_vcenter_kit import ADMIN, READER, Center, collect, finish, vm_of
 
 
 def test_the_right_password_opens_a_session(instance: vim.ServiceInstance) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import moving
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moving import MIB
 
 from mover.geometry import BLOCK_BYTES
 from mover.measure import digest_of_path
 from mover.targets.base import Target
 from mtv.model.transfer import OvaMember, Proof, Verify
+from tests.mover import moving
+from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
 SIZES = [512, 4096, 5000, BLOCK - 1, BLOCK, BLOCK + 512, 3 * BLOCK + 4096 + 512, 10 * BLOCK + 1]

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import moving
 import msgspec
 import pytest
 
@@ -33,6 +32,7 @@ from mtv.model.transfer import (
     TransferResult,
     TransferSpec,
 )
+from tests.mover import moving
 
 SIZE = 9 * moving.MIB
 

@@ -10,11 +10,9 @@ import tarfile
 import zlib
 from pathlib import Path
 
-import moving
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moving import MIB
 
 from mover.measure import digest_of_path
 from mover.sources.base import RandomSource, ReadRequest, StreamSource
@@ -22,6 +20,8 @@ from mover.sources.ova import open_ova_member
 from mover.sources.vmdk_stream import decode_stream
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import OvaMember, Proof
+from tests.mover import moving
+from tests.mover.moving import MIB
 
 SIZE = 21 * MIB + 512 * 7
 AREAS = [(0, 70000), (MIB + 512, 512), (5 * MIB, 6 * MIB), (SIZE - 700, 700)]

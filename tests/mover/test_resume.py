@@ -6,14 +6,14 @@ import signal
 import subprocess
 from pathlib import Path
 
-import moving
 import msgspec
 import pytest
-from moving import MIB
 
 from mover.geometry import BLOCK_BYTES
 from mover.journal import RECORD_BYTES
 from mtv.model.transfer import TransferResult
+from tests.mover import moving
+from tests.mover.moving import MIB
 
 BLOCKS = 64
 SIZE = BLOCKS * BLOCK_BYTES

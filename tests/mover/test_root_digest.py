@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 
 import blake3
-import moving
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from mover.geometry import (
     runs_without,
 )
 from mover.measure import digest_of_nbd, digest_of_path
+from tests.mover import moving
 
 SIZES = [1, 511, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 12345]
 extents = st.lists(st.builds(Extent, st.integers(0, 40 * moving.MIB), st.integers(0, 9 * moving.MIB)), max_size=12)

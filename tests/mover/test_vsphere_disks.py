@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import moving
 import msgspec
 import pytest
-from moving import MIB
 from pyVim.connect import Disconnect, SmartConnect
 
 from lab.process import stop_daemon
@@ -22,6 +20,8 @@ from mover.control.nfc_lease import NfcLease
 from mover.control.vsphere import VsphereSession
 from mover.measure import digest_of_path
 from mtv.model.transfer import Proof, VsphereDatastore, VsphereNfc
+from tests.mover import moving
+from tests.mover.moving import MIB
 
 pytestmark = pytest.mark.lab
 SIZE = 40 * MIB

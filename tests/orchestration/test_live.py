@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_airflow_kit import Live, running_airflow, until
 
 import mtv
 from mtv.model.evidence import VmPhase
+from tests.orchestration.live_airflow_kit import Live, running_airflow, until
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900), pytest.mark.xdist_group("live-airflow")]
 

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from live_airflow_kit import Live, running_airflow, until
 
 from lab.airflow.server import AirflowServer
+from tests.orchestration.live_airflow_kit import Live, running_airflow, until
 
 pytestmark = [
     pytest.mark.airflow,
