@@ -11,7 +11,8 @@ class GuestSpec:
     """A guest's wishes; the same spec gives the same payload, and images are cached by it.
 
     Sizes are in MiB. `data_mb=0` means no data disk. `virtio` puts virtio drivers into the first initramfs, as if the
-    guest had been converted. `full` leaves the root file system with about 4 MiB, too few for a conversion.
+    guest had been converted. `full` leaves the root file system with about 4 MiB, too few for a conversion, until the
+    guest makes room at its second boot.
     """
 
     hostname: str

@@ -1,4 +1,4 @@
-"""The demo's inventory: a small data centre with two guests that run for real and VMs that rules have opinions on."""
+"""The demo's inventory: a small data centre with three guests that run for real and VMs that rules have opinions on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ READER = "reader@vsphere.local"
 GUESTS = (
     GuestSpec(hostname="web-1", root_mb=192, payload_mb=16, data_mb=64, data_payload_mb=20),
     GuestSpec(hostname="db-1", root_mb=192, payload_mb=16, address="10.0.2.16/24"),
+    GuestSpec(hostname="full-1", root_mb=192, payload_mb=4, address="10.0.2.17/24", full=True),
 )
 _READER_LACKS = [
     "VirtualMachine.State.CreateSnapshot",
@@ -63,7 +64,7 @@ def inventory(images: dict[str, GuestImage], passwords: dict[str, Path], scratch
 
 
 def _real_vms(images: dict[str, GuestImage]) -> list[Document]:
-    web, db = images["web-1"], images["db-1"]
+    web, db, full = images["web-1"], images["db-1"], images["full-1"]
     return [
         _vm(
             "web-1",
@@ -88,6 +89,15 @@ def _real_vms(images: dict[str, GuestImage]) -> list[Document]:
             CBT=True,
             Disks=[{"File": str(db.root)}],
             Tags={"tier": "database"},
+        ),
+        _vm(
+            "full-1",
+            number=3,
+            Host="esx-2.lab",
+            Datastore="ds-silver",
+            Real=True,
+            CBT=True,
+            Disks=[{"File": str(full.root)}],
         ),
     ]
 

@@ -26,7 +26,7 @@ class VCenterPart(Part):
     """vCenter with guests."""
 
     name = PART
-    real = "disk contents, changed areas, exports, downloads, sessions; web-1 and db-1 are guests in QEMU"
+    real = "disk contents, changed areas, exports, downloads, sessions; web-1, db-1 and full-1 are guests in QEMU"
     stand_in = "the vSphere API is answered by govmomi's simulator; privileges are per user, not per object"
 
     def build(self) -> None:

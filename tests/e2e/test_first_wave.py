@@ -33,6 +33,8 @@ class Wave:
         self.canaries = [Path(factory.state.endpoints("vcenter")["password_file"]).read_bytes().strip()]
         factory.power_on_source("web-1")
         self.audit_before = len(_audit(factory))
+        self.off_disk = Path(factory.state.endpoints("vcenter")["guests"]["db-1"]["disks"][0])
+        self.off_disk_written_ns = self.off_disk.stat().st_mtime_ns
         factory.api.wait_for_dag(DAG, timeout_s=180)
         factory.api.unpause(DAG)
         with Watcher(self.canaries) as self.watcher:
@@ -84,6 +86,7 @@ def test_the_guest_that_was_off_stays_off_but_is_proven_to_boot(wave):
         (machine,) = cluster.find(VIRTUAL_MACHINES, NAMESPACE, {"mtv/vm": "db-1"})
         assert machine["spec"]["runStrategy"] == "Halted"
     assert wave.factory.source_power("db-1") is PowerState.OFF
+    assert wave.off_disk.stat().st_mtime_ns == wave.off_disk_written_ns, "the source's disk was written"
 
 
 def test_nothing_but_power_was_changed_on_the_source(wave):

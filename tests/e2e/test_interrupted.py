@@ -6,7 +6,7 @@ import pytest
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.cluster import Cluster
-from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, SECRETS, VIRTUAL_MACHINES
+from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
 from tests.e2e.conftest import Factory
@@ -14,39 +14,48 @@ from tests.e2e.watchers import NeverBothOn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.timeout(2400)]
 
-NAMESPACE = "interrupted"
-PLAN = f"""
+PLAN = """
     source: {{connection: lab-vcenter}}
-    target: {{connection: lab-cluster, namespace: {NAMESPACE}}}
-    network_map:
-      VM Network: {{type: pod}}
-      dvpg-app: {{type: ignored}}
-    storage_map:
-      "*": {{storage_class: lab-fs}}
-    defaults: {{boot_proof: {{marker: MTV-BOOT-OK web-1}}}}
+    target: {{connection: lab-cluster, namespace: {name}}}
+    network_map: {{VM Network: {{type: pod}}, dvpg-app: {{type: ignored}}}}
+    storage_map: {{"*": {{storage_class: lab-fs}}}}
+    defaults: {{boot_proof: {{marker: MTV-BOOT-OK web-1}}, skip_guest_conversion: {raw}}}
     waves:
       w: {{vms: [{{name: web-1}}]}}
 """
 AT_WORK = {"running", "deferred"}
 
 
-def mine(cluster: Cluster, kind: object) -> list[dict]:
-    return cluster.find(kind, NAMESPACE, {labels.PLAN: "interrupted"})
+def mine(cluster: Cluster, kind: Kind, name: str) -> list[dict]:
+    return cluster.find(kind, name, {labels.PLAN: name})
 
 
-def test_a_run_marked_failed_at_each_step_is_undone_and_a_new_run_ends_well(factory: Factory):
-    dag_id = factory.write_plan("interrupted", PLAN)
-    for step in ("prepare", "transfer", "convert", "create_vm", "verify"):
-        factory.power_on_source("web-1")
-        with NeverBothOn(factory, "web-1", NAMESPACE) as watched:
-            dag_run_id = factory.start(dag_id)
-            factory.wait_for_step(dag_id, dag_run_id, step, AT_WORK)
-            factory.api.mark_run(dag_id, dag_run_id, "failed")
-            factory.wait_for_step(dag_id, dag_run_id, "settle", {"success"})
-        assert watched.both_on == 0, f"marked failed at {step}: both sides were on"
-        assert_undone(factory, dag_id, dag_run_id, step)
+def mark_failed_at(factory: Factory, name: str, dag_id: str, step: str) -> None:
+    """Run the wave, mark the run failed while `step` works, and check that all is undone."""
+    factory.power_on_source("web-1")
+    with NeverBothOn(factory, "web-1", name) as watched:
+        dag_run_id = factory.start(dag_id)
+        factory.wait_for_step(dag_id, dag_run_id, step, AT_WORK)
+        factory.api.mark_run(dag_id, dag_run_id, "failed")
+        factory.wait_for_step(dag_id, dag_run_id, "settle", {"success"})
+    assert watched.both_on == 0, f"marked failed at {step}: both sides were on"
+    assert_undone(factory, name, step)
 
-    with NeverBothOn(factory, "web-1", NAMESPACE) as watched:
+
+def test_a_run_marked_failed_while_it_creates_or_verifies_is_undone(factory: Factory):
+    """The copy is not converted, so its guest cannot boot on the target: the step verify waits until it is ended."""
+    dag_id = factory.write_plan("unconverted", PLAN.format(name="unconverted", raw="true"))
+    for step in ("create_vm", "verify"):
+        mark_failed_at(factory, "unconverted", dag_id, step)
+
+
+def test_a_run_marked_failed_at_any_earlier_step_is_undone_and_a_new_run_ends_well(factory: Factory):
+    dag_id = factory.write_plan("interrupted", PLAN.format(name="interrupted", raw="false"))
+    for step in ("prepare", "transfer", "convert"):
+        mark_failed_at(factory, "interrupted", dag_id, step)
+
+    factory.power_on_source("web-1")
+    with NeverBothOn(factory, "web-1", "interrupted") as watched:
         dag_run_id, state = factory.run(dag_id)
     assert state == "success", factory.errors(dag_id, dag_run_id)
     assert watched.both_on == 0
@@ -57,15 +66,15 @@ def test_a_run_marked_failed_at_each_step_is_undone_and_a_new_run_ends_well(fact
         assert_clearing_alone_changes_nothing(factory, dag_id, dag_run_id, step)
 
 
-def assert_undone(factory: Factory, dag_id: str, dag_run_id: str, step: str) -> None:
+def assert_undone(factory: Factory, name: str, step: str) -> None:
     assert factory.source_power("web-1") is PowerState.ON, f"marked failed at {step}: the source is not on again"
-    assert factory.store.vm("interrupted", "web-1").holder == ""
-    assert factory.store.vm("interrupted", "web-1").phase is VmPhase.FAILED
-    assert factory.store.open_source_changes("interrupted", "web-1") == []
+    row = factory.store.vm(name, "web-1")
+    assert (row.holder, row.phase) == ("", VmPhase.FAILED)
+    assert factory.store.open_source_changes(name, "web-1") == []
     with factory.cluster() as cluster:
         for kind in (VIRTUAL_MACHINES, INSTANCES, PODS, SECRETS):
-            assert mine(cluster, kind) == [], f"marked failed at {step}: something of the target is left"
-        for claim in mine(cluster, CLAIMS):
+            assert mine(cluster, kind, name) == [], f"marked failed at {step}: something of the target is left"
+        for claim in mine(cluster, CLAIMS, name):
             if claim["metadata"]["labels"][labels.ROLE] == "disk":
                 assert claim["metadata"]["annotations"][labels.STALE] == "true"
 
@@ -73,12 +82,12 @@ def assert_undone(factory: Factory, dag_id: str, dag_run_id: str, step: str) -> 
 def assert_clearing_alone_changes_nothing(factory: Factory, dag_id: str, dag_run_id: str, step: str) -> None:
     """A single task cleared after the VM was migrated is done again without touching either side."""
     with factory.cluster() as cluster:
-        (before,) = cluster.find(INSTANCES, NAMESPACE)
+        (before,) = cluster.find(INSTANCES, "interrupted")
     factory.api.clear(dag_id, dag_run_id, [(f"cold.{step}", 0)])
     state = factory.finish(dag_id, dag_run_id)
     assert state == "success", f"{step} cleared alone: {factory.errors(dag_id, dag_run_id)}"
     assert factory.source_power("web-1") is PowerState.OFF
     assert factory.store.vm("interrupted", "web-1").phase is VmPhase.MIGRATED
     with factory.cluster() as cluster:
-        (after,) = cluster.find(INSTANCES, NAMESPACE)
+        (after,) = cluster.find(INSTANCES, "interrupted")
     assert after["metadata"]["uid"] == before["metadata"]["uid"], f"{step} cleared alone: the guest was restarted"

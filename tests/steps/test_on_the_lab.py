@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.resources import CLAIMS, INSTANCES, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
-from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.evidence import EvidenceKind
 from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
 from mtv.model.settings import Settings
 from mtv.model.source import PowerState
-from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
+from mtv.steps import create_vm, prepare, settle, transfer, verify
 from mtv.steps.context import RunContext, VmContext, start_run
 from mtv.store import Store
 from tests.steps.conftest import through_validation
 from tests.steps.lab_pods import last_word, start_pod
 
-pytestmark = [pytest.mark.lab, pytest.mark.guest, pytest.mark.convert, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.lab, pytest.mark.guest, pytest.mark.timeout(1500)]
 Start = Callable[..., RunContext]
 
 
@@ -89,16 +87,14 @@ def start(lab: Any, store: Store, tmp_path: Path) -> Iterator[Start]:
 
 
 def play(vm: VmContext) -> None:
-    """Everything from `prepare` to `verify`, as the orchestration would."""
+    """Everything from `prepare` to `verify` of a raw copy, as the orchestration would."""
     prepare.prepare(vm)
-    for step in (transfer, convert):
-        request = step.pod_request(vm)
-        if request is None:
-            continue
-        with vm.cluster() as cluster:
-            start_pod(cluster, request)
-            message = last_word(cluster, request)
-        step.finish(vm, message)
+    request = transfer.pod_request(vm)
+    assert request is not None
+    with vm.cluster() as cluster:
+        start_pod(cluster, request)
+        message = last_word(cluster, request)
+    transfer.finish(vm, message)
     create_vm.create_vm(vm)
     verify.verify(vm)
 
@@ -112,33 +108,11 @@ def document(vm: VmContext, kind: EvidenceKind) -> dict[str, Any]:
     return vm.store.evidence(vm.run.id, vm.vm.id, kind)[-1].document
 
 
-def test_a_vm_that_is_off_is_copied_converted_and_proven_without_being_changed(start: Start, lab: Any) -> None:
-    proof = BootProof(marker="MTV-BOOT-OK db-1 disk-driver=virtio_blk", throw_away=True, timeout_s=300)
-    started = start("db-1", StorageTarget(storage_class="lab-fs"), boot_proof=proof)
-    vm = through_validation(started, "db-1")
-    disk = Path(lab.endpoints("vcenter")["guests"]["db-1"]["disks"][0])
-    before = disk.stat().st_mtime_ns
-    play(vm)
-    converted = {claim["metadata"]["annotations"][labels.CONVERTED] for claim in claims(vm)}
-    settle.settle(vm)
-    run.verdict(started)
-    assert disk.stat().st_mtime_ns == before, "the source's disk was written"
-    assert vm.store.vm("steps", "db-1").phase is VmPhase.MIGRATED
-    boot = document(vm, EvidenceKind.BOOT)
-    assert boot["proven"] is True
-    for file, digest in lab.endpoints("vcenter")["guests"]["db-1"]["payload"].items():
-        assert f"MTV-PAYLOAD {digest} {file}" in "\n".join(boot["lines"])
-    assert names(vm, VIRTUAL_MACHINES) == ["db-1"]
-    assert names(vm, INSTANCES) == names(vm, PODS) == names(vm, SECRETS) == []
-    assert names(vm, CLAIMS) == ["steps-db-1-disk-0"]
-    assert converted == set(document(vm, EvidenceKind.CONVERSION)["digests"].values())
-
-
 def test_a_boot_that_is_not_proven_is_rolled_back_and_the_source_runs_again(start: Start, lab: Any) -> None:
     console = Path(lab.endpoints("vcenter")["guests"]["web-1"]["console"])
     proof = BootProof(marker="MTV-NEVER-SAID", timeout_s=20)
     storage = StorageTarget(storage_class="lab-block", volume_mode="Block")
-    vm = through_validation(start("web-1", storage, boot_proof=proof), "web-1")
+    vm = through_validation(start("web-1", storage, boot_proof=proof, skip_guest_conversion=True), "web-1")
     with pytest.raises(PermanentError, match="nothing proved its boot"):
         play(vm)
     assert names(vm, INSTANCES) == ["web-1"], "the target runs until it is settled"
@@ -158,38 +132,6 @@ def test_a_boot_that_is_not_proven_is_rolled_back_and_the_source_runs_again(star
             timeout_s=300,
             what="the source's guest to boot again",
         )
-
-
-def test_a_wrong_password_is_one_clear_error_and_nothing_is_made(start: Start) -> None:
-    started = start("db-1", StorageTarget(storage_class="lab-fs"))
-    wrong = LabConnections(None)
-    good = started.connections
-
-    def get(conn_id: str) -> Connection:
-        found = good.get(conn_id)
-        return msgspec.structs.replace(found, password="canary-wrong") if conn_id == "vcenter" else found
-
-    wrong.get = get  # type: ignore[method-assign]
-    run.freeze(started)
-    broken = RunContext(
-        store=started.store,
-        connections=wrong,
-        settings=started.settings,
-        plan=started.plan,
-        run=started.run,
-        log=started.log,
-    )
-    with pytest.raises(PermanentError) as caught:
-        run.snapshot_inventory(broken)
-    assert "canary-wrong" not in str(caught.value)
-    vm = broken.for_vm("db-1")
-    with pytest.raises(PermanentError, match="not validated"):
-        prepare.prepare(vm)
-    settle.settle(vm)
-    assert document(vm, EvidenceKind.SETTLED)["outcome"] == "not touched"
-    assert "canary-wrong" not in json.dumps([row.document for row in vm.store.evidence(vm.run.id)])
-    with vm.cluster() as cluster:
-        assert cluster.get(NAMESPACES, vm.namespace) is None
 
 
 def _last_boot(console: Path) -> str:
