@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -11,10 +12,18 @@ from typing import Any
 REPO = Path(__file__).resolve().parent.parent
 
 
+_LONGEST = 52
+"""Unix sockets have at most 107 bytes of path, and the kubelet's lie deep below the state folder."""
+
+
 def default_state_folder() -> Path:
-    """`$MTV_LAB_STATE`, else `var/lab` in the repository."""
-    named = os.environ.get("MTV_LAB_STATE")
-    return Path(named).resolve() if named else REPO / "var" / "lab"
+    """`$MTV_LAB_STATE`, else `var/lab` in the repository; below ~/.cache when the repository's own path is too long."""
+    if named := os.environ.get("MTV_LAB_STATE"):
+        return Path(named).resolve()
+    inside = REPO / "var" / "lab"
+    if len(str(inside)) <= _LONGEST:
+        return inside
+    return Path.home() / ".cache" / "mtv" / f"lab-{hashlib.sha256(str(REPO).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from lab.state import State
 VCENTER, OVA, CLUSTER, STORE = "lab-vcenter", "lab-ova", "lab-cluster", "mtv_store"
 
 
-def lab_connections(state: State, *, store_folder: Path) -> dict[str, dict[str, Any]]:
-    """Return connection id → fields, in the format of `airflow connections export`, for every part that is up."""
+def lab_connections(state: State, *, store: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return connection id → fields, in the format of `airflow connections export`, for every part that is up.
+
+    `store` are the fields of the store's own connection.
+    """
     vcenter, ova, cluster = (state.endpoints(part) for part in ("vcenter", "ova", "cluster"))
-    found: dict[str, dict[str, Any]] = {
-        STORE: {"conn_type": "sqlite", "host": str(store_folder / "store.sqlite")},
-    }
+    found: dict[str, dict[str, Any]] = {STORE: store}
     if vcenter:
         found[VCENTER] = {
             "conn_type": "vsphere",

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.airflow.connections import lab_connections
+from lab.airflow.databases import make_databases, remove_databases
 from lab.airflow.instance import airflow_in
 from lab.airflow.server import COMPONENTS, AirflowServer
+from lab.cache import say
 from lab.parts import Part
 from lab.process import stop_daemon
 from lab.state import REPO, State
@@ -20,7 +22,7 @@ class AirflowPart(Part):
 
     name = "airflow"
     needs = ("cluster", "kubevirt", "vcenter", "ova")
-    real = "Airflow: API server, scheduler, DAG processor, triggerer; LocalExecutor on SQLite"
+    real = "Airflow: API server, scheduler, DAG processor, triggerer; LocalExecutor on SQLite or PostgreSQL"
     stand_in = "everybody on this machine is an admin; tuned to notice and poll sooner than a real installation"
 
     def build(self) -> None:
@@ -31,8 +33,6 @@ class AirflowPart(Part):
         folder = state.folder(self.name)
         for stale in (folder / "home", folder / "plans"):
             shutil.rmtree(stale, ignore_errors=True)
-        for stale in folder.glob("airflow.db*"):
-            stale.unlink()
         mtv = folder / "mtv"
         mtv.mkdir(mode=0o700, exist_ok=True)
         for stale in mtv.iterdir():
@@ -40,10 +40,15 @@ class AirflowPart(Part):
                 continue
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         plans = Path(shutil.copytree(REPO / "include" / "plans", folder / "plans"))
+        if state.endpoints("cluster")["classes"]["block"] is None:
+            say("no block volumes without root: the example plans use the filesystem class for every datastore")
+            _without_block_volumes(plans)
+        databases = make_databases(folder, store_folder=mtv)
         server = airflow_in(
             folder,
-            connections=lab_connections(state, store_folder=mtv),
+            connections=lab_connections(state, store=databases.store_connection),
             plans=plans,
+            dsn=databases.airflow,
             settings={"MTV_MOVER_IMAGE": state.endpoints("cluster")["images"]["mover"]},
         )
         # Only what the server was started with; its secrets stand in 0600 files below its home.
@@ -55,7 +60,8 @@ class AirflowPart(Part):
             "plans": str(plans),
             "connections_file": str(folder / "connections.json"),
             "state_folder": str(mtv),
-            "store": f"sqlite:///{mtv / 'store.sqlite'}",
+            "database": databases.airflow,
+            "store": databases.store,
         }
 
     def healthy(self, state: State) -> bool:
@@ -64,11 +70,19 @@ class AirflowPart(Part):
         return server is not None and server.healthy()
 
     def stop(self, state: State) -> None:
-        """Stop all components; the file with the connections' passwords goes with them."""
+        """Stop all components and their database; the file with the connections' passwords goes with them."""
         folder = state.dir / self.name
         for component in list(COMPONENTS)[::-1]:
             stop_daemon(folder / "home" / f"{component}.pid", timeout_s=20)
+        remove_databases(folder)
         (folder / "connections.json").unlink(missing_ok=True)
+
+
+def _without_block_volumes(plans: Path) -> None:
+    for plan in plans.glob("*.yaml"):
+        plan.write_text(
+            plan.read_text().replace("storage_class: lab-block, volume_mode: Block", "storage_class: lab-fs")
+        )
 
 
 def server_of(state: State) -> AirflowServer | None:

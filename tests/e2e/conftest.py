@@ -116,7 +116,10 @@ class Factory:
 
 @pytest.fixture(scope="session")
 def factory(lab) -> Iterator[Factory]:
-    endpoints = lab.endpoints("airflow")
+    # The demo runs on SQLite; here both Airflow and the store are on PostgreSQL.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTV_LAB_DATABASE", "postgresql")
+        endpoints = lab.endpoints("airflow")
     api = AirflowApi(endpoints["url"])
     api.log_in()
     with Store.open(endpoints["store"]) as store:

@@ -134,13 +134,8 @@ def _dag_id(plan: str, wave: str, part: int) -> str:
 
 
 def _not_built(plan: Plan, wave: Wave) -> list[str]:
-    """Name what the wave asks for and this version cannot do: refused aloud, never ignored.
-
-    Window and earlier waves are checked when a run starts (see `start`), so they are no reason to refuse.
-    """
-    known = wave.model_copy(update={"window": None, "start_after": ()})
-    waves = tuple(known if other.name == wave.name else other for other in plan.waves)
-    return [str(problem) for problem in not_built_yet(plan.model_copy(update={"waves": waves}), wave.name)]
+    """Name what the wave asks for and this version cannot do: refused aloud, never ignored."""
+    return [str(problem) for problem in not_built_yet(plan, wave.name)]
 
 
 class OutlineFolder:
