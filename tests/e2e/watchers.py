@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import struct
 import threading
 from collections.abc import Sequence
@@ -64,16 +65,39 @@ def leaks_in_processes(canaries: Sequence[bytes]) -> set[str]:
 
 
 def remote_addresses() -> set[str]:
-    """Return every peer address outside loopback that any socket of this network namespace has or tries to reach."""
+    """Return every peer outside loopback that a process started since these tests has, or tries, to reach.
+
+    What ran on the machine before is none of the factory's; a socket whose process has just ended is seen next time.
+    """
     found = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
-        lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-        for line in lines:
-            host, _, port = line.split()[2].partition(":")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            host, _, port = fields[2].partition(":")
             address = _address(host)
-            if not address.is_unspecified and not address.is_loopback:
-                found.add(f"{table} {address}:{int(port, 16)}")
+            if address.is_unspecified or address.is_loopback:
+                continue
+            if owner := _owner(fields[9], since=_started(os.getpid())):
+                found.add(f"{table} {address}:{int(port, 16)} of {owner}")
     return found
+
+
+def _owner(inode: str, *, since: int) -> str:
+    """Return the name of the process with this socket if it started at `since` (clock ticks) or later, else ""."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [str(fd.readlink()) for fd in (process / "fd").iterdir()]
+            if f"socket:[{inode}]" in links and _started(int(process.name)) >= since:
+                return (process / "comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended meanwhile
+    return ""
+
+
+def _started(pid: int) -> int:
+    """Return a process's start in clock ticks since the machine's boot."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return int(text.rpartition(")")[2].split()[19])
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

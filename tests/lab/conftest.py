@@ -32,7 +32,9 @@ def refused(call: Callable[[], Any]) -> tuple[int, str]:
     try:
         call()
     except ApiException as error:
-        return error.status, json.loads(error.body)["message"]
+        # A group that is not served yet is answered in plain text.
+        is_status = (error.body or "").startswith("{")
+        return error.status, json.loads(error.body)["message"] if is_status else str(error.body)
     return 200, ""
 
 

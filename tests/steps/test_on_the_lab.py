@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab.vcenter.part import wait_for_guest
 from mtv.kubevirt import labels
 from mtv.kubevirt.resources import CLAIMS, INSTANCES, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
 from mtv.model.connection import Connection
@@ -17,6 +18,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
 from mtv.model.settings import Settings
 from mtv.model.source import PowerState
+from mtv.providers.registry import open_provider
 from mtv.steps import create_vm, prepare, settle, transfer, verify
 from mtv.steps.context import RunContext, VmContext, start_run
 from mtv.store import Store
@@ -110,6 +112,9 @@ def document(vm: VmContext, kind: EvidenceKind) -> dict[str, Any]:
 
 def test_a_boot_that_is_not_proven_is_rolled_back_and_the_source_runs_again(start: Start, lab: Any) -> None:
     console = Path(lab.endpoints("vcenter")["guests"]["web-1"]["console"])
+    with open_provider(LabConnections(lab).get("vcenter")) as provider:
+        provider.power_on(provider.vms(["web-1"])[0])  # other tests may have left it off
+    wait_for_guest(lab.state, "web-1")
     proof = BootProof(marker="MTV-NEVER-SAID", timeout_s=20)
     storage = StorageTarget(storage_class="lab-block", volume_mode="Block")
     vm = through_validation(start("web-1", storage, boot_proof=proof, skip_guest_conversion=True), "web-1")

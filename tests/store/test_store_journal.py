@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtv.model.evidence import EvidenceKind
+from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import Plan
 from mtv.model.transfer import Progress
-from mtv.store import NotFound, Run, Store
+from mtv.store import NotFound, Run, StaleHolder, Store
 
 
 def test_a_step_is_kept_with_its_times_and_its_first_end(store: Store, run: Run) -> None:
@@ -54,6 +54,8 @@ def test_evidence_of_an_unknown_run_is_refused(store: Store) -> None:
 
 
 def test_changes_on_the_source_stay_open_until_undone_newest_first(store: Store, run: Run) -> None:
+    for vm_id in ("web-1", "db-1"):
+        store.claim_vm("dc1", vm_id, run.id)
     first = store.record_source_change(run.id, "web-1", "power", {"before": "on"})
     second = store.record_source_change(run.id, "web-1", "snapshot", {"name": "mtv-web-1"})
     store.record_source_change(run.id, "db-1", "power", {"before": "on"})
@@ -64,6 +66,14 @@ def test_changes_on_the_source_stay_open_until_undone_newest_first(store: Store,
     assert [change.undone_at is None for change in store.source_changes(run.id)] == [True, False, True]
     with pytest.raises(NotFound):
         store.undo_source_change(99)
+
+
+def test_a_run_that_no_longer_holds_the_vm_may_not_change_its_source(store: Store, run: Run) -> None:
+    store.claim_vm("dc1", "web-1", run.id)
+    store.release_vm("dc1", "web-1", run.id, VmPhase.FAILED)
+    with pytest.raises(StaleHolder, match="may not change its source"):
+        store.record_source_change(run.id, "web-1", "power", {"before": "on"})
+    assert store.open_source_changes("dc1", "web-1") == []
 
 
 def test_progress_keeps_the_newest_line_of_each_disk(store: Store, run: Run) -> None:

@@ -116,7 +116,24 @@ def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
     method = provider.power_off(vm, timeout_s=ctx.vm.shutdown_timeout_s)
     if provider.power_state(vm) is not PowerState.OFF:
         raise TemporaryError(f"{ctx.vm.name} is still on after {method}", code="source-still-on")
+    _undo_if_settled_meanwhile(ctx, provider, vm)
     _note_power(ctx, before=PowerState.ON, method=method, seconds=round(ctx.clock() - started, 1))
+
+
+def _undo_if_settled_meanwhile(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
+    """Start the source again if the run was ended and settled while this shutdown was under way.
+
+    Whoever settled believes the source on. While another run holds the VM, its power is that run's business.
+    """
+    row = ctx.store.vm(*ctx.key)
+    if row.holder == ctx.run.id:
+        return
+    if not row.holder and not ctx.store.open_source_changes(*ctx.key):
+        ctx.log(f"{ctx.vm.name}: the run was settled meanwhile; powering the source on again")
+        provider.power_on(vm)
+    raise PermanentError(
+        f"{ctx.vm.name}: run {ctx.run.id} lost the VM while it shut the source down", code="settled-meanwhile"
+    )
 
 
 def power_back_on(ctx: VmContext) -> PowerState:

@@ -10,10 +10,10 @@ from sqlalchemy import select, update
 
 from mtv.model.evidence import EvidenceKind
 from mtv.model.transfer import Progress
-from mtv.store.errors import NotFound
+from mtv.store.errors import NotFound, StaleHolder
 from mtv.store.rows import EvidenceRow, ProgressRow, SourceChange, StepRow
 from mtv.store.runs import Runs
-from mtv.store.tables import EvidenceRecord, ProgressRecord, SourceChangeRecord, StepRecord
+from mtv.store.tables import EvidenceRecord, ProgressRecord, SourceChangeRecord, StepRecord, VmRecord
 from mtv.store.upsert import insert_or_replace
 
 
@@ -113,16 +113,23 @@ class Journal(Runs):
             return session.scalars(query).one_or_none()
 
     def record_source_change(self, run_id: str, vm_id: str, kind: str, detail: dict[str, Any]) -> int:
-        """Write down a change of the source before the call that makes it; return its id for the undoing."""
+        """Write down a change of the source before the call that makes it; return its id for the undoing.
+
+        Only the run that holds the VM may: a step that goes on after its run was settled gets `StaleHolder` here, in
+        the same transaction that would have let it touch the source.
+        """
+        plan_name, now = self.run(run_id).plan_name, datetime.now(UTC)
+        mine = (VmRecord.plan_name == plan_name, VmRecord.vm_id == vm_id, VmRecord.holder == run_id)
         record = SourceChangeRecord(
-            run_id=run_id,
-            plan_name=self.run(run_id).plan_name,
-            vm_id=vm_id,
-            kind=kind,
-            detail=detail,
-            recorded_at=datetime.now(UTC),
+            run_id=run_id, plan_name=plan_name, vm_id=vm_id, kind=kind, detail=detail, recorded_at=now
         )
         with self._writing() as session:
+            held = session.execute(update(VmRecord).where(*mine).values(updated_at=now))
+            if getattr(held, "rowcount", 0) != 1:
+                raise StaleHolder(
+                    f"run {run_id} no longer holds VM {vm_id} of plan {plan_name}, so it may not change its source",
+                    cure="nothing was touched; start the wave again",
+                )
             session.add(record)
             session.flush()
             return record.id
