@@ -43,7 +43,11 @@ class Player:
     def new_run(self) -> VmContext:
         self.count += 1
         started: RunContext = begin(self.store, self.world, self.folder, dag_run=f"r{self.count}", **self.options)
-        return through_validation(started)
+        try:
+            return through_validation(started)
+        except MtvError:
+            run.close(started)  # as the verdict of a run that got no further
+            raise
 
     def play(self, action: str, fault: int | None) -> None:
         self.world.log.append(f"--- {action}, fault {fault}")
