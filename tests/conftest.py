@@ -51,11 +51,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_STATE] = Path(tempfile.gettempdir()) / f"mtv-lab-{os.getpid()}"
 
 
+@pytest.hookimpl(trylast=True)  # after the order was shuffled
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests of the shared lab: they use the same guests, ports and namespaces."""
+    """Tests of the shared lab go to two workers at most: those that move its guests, and all others.
+
+    Guests are few and each is on in one place at a time; a namespace of one's own is enough for everybody else. Both
+    groups come first, because they are the longest pieces of work that a worker can get.
+    """
+    groups = {"guests": 0, "lab": 1, "": 2}
+    order = {}
     for item in items:
+        group = ""
         if item.get_closest_marker("lab"):
-            item.add_marker(pytest.mark.xdist_group("lab"))
+            group = "guests" if item.path.parts[-2] in {"e2e", "steps"} else "lab"
+            item.add_marker(pytest.mark.xdist_group(group))
+        order[item] = groups[group]
+    items.sort(key=lambda item: order[item])
 
 
 @pytest.hookimpl(optionalhook=True)
