@@ -76,7 +76,9 @@ def assert_undone(factory: Factory, name: str, step: str) -> None:
             assert mine(cluster, kind, name) == [], f"marked failed at {step}: something of the target is left"
         for claim in mine(cluster, CLAIMS, name):
             if claim["metadata"]["labels"][labels.ROLE] == "disk":
-                assert claim["metadata"]["annotations"][labels.STALE] == "true"
+                # A task that was ended a moment later may still have made an empty claim: it proves nothing either.
+                notes = claim["metadata"]["annotations"]
+                assert notes.get(labels.STALE) == "true" or labels.DIGEST not in notes
 
 
 def assert_clearing_alone_changes_nothing(factory: Factory, dag_id: str, dag_run_id: str, step: str) -> None:
