@@ -7,9 +7,10 @@ import os
 import struct
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from mtv.kubevirt.resources import INSTANCES
 from mtv.model.source import PowerState
@@ -18,21 +19,23 @@ from mtv.providers.registry import open_provider
 if TYPE_CHECKING:
     from tests.e2e.conftest import Factory
 
-PAUSE_S = 0.05
 
+class _Thread:
+    """A thread that looks again and again until its block ends. An error of it becomes one of the test."""
 
-class Watcher:
-    """A thread that looks again and again until its block ends; what it found stands in `found`."""
+    pause_s = 0.05
 
-    def __init__(self, canaries: Sequence[bytes]) -> None:
-        self._canaries = canaries
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self) -> None:
         self.rounds = 0
-        self.leaks: set[str] = set()
-        self.remote: set[str] = set()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watcher:
+    def look(self) -> None:
+        """Look once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -40,13 +43,60 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=60)
+        if self._error is not None and error is None:
+            raise self._error
 
     def _run(self) -> None:
-        while not self._stop.wait(PAUSE_S):
-            self.leaks |= leaks_in_processes(self._canaries)
-            self.remote |= remote_addresses()
-            self.rounds += 1
+        try:
+            while not self._stop.wait(self.pause_s):
+                self.look()
+                self.rounds += 1
+        except BaseException as error:  # noqa: BLE001  handed to the test's own thread
+            self._error = error
+
+
+class Watcher(_Thread):
+    """Secrets in processes (`leaks`) and peers outside loopback (`remote`)."""
+
+    def __init__(self, canaries: Sequence[bytes]) -> None:
+        super().__init__()
+        self._canaries = canaries
+        self.leaks: set[str] = set()
+        self.remote: set[str] = set()
+
+    def look(self) -> None:
+        self.leaks |= leaks_in_processes(self._canaries)
+        self.remote |= remote_addresses()
+
+
+class NeverBothOn(_Thread):
+    """Watches one VM on both sides: source and target must never run at the same time."""
+
+    pause_s = 0.5
+
+    def __init__(self, factory: Factory, name: str, namespace: str) -> None:
+        super().__init__()
+        self._namespace = namespace
+        self._sessions = ExitStack()
+        self._provider = self._sessions.enter_context(open_provider(factory.connections.get("lab-vcenter")))
+        self._cluster = self._sessions.enter_context(factory.cluster())
+        (self._vm,) = self._provider.vms([name])
+        self.both_on = 0
+        self.seen: set[tuple[bool, bool]] = set()
+
+    def look(self) -> None:
+        # The target is asked first: it only starts after the source has gone off.
+        target = bool(self._cluster.find(INSTANCES, self._namespace))
+        source = self._provider.power_state(self._vm) is PowerState.ON
+        self.seen.add((source, target))
+        self.both_on += source and target
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._sessions:
+            super().__exit__(kind, error, trace)
 
 
 def leaks_in_processes(canaries: Sequence[bytes]) -> set[str]:
@@ -108,43 +158,3 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         return ipaddress.IPv4Address(packed)
     six = ipaddress.IPv6Address(packed)
     return six.ipv4_mapped or six
-
-
-class NeverBothOn:
-    """Watches one VM on both sides: source and target must never run at the same time."""
-
-    def __init__(self, factory: Factory, name: str, namespace: str) -> None:
-        self._factory, self._name, self._namespace = factory, name, namespace
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.both_on = 0
-        self.seen: set[tuple[bool, bool]] = set()
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> NeverBothOn:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(timeout=60)
-        if self.error is not None and error is None:
-            raise self.error
-
-    def _run(self) -> None:
-        try:
-            with (
-                open_provider(self._factory.connections.get("lab-vcenter")) as provider,
-                self._factory.cluster() as cluster,
-            ):
-                (vm,) = provider.vms([self._name])
-                while not self._stop.wait(0.5):
-                    # The target is asked first: it only starts after the source has gone off.
-                    target = bool(cluster.find(INSTANCES, self._namespace))
-                    source = provider.power_state(vm) is PowerState.ON
-                    self.seen.add((source, target))
-                    self.both_on += source and target
-        except BaseException as error:  # noqa: BLE001  handed to the test's own thread
-            self.error = error
