@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = ""
         if item.get_closest_marker("lab"):
-            group = "guests" if item.path.parts[-2] in {"e2e", "steps"} else "lab"
+            group = "guests" if item.path.parts[-2] in {"e2e", "lab_vcenter", "steps"} else "lab"
             item.add_marker(pytest.mark.xdist_group(group))
         order[item] = groups[group]
     items.sort(key=lambda item: order[item])
