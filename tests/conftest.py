@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +52,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_STATE] = Path(tempfile.gettempdir()) / f"mtv-lab-{os.getpid()}"
 
 
-@pytest.hookimpl(trylast=True)  # after the order was shuffled
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Tests of the shared lab go to two workers at most: those that move its guests, and all others.
 
     Guests are few and each is on in one place at a time; a namespace of one's own is enough for everybody else. Both
     groups come first, because they are the longest pieces of work that a worker can get.
     """
-    groups = {"guests": 0, "lab": 1, "": 2}
-    order = {}
+    places = {"guests": 0, "lab": 1}
+    place: dict[pytest.Item, int] = {}
     for item in items:
-        group = ""
+        place[item] = len(places)
         if item.get_closest_marker("lab"):
-            group = "guests" if item.path.parts[-2] in {"e2e", "lab_vcenter", "steps"} else "lab"
-            item.add_marker(pytest.mark.xdist_group(group))
-        order[item] = groups[group]
-    items.sort(key=lambda item: order[item])
+            group = "guests" if item.path.parts[-2] in {"e2e", "steps"} else "lab"
+            item.add_marker(pytest.mark.xdist_group(group))  # before xdist reads the marks
+            place[item] = places[group]
+    yield  # here the order is shuffled
+    items.sort(key=lambda item: place[item])
 
 
 @pytest.hookimpl(optionalhook=True)
