@@ -16,7 +16,7 @@ demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
 
 test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses)
 	@$(PYTHON) -m lab.bootstrap test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 setup:  ## make .venv with the commands mtv and mtv-mover
 	@$(PYTHON) -m lab.bootstrap venv

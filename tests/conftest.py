@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +51,46 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_STATE] = Path(tempfile.gettempdir()) / f"mtv-lab-{os.getpid()}"
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Tests of the shared lab go to two workers at most: those that move its guests, and all others.
+_GROUPS = {
+    "guests": ("tests/e2e/", "tests/steps/test_on_the_lab.py"),
+    "lab": (
+        "tests/kubevirt/test_cluster.py",
+        "tests/lab/test_cluster_contract.py",
+        "tests/lab_kubevirt/",
+        "tests/orchestration/test_live",
+        "tests/orchestration/test_pods_in_a_cluster.py",
+    ),
+}
+"""Tests of the shared lab, which one worker each runs: those that move its guests, and the others beside them.
 
-    Guests are few and each is on in one place at a time; a namespace of one's own is enough for everybody else. Both
-    groups come first, because they are the longest pieces of work that a worker can get.
-    """
-    places = {"guests": 0, "lab": 1}
-    place: dict[pytest.Item, int] = {}
-    for item in items:
-        place[item] = len(places)
-        if item.get_closest_marker("lab"):
-            group = "guests" if item.path.parts[-2] in {"e2e", "steps"} else "lab"
-            item.add_marker(pytest.mark.xdist_group(group))  # before xdist reads the marks
-            place[item] = places[group]
-    yield  # here the order is shuffled
-    items.sort(key=lambda item: place[item])
+Guests are few and each is on in one place at a time; a namespace of one's own is enough for everybody else.
+"""
+
+
+def scope_of(nodeid: str) -> str:
+    """Return what one worker runs as a whole: a group of the shared lab, else the test's file."""
+    for group, starts in _GROUPS.items():
+        if nodeid.startswith(starts):
+            return group
+    return nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(trylast=True)  # after the order was shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups come first: they are the longest pieces of work that a worker can get."""
+    first = list(_GROUPS)
+    items.sort(key=lambda item: first.index(scope) if (scope := scope_of(item.nodeid)) in first else len(first))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return Scheduler(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
