@@ -124,6 +124,7 @@ def _run(command: Sequence[str | Path], *, timeout_s: float, quiet: bool = False
     done = subprocess.run(
         argv,
         cwd=REPO,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,
