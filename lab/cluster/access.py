@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import ssl
@@ -20,7 +19,10 @@ _TIMEOUT_S = 15
 
 
 def write_kubeconfig(path: Path, *, server: str, authority: Authority, user: KeyPair) -> Path:
-    """Write a kubeconfig that stands alone (certificates inside, mode 0600)."""
+    """Write a kubeconfig (mode 0600) that names the files of its certificates and key.
+
+    The official client writes what stands inside a kubeconfig to temporary files, and a killed process leaves them.
+    """
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -28,7 +30,7 @@ def write_kubeconfig(path: Path, *, server: str, authority: Authority, user: Key
         "clusters": [
             {
                 "name": "mtv-lab",
-                "cluster": {"server": server, "certificate-authority-data": _encoded(authority.certificate)},
+                "cluster": {"server": server, "certificate-authority": str(authority.certificate)},
             }
         ],
         "contexts": [{"name": "mtv-lab", "context": {"cluster": "mtv-lab", "user": "user", "namespace": "default"}}],
@@ -36,8 +38,8 @@ def write_kubeconfig(path: Path, *, server: str, authority: Authority, user: Key
             {
                 "name": "user",
                 "user": {
-                    "client-certificate-data": _encoded(user.certificate),
-                    "client-key-data": _encoded(user.key),
+                    "client-certificate": str(user.certificate),
+                    "client-key": str(user.key),
                 },
             }
         ],
@@ -101,7 +103,3 @@ class Api:
             kind = TemporaryError if status >= http.client.INTERNAL_SERVER_ERROR else PermanentError
             raise kind(message, code="LabApiRefused")
         return answer
-
-
-def _encoded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import ssl
 import subprocess
 import sys
@@ -116,6 +117,7 @@ class KubeVirtPart(Part):
         stop_daemon(folder / "supervisor.pid", timeout_s=15)
         for secret in (*folder.glob("*.kubeconfig"), folder / "certificates" / "tls.key"):
             secret.unlink(missing_ok=True)
+        shutil.rmtree(folder / "tmp", ignore_errors=True)
 
 
 def manifests() -> Path:
@@ -144,11 +146,14 @@ def _components(
     controller += ["--prom-cert-file", certificate, "--prom-key-file", key]
     agent = [sys.executable, "-m", "lab.kubevirt.node", "--kubeconfig", str(clients["kubevirt-handler"])]
     agent += ["--node", cluster["node"], "--kubelet", cluster["kubelet"]]
+    scratch = folder / "tmp"  # virt-api unpacks certificates into a temporary folder and leaves them there
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    settings = {**_GO_MEMORY, "TMPDIR": str(scratch)}
     return [
         {"name": name, "argv": argv, "log": str(folder / f"{name}.log"), "env": env}
         for name, argv, env in (
-            ("virt-api", api, _GO_MEMORY),
-            ("virt-controller", controller, _GO_MEMORY),
+            ("virt-api", api, settings),
+            ("virt-controller", controller, settings),
             ("node-agent", agent, {}),
         )
     ]
