@@ -64,6 +64,7 @@ class World:
         self.console = CONSOLE
         self.cut_off_shutdown = False
         self.going_down = False
+        self.meanwhile: Callable[[], None] | None = None  # what others do during the next shutdown
         self.faults: set[int] = set()
         self.calls = 0
         self.log: list[str] = []
@@ -298,6 +299,9 @@ class MemoryProvider:
 
     def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
         self._world.called("power the source off")
+        meanwhile, self._world.meanwhile = self._world.meanwhile, None
+        if meanwhile:
+            meanwhile()
         if self._world.cut_off_shutdown:
             self._world.cut_off_shutdown = False
             self._world.going_down = True
