@@ -27,7 +27,8 @@ PHASES = (
 )
 """Start of virt-v2v's message → our phase and the percent of the whole conversion reached when it appears."""
 
-_INSPECTION = re.compile(r"^\s*(i_\w+|gcaps_\w+) = (.*)$")
+_INSPECTION = re.compile(r"\b(i_\w+|gcaps_\w+) = (.*)$")
+"""Not tied to the start of a line: the appliance's console shares the log and may leave an unended line before it."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -98,7 +99,7 @@ def read_facts(log: Path) -> dict[str, str]:
     facts: dict[str, str] = {}
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if match := _INSPECTION.match(line):
+            if match := _INSPECTION.search(line):
                 facts[match[1]] = match[2].strip()
     return facts
 

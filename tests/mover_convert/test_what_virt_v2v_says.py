@@ -45,6 +45,12 @@ def test_facts_are_read_from_the_debug_log(tmp_path):
     assert virt_v2v.read_facts(log) == {"i_distro": "debian", "gcaps_block_bus": "virtio-blk"}
 
 
+def test_a_fact_is_read_behind_an_unended_line_of_the_appliances_console(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("[    4.2] sda: sda1\n[    4.3] crng gcaps_block_bus = virtio-blk\ngcaps_net_bus = virtio-net\n")
+    assert virt_v2v.read_facts(log) == {"gcaps_block_bus": "virtio-blk", "gcaps_net_bus": "virtio-net"}
+
+
 @pytest.mark.parametrize(("index", "letters"), [(0, "a"), (25, "z"), (26, "aa"), (701, "zz"), (702, "aaa")])
 def test_disk_letters_follow_linux(index, letters):
     assert domain.disk_letters(index) == letters

@@ -74,7 +74,12 @@ def _values(node: Condition, rows: Rows) -> Column:
     if isinstance(node, Call) and node.name == "default" and node.fallback is not None:
         column, other = _values(node.argument, rows), constant(node.fallback.value, len(rows))
         gone = column.kind == Kind.MISSING
-        return Column(*(np.where(gone, new, old) for new, old in zip(other, column, strict=True)))
+        return Column(
+            np.where(gone, other.kind, column.kind),
+            np.where(gone, other.number, column.number),
+            np.where(gone, other.text, column.text),
+            np.where(gone, other.size, column.size),
+        )
     result = truth(node, rows)
     kind = np.where(result.known, Kind.BOOL, Kind.MISSING).astype(np.int8)
     return column_of([False] * len(rows))._replace(kind=kind, number=result.true.astype(np.float64))
