@@ -10,6 +10,7 @@ from mover.digest import BlockDigests, zero_digest
 from mover.geometry import BLOCK_BYTES, block_extent
 from mover.journal import DROPPED, PROVEN, Journal, Record
 from mover.targets.base import Target
+from mtv.model.errors import MtvError
 
 CHECKPOINT_BYTES = 64 << 20
 CHECKPOINT_S = 10.0
@@ -38,6 +39,7 @@ class Ledger:
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
         self._last_commit = time.monotonic()
+        self._flush_failure: MtvError | None = None
         self.on_proven: Callable[[list[int]], None] = lambda _indexes: None
         """Told which blocks have just become durable."""
         for record in records:
@@ -68,7 +70,7 @@ class Ledger:
 
     def zeroed(self, run: range) -> None:
         """A run of blocks was made zeros; durable and journalled on return."""
-        self._target.flush()
+        self._flush()
         last = self.digests.count - 1
         records = [Record(run.start, len(run), PROVEN, zero_digest(BLOCK_BYTES))]
         if run.stop - 1 == last and (length := block_extent(last, self.digests.size_bytes).length) != BLOCK_BYTES:
@@ -102,12 +104,23 @@ class Ledger:
             self._last_commit = time.monotonic()
         if not batch:
             return
-        self._target.flush()
+        self._flush()
         self._append(Record(index, 1, PROVEN, digest) for index, digest in batch)
         for index, digest in batch:
             self.digests[index] = digest
             self._proven[index] = True
         self.on_proven([index for index, _ in batch])
+
+    def _flush(self) -> None:
+        # The kernel tells a failed write-back once and then forgets the pages: a later flush that succeeds says
+        # nothing of what was written before the failure. So the first failure is the last flush.
+        if self._flush_failure:
+            raise self._flush_failure
+        try:
+            self._target.flush()
+        except MtvError as error:
+            self._flush_failure = error
+            raise
 
     def _append(self, records: Iterable[Record]) -> None:
         # Checked last of all: flushing may take long, and the journal may be a newer mover's by then.
