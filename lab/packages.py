@@ -49,6 +49,8 @@ FOR_LAB: Mapping[str, str] = {
 
 FOR_TESTS: Mapping[str, str] = {
     "postgresql": "one lane of the tests runs Airflow and the store on a PostgreSQL server of its own",
+    "openssh-client": "keys for the tests' ssh server, and the libraries that server needs",
+    "openssl": "passwords for the tests' ssh server",
 }
 """What only the tests need: name to reason."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mover.control.controls import Controls
 from mover.sources.base import Source
+from mover.sources.esxi_ssh import open_esxi_ssh
 from mover.sources.nbd import NbdSource
 from mover.sources.ova import open_ova_member
-from mtv.model.transfer import DiskTransfer, NbdUri, OvaMember, VsphereDatastore
+from mover.sources.vddk import open_vddk
+from mtv.model.transfer import DiskTransfer, EsxiSsh, ImageioDisk, NbdUri, OvaMember, OvirtDisk, Vddk, VsphereDatastore
 
 
 def open_source(disk: DiskTransfer, controls: Controls) -> Source:
@@ -16,7 +18,15 @@ def open_source(disk: DiskTransfer, controls: Controls) -> Source:
         return NbdSource(wanted.uri)
     if isinstance(wanted, OvaMember):
         return open_ova_member(wanted, disk.size_bytes)
+    if isinstance(wanted, EsxiSsh):
+        return open_esxi_ssh(wanted, controls.credentials_dir)
+    if isinstance(wanted, Vddk):
+        return open_vddk(wanted, controls.credentials_dir)
     # Imported here: HTTP and TLS take longer to load than a small local copy takes.
+    if isinstance(wanted, ImageioDisk | OvirtDisk):
+        from mover.sources.imageio import ImageioSource
+
+        return ImageioSource(controls.imageio_ticket(wanted))
     from mover.sources.vsphere_datastore import DatastoreSource
     from mover.sources.vsphere_nfc import NfcSource
 

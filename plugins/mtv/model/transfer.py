@@ -82,7 +82,65 @@ class NbdUri(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="n
     uri: str
 
 
-DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri
+class ImageioDisk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="imageio"):
+    """A disk behind the URL of an oVirt image transfer that somebody else made and ends.
+
+    `https://host:54322/images/<ticket>`: who knows it may read the disk, so it is a secret. Credential file: ca.pem.
+    """
+
+    url: str
+    thumbprint: str = ""
+    insecure: bool = False
+
+    def __repr__(self) -> str:
+        return "ImageioDisk(url=...)"
+
+
+class OvirtDisk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="ovirt"):
+    """A disk (or one of its snapshots) that the mover asks an oVirt engine for. `disk` and `snapshot` are their ids.
+
+    `use_proxy` reads through the engine's proxy instead of the host. Credential files: user, password, ca.pem.
+    """
+
+    host: str
+    disk: str
+    snapshot: str = ""
+    port: int = 443
+    use_proxy: bool = False
+    thumbprint: str = ""
+    insecure: bool = False
+
+
+class EsxiSsh(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="esxi-ssh"):
+    """A flat VMDK read over ssh from an ESXi host, e.g. `/vmfs/volumes/ds/web-1/web-1-flat.vmdk`.
+
+    Credential files: user, known_hosts, and id (a private key without passphrase) or password.
+    """
+
+    host: str
+    path: str
+    port: int = 22
+
+
+class Vddk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vddk"):
+    """A disk read with VMware's VDDK library, which the user supplies in `libdir`. Credential files: user, password.
+
+    `vm` is a moref (vm-42), `file` is "[datastore] folder/name.vmdk", `snapshot` a moref or "", `transports` a
+    colon-separated list or "" for the library's own choice. `thumbprint` is the certificate's SHA-1 as VDDK wants it.
+    `esxi` says that `host` is an ESXi host and not a vCenter: larger reads are then made.
+    """
+
+    host: str
+    vm: str
+    file: str
+    thumbprint: str
+    snapshot: str = ""
+    transports: str = ""
+    libdir: str = "/opt/vmware-vix-disklib-distrib"
+    esxi: bool = False
+
+
+DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri | ImageioDisk | OvirtDisk | EsxiSsh | Vddk
 
 
 class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,8 +267,8 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One progress line of a pod's log: `{"event":"progress", ...}`, one per disk every 2 s.
 
-    `phase` is scan, copy, verify, reread, overlay, inspect, convert, commit or done. A phase that cannot count bytes gives
-    `percent` instead.
+    `phase` is scan, copy, verify, reread, overlay, inspect, convert, commit or done. A phase that cannot count bytes
+    gives `percent` instead.
     """
 
     event: str = "progress"
