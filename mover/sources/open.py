@@ -5,7 +5,6 @@ from __future__ import annotations
 from mover.control.controls import Controls
 from mover.sources.base import Source
 from mover.sources.nbd import NbdSource
-from mover.sources.ova import open_ova_member
 from mtv.model.transfer import DiskTransfer, NbdUri, OvaMember, VsphereDatastore
 
 
@@ -14,9 +13,11 @@ def open_source(disk: DiskTransfer, controls: Controls) -> Source:
     wanted = disk.source
     if isinstance(wanted, NbdUri):
         return NbdSource(wanted.uri)
+    # The others are imported where they are used: their modules take longer to load than a small local copy takes.
     if isinstance(wanted, OvaMember):
+        from mover.sources.ova import open_ova_member
+
         return open_ova_member(wanted, disk.size_bytes)
-    # Imported here: HTTP and TLS take longer to load than a small local copy takes.
     from mover.sources.vsphere_datastore import DatastoreSource
     from mover.sources.vsphere_nfc import NfcSource
 
