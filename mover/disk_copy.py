@@ -99,6 +99,7 @@ class DiskCopy:
             self._checkpoint_after_failure()
             raise
         finally:
+            self.ledger.settle()
             self.journal.close()
         self.meter.enter("done", total=self.disk.size_bytes, done=self.disk.size_bytes)
         return DiskResult(
