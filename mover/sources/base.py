@@ -94,6 +94,9 @@ class Source(ABC):
         """
         raise NotImplementedError
 
+    def forget(self) -> None:  # noqa: B027 - most sources keep nothing here
+        """Drop what is cached on this machine, so that a second read reaches the medium again."""
+
     @abstractmethod
     def close(self) -> None:
         """Give up everything; never raises."""

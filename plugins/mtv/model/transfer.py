@@ -19,7 +19,7 @@ TERMINATION_LOG = "/dev/termination-log"
 
 
 class Verify(StrEnum):
-    """How much of the target is read back and compared after the copy."""
+    """How much of the target is read back and compared after the copy. SAMPLED: one block in 16, and the last."""
 
     FULL = "full"
     SAMPLED = "sampled"
@@ -29,7 +29,7 @@ class Verify(StrEnum):
 class Proof(StrEnum):
     """What a disk's digest proves. AS_READ: target = bytes as read. SOURCE_CHECKED: the source's own checksum agrees
     too (OVA manifest, imageio, Glance). REREAD: a second, independent read of the source agrees too.
-    NONE: the target was not read back.
+    NONE: the target was not read back in full. Each says more than AS_READ; of the two others SOURCE_CHECKED is named.
     """
 
     NONE = "none"
@@ -144,10 +144,13 @@ DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri | ImageioDisk | 
 
 
 class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the bytes go: a file on a filesystem claim (made sparse) or a block device."""
+    """Where the bytes go: a file on a filesystem claim (sparse, or all its space reserved before the copy with
+    `preallocate`) or a block device.
+    """
 
     path: str
     block: bool = False
+    preallocate: bool = False
 
 
 class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +165,9 @@ class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume."""
+    """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume.
+    `verify_source`: every source is read a second time and compared (see `Proof.REREAD`).
+    """
 
     plan: str
     run: str
@@ -170,6 +175,7 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     disks: tuple[DiskTransfer, ...]
     verify: Verify = Verify.FULL
+    verify_source: bool = False
     work_dir: str = WORK_DIR
     credentials_dir: str = "/run/mtv"
 
@@ -177,6 +183,8 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
 class DiskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one disk. `bytes_read` from the source in this attempt, `bytes_resumed` proven by an earlier one,
     `bytes_data` is allocated data on the source, `digest` the sparse-invariant root digest of the bytes as read.
+    `verify` is how the target was verified (None: by a mover that did not say), `reread` whether a second read of the
+    source agreed.
     """
 
     id: str
@@ -187,6 +195,8 @@ class DiskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str = ""
     proof: Proof = Proof.NONE
     source_digest: str = ""
+    verify: Verify | None = None
+    reread: bool = False
     seconds: float = 0.0
 
 
@@ -257,8 +267,8 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One progress line of a pod's log: `{"event":"progress", ...}`, one per disk every 2 s.
 
-    `phase` is scan, copy, verify, overlay, inspect, convert, commit or done. A phase that cannot count bytes gives
-    `percent` instead.
+    `phase` is scan, copy, verify, reread, overlay, inspect, convert, commit or done. A phase that cannot count bytes
+    gives `percent` instead.
     """
 
     event: str = "progress"
