@@ -132,7 +132,7 @@ TABLE: tuple[Meaning, ...] = (
         "start the guest on the source, let it repair itself, shut it down fully and run the VM again",
     ),
     Meaning(
-        r"inspection could not detect the source guest|no root device found|no operating system was found",
+        r"inspection could not detect the source guest|[Nn]o root device found|no operating system was found",
         "no-operating-system",
         "no operating system was found on the disks",
         "check that the boot disk is among the VM's disks and not encrypted, or migrate it with skip_guest_conversion",

@@ -79,7 +79,11 @@ def network_files(names: Mapping[str, str], *, systemd: bool) -> list[GuestFile]
 
 def first_boot_files(scripts: Iterable[GuestScript]) -> list[GuestFile]:
     """The scripts, the runner that starts each once, and the unit that starts the runner. Nothing without scripts."""
-    files = [GuestFile(f"{FIRST_BOOT_FOLDER}/scripts/{s.name}", s.content, 0o755) for s in scripts]
+    # The runner goes by the shell's order of names, in which 10_ comes before 9_.
+    files = [
+        GuestFile(f"{FIRST_BOOT_FOLDER}/scripts/{number:04}-{script.name}", script.content, 0o755)
+        for number, script in enumerate(scripts, start=1)
+    ]
     if files:
         files.append(GuestFile(f"{FIRST_BOOT_FOLDER}/run", _RUNNER, 0o755))
         files.append(GuestFile(FIRST_BOOT_UNIT, _UNIT))

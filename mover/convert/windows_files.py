@@ -90,12 +90,19 @@ function Wait-Card($mac) {{
         Start-Sleep -Seconds 5
     }}
 }}
-$missing = 0
+$script:failures = 0
+function Invoke-Netsh {{
+    netsh.exe @args
+    if ($LASTEXITCODE) {{
+        Write-Output "failed: netsh $args"
+        $script:failures++
+    }}
+}}
 foreach ($wanted in $cards) {{
     $card = Wait-Card $wanted.Mac
     if (-not $card) {{
         Write-Output "$($wanted.Mac): no such card after 5 minutes"
-        $missing++
+        $script:failures++
         continue
     }}
     $index = $card.InterfaceIndex
@@ -105,35 +112,37 @@ foreach ($wanted in $cards) {{
         if ($family -eq 'ipv4') {{
             # The first one replaces DHCP and whatever stood there; default routes of this card go with it.
             $first = $addresses[0]
-            netsh interface ipv4 set address name=$index source=static address=$($first.Ip) mask=$($first.Mask)
+            Invoke-Netsh interface ipv4 set address name=$index source=static address=$($first.Ip) mask=$($first.Mask)
             $others = @($addresses | Select-Object -Skip 1)
             foreach ($address in $others) {{
-                netsh interface ipv4 add address name=$index address=$($address.Ip) mask=$($address.Mask)
+                Invoke-Netsh interface ipv4 add address name=$index address=$($address.Ip) mask=$($address.Mask)
             }}
         }} else {{
             foreach ($address in $addresses) {{
-                netsh interface ipv6 add address interface=$index address="$($address.Ip)/$($address.Prefix)"
+                $full = "$($address.Ip)/$($address.Prefix)"
+                Invoke-Netsh interface ipv6 add address interface=$index address=$full
             }}
         }}
         $gateway = $wanted.Gateways | Where-Object {{ $_.Family -eq $family }} | Select-Object -First 1
         if ($gateway) {{
             $all = if ($family -eq 'ipv4') {{ '0.0.0.0/0' }} else {{ '::/0' }}
-            netsh interface $family delete route $all $index $gateway.Ip | Out-Null
-            netsh interface $family add route $all $index $gateway.Ip store=persistent
+            # It may not be there yet; then there is nothing to delete.
+            netsh.exe interface $family delete route $all $index $gateway.Ip | Out-Null
+            Invoke-Netsh interface $family add route $all $index $gateway.Ip store=persistent
         }}
         $place = 1
         foreach ($server in @($wanted.Dns | Where-Object {{ $_.Family -eq $family }})) {{
             if ($place -eq 1) {{
-                netsh interface $family set dnsservers name=$index source=static address=$($server.Ip) validate=no
+                Invoke-Netsh interface $family set dnsservers name=$index source=static address=$($server.Ip) validate=no
             }} else {{
-                netsh interface $family add dnsservers name=$index address=$($server.Ip) index=$place validate=no
+                Invoke-Netsh interface $family add dnsservers name=$index address=$($server.Ip) index=$place validate=no
             }}
             $place++
         }}
     }}
     Write-Output "$($wanted.Mac): done (interface $index)"
 }}
-exit $missing
+exit $script:failures
 """
 
 _AGENT = r"""# Sees to it that the QEMU guest agent runs; its installer was put on the disk by the conversion.
