@@ -283,6 +283,9 @@ class DiskCopy:
         first, last = block_extent(run.start, self.disk.size_bytes), block_extent(run.stop - 1, self.disk.size_bytes)
         self.target.zero(Extent(first.offset, last.end - first.offset))
         self.ledger.zeroed(run)
+        if checksum := self.source.block_checksum:
+            for index in run:
+                checksum.note_zeros(index)
 
     # -- proof
 
