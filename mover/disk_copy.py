@@ -26,6 +26,7 @@ from mover.ledger import Ledger
 from mover.measure import read_digests
 from mover.progress import DiskMeter
 from mover.readback import Mismatch, ReadBack, first_difference
+from mover.source_check import compare_with_source, fetch_checksum
 from mover.sources.base import RandomSource, Source, StreamSource
 from mover.targets.base import Target
 from mover.worklock import WorkLock
@@ -89,10 +90,16 @@ class DiskCopy:
                 self._second_pass(mismatches)
             if self.verify_source:
                 self._read_source_again()
+            if self.source.block_checksum and self.verify is not Verify.OFF:
+                self.source_digest = compare_with_source(
+                    self.disk.id, self.source.block_checksum, self.ledger, self.target, self.halt
+                )
+                self._stop_if_told()
         except BaseException:
             self._checkpoint_after_failure()
             raise
         finally:
+            self.ledger.settle()
             self.journal.close()
         self.meter.enter("done", total=self.disk.size_bytes, done=self.disk.size_bytes)
         return DiskResult(
@@ -117,6 +124,8 @@ class DiskCopy:
         crew = Crew(self.halt)
         if self.source.has_own_checksum:
             crew.start("source-checksum", self._check_source)
+        if (checksum := self.source.block_checksum) and self.verify is not Verify.OFF:
+            crew.start("source-checksum", lambda: fetch_checksum(checksum, self.halt, self.say))
         read_back = self._start_read_back()
         self.ledger.on_proven = read_back.hand_in
         wanted = (block for block in cut_into_blocks(self.extents) if not self.ledger.is_proven(block.block))
@@ -209,6 +218,8 @@ class DiskCopy:
 
     def _store(self, loaded: Loaded, *, whole: bool) -> None:
         digest = block_digest(loaded.view)
+        if self.source.block_checksum:
+            self.source.block_checksum.note(loaded.block, loaded.view)
         count = sum(part.length for part in loaded.parts)
         where = block_extent(loaded.block, self.disk.size_bytes)
         with self._count_lock:

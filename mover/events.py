@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from mtv.model.transfer import ConvertResult, Failure, Progress, TransferResult
+from mtv.model.transfer import ConvertResult, Failure, PreflightResult, Progress, TransferResult
 
 MAX_LINE_BYTES = 4096
 _CUT = "…"
@@ -51,7 +51,7 @@ class Events:
             {"event": "error"} | msgspec.to_builtins(failure), f"{failure.disk or 'mover'}: {failure.message}{cure}"
         )
 
-    def result(self, result: TransferResult | ConvertResult) -> None:
+    def result(self, result: TransferResult | ConvertResult | PreflightResult) -> None:
         """The last line."""
         document = msgspec.to_builtins(result)
         if self._for_people:

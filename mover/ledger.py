@@ -39,7 +39,9 @@ class Ledger:
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
         self._last_commit = time.monotonic()
+        self._flushing = threading.Lock()
         self._flush_failure: MtvError | None = None
+        self._failure: BaseException | None = None
         self.on_proven: Callable[[list[int]], None] = lambda _indexes: None
         """Told which blocks have just become durable."""
         for record in records:
@@ -57,16 +59,21 @@ class Ledger:
         return [index for index, flag in enumerate(self._proven) if flag]
 
     def stored(self, index: int, digest: bytes, count: int) -> None:
-        """A block was written (`count` bytes of it were data); a checkpoint follows when it is time."""
+        """A block was written (`count` bytes of it were data); a checkpoint is begun when it is time, and waited for
+        only when the copy is a whole checkpoint ahead of it. Raises what an earlier checkpoint failed with.
+        """
         with self._lock:
             self._pending.append((index, digest))
             self._pending_bytes += count
             due = self._pending_bytes >= CHECKPOINT_BYTES or time.monotonic() - self._last_commit >= CHECKPOINT_S
-        if due and self._committing.acquire(blocking=False):  # another thread's checkpoint is not waited for
-            try:
-                self._commit()
-            finally:
-                self._committing.release()
+            overdue = self._pending_bytes >= 2 * CHECKPOINT_BYTES
+        if self._failure:
+            raise self._failure
+        if due and self._committing.acquire(blocking=False):
+            # In a thread of its own: a copying thread that waits for two syncs leaves its connection idle meanwhile.
+            threading.Thread(target=self._commit_beside, name="checkpoint", daemon=True).start()
+        elif overdue:
+            self.commit()
 
     def zeroed(self, run: range) -> None:
         """A run of blocks was made zeros; durable and journalled on return."""
@@ -88,6 +95,13 @@ class Ledger:
         """Make all that was stored durable and proven now."""
         with self._committing:
             self._commit()
+        if self._failure:
+            raise self._failure
+
+    def settle(self) -> None:
+        """Return when no checkpoint is under way; the journal may be closed then."""
+        with self._committing:
+            return
 
     def drop(self, indexes: Iterable[int]) -> None:
         """These blocks are no longer proven."""
@@ -96,6 +110,14 @@ class Ledger:
             self._append(Record(index, 1, DROPPED, self.digests[index]) for index in dropped)
         for index in dropped:
             self._proven[index] = False
+
+    def _commit_beside(self) -> None:
+        try:
+            self._commit()
+        except BaseException as error:  # noqa: BLE001 - raised in the copying thread that comes by next
+            self._failure = error
+        finally:
+            self._committing.release()
 
     def _commit(self) -> None:
         with self._lock:
@@ -113,14 +135,15 @@ class Ledger:
 
     def _flush(self) -> None:
         # The kernel tells a failed write-back once and then forgets the pages: a later flush that succeeds says
-        # nothing of what was written before the failure. So the first failure is the last flush.
-        if self._flush_failure:
-            raise self._flush_failure
-        try:
-            self._target.flush()
-        except MtvError as error:
-            self._flush_failure = error
-            raise
+        # nothing of what was written before the failure. So the first failure is the last flush, and they take turns.
+        with self._flushing:
+            if self._flush_failure:
+                raise self._flush_failure
+            try:
+                self._target.flush()
+            except MtvError as error:
+                self._flush_failure = error
+                raise
 
     def _append(self, records: Iterable[Record]) -> None:
         # Checked last of all: flushing may take long, and the journal may be a newer mover's by then.
