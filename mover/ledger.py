@@ -71,7 +71,11 @@ class Ledger:
             raise self._failure
         if due and self._committing.acquire(blocking=False):
             # In a thread of its own: a copying thread that waits for two syncs leaves its connection idle meanwhile.
-            threading.Thread(target=self._commit_beside, name="checkpoint", daemon=True).start()
+            beside = threading.Thread(target=self._commit_beside, name="checkpoint", daemon=True)
+            try:
+                beside.start()
+            except RuntimeError:  # no thread to be had: in this one then
+                self._commit_beside()
         elif overdue:
             self.commit()
 
