@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mover.buffers import PAGE_BYTES, block_buffer
+from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import ALGORITHM, block_digest, zero_digest
 from mover.failure import DigestMismatch, Interrupted
@@ -59,6 +60,8 @@ class DiskCopy:
                 cure="read the inventory again: the disk was resized, or another one is meant",
                 code="source-size",
             )
+        if source.content_checksum:
+            hasher_of(source.content_checksum)  # better refused now than after hours
         self.disk = disk
         self.source = source
         self.target = target
@@ -83,6 +86,8 @@ class DiskCopy:
             mismatches = self._first_pass()
             if mismatches:
                 self._second_pass(mismatches)
+            if self.source.content_checksum:
+                self._check_content()
         except BaseException:
             self._checkpoint_after_failure()
             raise
@@ -290,6 +295,26 @@ class DiskCopy:
     def _check_source(self) -> None:
         self.source_digest = self.source.check_own_checksum(self.halt.is_set)
 
+    def _check_content(self) -> None:
+        if self.verify is Verify.OFF:
+            self.say("the source's checksum is not compared: nothing is read back")
+            return
+        self.meter.enter("verify", total=self.disk.size_bytes)
+        try:
+            self.source_digest = check_content(
+                self.target,
+                self.ledger.digests,
+                self.source.content_checksum,
+                should_stop=self.halt.is_set,
+                checked=self.meter.add,
+            )
+        except PermanentError as error:
+            if error.code == "source-checksum":  # nothing that was read is worth resuming from
+                self.lock.check()
+                self.ledger.drop(range(self.ledger.digests.count))
+            raise
+        self._stop_if_told()
+
     def _proof(self) -> Proof:
         if self.verify is not Verify.FULL:
             return Proof.NONE
@@ -311,7 +336,7 @@ class DiskCopy:
     def _open_journal(self, path: Path) -> tuple[Journal, Ledger, frozenset[int]]:
         header = Header(
             identity=self.disk.identity,
-            generation=self.disk.generation,
+            generation=" ".join(text for text in (self.disk.generation, self.source.generation) if text),
             size_bytes=self.disk.size_bytes,
             algorithm=ALGORITHM,
             target=self.target.mark,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mover.control.endpoint import Endpoint
 
 if TYPE_CHECKING:
+    from mover.control.keystone import KeystoneScope, KeystoneSession
     from mover.control.nfc_lease import NfcLease
     from mover.control.vsphere import VsphereSession
 
@@ -17,27 +18,41 @@ class Controls:
     """Hands out sessions and leases; `close` ends them all. Credential files lie in `credentials_dir`."""
 
     def __init__(self, credentials_dir: Path) -> None:
-        self._credentials_dir = credentials_dir
+        self.credentials_dir = credentials_dir
         self._lock = threading.Lock()
         self._sessions: dict[Endpoint, VsphereSession] = {}
+        self._tokens: dict[KeystoneScope, KeystoneSession] = {}
         self._leases: dict[tuple[Endpoint, str], NfcLease] = {}
+
+    def ca_file(self) -> Path | None:
+        """The authority that servers are known by; None: the system's."""
+        path = self.credentials_dir / "ca.pem"
+        return path if path.exists() else None
+
+    def keystone(self, scope: KeystoneScope) -> KeystoneSession:
+        """The login at an OpenStack's identity service."""
+        from mover.control.keystone import KeystoneSession
+
+        with self._lock:
+            if scope not in self._tokens:
+                self._tokens[scope] = KeystoneSession(scope, self.credentials_dir)
+            return self._tokens[scope]
 
     def vsphere(self, host: str, port: int, thumbprint: str, insecure: bool) -> VsphereSession:
         """The session with a vCenter or ESXi host."""
         # Imported here: reading an OVA or NBD needs no pyVmomi, whose import takes a second.
         from mover.control.vsphere import VsphereSession
 
-        ca_file = self._credentials_dir / "ca.pem"
         endpoint = Endpoint(
             host=host,
             port=port,
             thumbprint=thumbprint,
             insecure=insecure,
-            ca_file=ca_file if ca_file.exists() else None,
+            ca_file=self.ca_file(),
         )
         with self._lock:
             if endpoint not in self._sessions:
-                self._sessions[endpoint] = VsphereSession(endpoint, self._credentials_dir)
+                self._sessions[endpoint] = VsphereSession(endpoint, self.credentials_dir)
             return self._sessions[endpoint]
 
     def nfc_lease(self, session: VsphereSession, vm: str) -> NfcLease:
