@@ -251,8 +251,6 @@ class _RangedReader(Reader):
             f"{self._name}: connection lost ({why})",
             cure="the copy resumes when the server is back",
             code="source-lost",
-            cure="the copy resumes when the server is back",
-            code="source-lost",
         )
 
 
