@@ -89,10 +89,11 @@ class HttpFile(RangedFile):
 
 def name_of(url: str) -> str:
     """A URL for messages: without query, fragment and credentials, which may be secret."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "the source's address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def web_location(url: str, *, ca_file: Path | None, thumbprint: str, insecure: bool) -> Location:
