@@ -24,6 +24,7 @@ from lab.airflow.api import AirflowApi
 from lab.airflow.instance import airflow_in
 from lab.airflow.postgres import Postgres
 from lab.airflow.server import COMPONENTS, AirflowServer
+from mtv.model.errors import PermanentError
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.orchestration.outline import outlines_of
 from mtv.store import Store
@@ -159,14 +160,28 @@ def _run_waves(
         api.unpause(outline["dag_id"])
     before = _cpu(server, postgres)
     begin = time.monotonic()
+    run_id = api.trigger(outlines[0]["dag_id"])
     states = []
-    for outline in outlines:
-        run_id = api.trigger(outline["dag_id"])
+    for outline in outlines:  # each part starts the next one, under the same run id
+        _wait_for_start(api, outline["dag_id"], run_id)
         states.append(api.wait_for_run(outline["dag_id"], run_id, timeout_s=timeout_s, interval_s=2))
     seconds = time.monotonic() - begin
     after = _cpu(server, postgres)
     cpu = {name: after[name] - before[name] for name in after}
     return Measured(database, vms, in_flight, seconds, cpu, "success" if set(states) == {"success"} else str(states))
+
+
+def _wait_for_start(api: AirflowApi, dag_id: str, run_id: str, *, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            api.run(dag_id, run_id)
+        except PermanentError as error:
+            if error.code != "Http404" or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def _cpu(server: AirflowServer, postgres: Postgres | None) -> dict[str, float]:

@@ -17,7 +17,7 @@ from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
 from mtv.model.errors import MtvError, PermanentError
-from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, ConvertResult, ConvertSpec, TransferResult
+from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, ConvertResult, ConvertSpec, PreflightResult, TransferResult
 
 _EXIT_CODES = """\
 exit codes:
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "verify": _verify,
         "convert": _convert,
         "digest": _digest,
+        "preflight": _preflight,
         "preflight-block": _preflight_block,
     }[arguments.command]
     try:
@@ -119,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     digest = add("digest", "print the root digest of a file, device or any source read at an offset", _DIGEST_EXAMPLE)
     command_options.add_source_arguments(digest, positional="disk")
     digest.add_argument("--size", type=int, default=None, help="bytes to digest (default: all)")
+    from mover.convert import command as preflight_command
+
+    inspection = add("preflight", "can these disks be converted? asked before copying", preflight_command.EXAMPLES)
+    preflight_command.add_options(inspection)
+    inspection.add_argument("--termination-log", type=Path, default=None, help="as of convert")
     preflight = add("preflight-block", "prove that this user can write a block device", _PREFLIGHT_EXAMPLE)
     preflight.add_argument("path", type=Path)
     return parser
@@ -156,6 +162,7 @@ def _convert(arguments: argparse.Namespace) -> int:
                 emit=lambda reading: events.progress([reading]),
                 say=events.log,
                 digest=lambda disk: digest_of_path(Path(disk.path), size_bytes=disk.size_bytes),
+                halt=_halt_on_signals(),
             )
             lock.check()
             write_result(Path(spec.work_dir) / "convert-result.json", result)
@@ -185,6 +192,16 @@ def _digest(arguments: argparse.Namespace) -> int:
     return failure.EXIT_OK
 
 
+def _preflight(arguments: argparse.Namespace) -> int:
+    from mover.convert import command as preflight_command
+
+    events = Events()
+    result = preflight_command.run(arguments, say=events.log, halt=_halt_on_signals())
+    if result.failure:
+        events.error(result.failure)
+    return _end(events, result, arguments)
+
+
 def _preflight_block(arguments: argparse.Namespace) -> int:
     from mover.preflight_block import preflight_block
 
@@ -192,7 +209,9 @@ def _preflight_block(arguments: argparse.Namespace) -> int:
     return failure.EXIT_OK
 
 
-def _end(events: Events, result: TransferResult | ConvertResult, arguments: argparse.Namespace) -> int:
+def _end(
+    events: Events, result: TransferResult | ConvertResult | PreflightResult, arguments: argparse.Namespace
+) -> int:
     events.result(result)
     path = arguments.termination_log or (Path(TERMINATION_LOG) if os.access(TERMINATION_LOG, os.W_OK) else None)
     if path:

@@ -7,13 +7,14 @@ flipped before we read it is found here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 from mover.buffers import ZEROS, block_buffer
-from mover.digest import BlockDigests
 from mover.geometry import block_extent
+from mover.halt import Halt
+from mover.ledger import Ledger
+from mover.progress import DiskMeter
 from mover.targets.base import Target
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 
 _KNOWN = ("sha512", "sha384", "sha256", "sha1", "md5")
 
@@ -30,23 +31,18 @@ def hasher_of(checksum: str) -> tuple[str, str]:
     return name, expected.lower()
 
 
-def check_content(
-    target: Target,
-    digests: BlockDigests,
-    checksum: str,
-    *,
-    should_stop: Callable[[], bool],
-    checked: Callable[[int], None],
-) -> str:
+def check_content(target: Target, ledger: Ledger, checksum: str, halt: Halt, meter: DiskMeter) -> str:
     """Hash all of the target in order; returns the checksum if it agrees, "" when told to stop.
 
-    `checked` is told how many bytes are done. Raises `PermanentError` (source-checksum) if it does not agree.
+    If it does not agree nothing is proven any more and `TemporaryError` (source-checksum) is raised: the next attempt
+    reads everything again.
     """
     name, expected = hasher_of(checksum)
     hasher = hashlib.new(name, usedforsecurity=False)
-    buffer = block_buffer()
+    digests, buffer = ledger.digests, block_buffer()
+    meter.enter("verify", total=digests.size_bytes)
     for index in range(digests.count):
-        if should_stop():
+        if halt.is_set():
             return ""
         where = block_extent(index, digests.size_bytes)
         if digests.is_zero(index):
@@ -54,12 +50,13 @@ def check_content(
         else:
             target.read(buffer, where.offset, where.length)
             hasher.update(buffer[: where.length])
-        checked(where.length)
+        meter.add(where.length)
     found = hasher.hexdigest()
     if found != expected:
-        raise PermanentError(
+        ledger.drop(ledger.proven())
+        raise TemporaryError(
             f"the source states {name} {expected}, the bytes that it sent have {found}",
-            cure="the image is damaged at its source or was on its way: start again, the copy then starts from zero",
+            cure="the next try copies all of it again; if that ends the same way, the image is damaged where it lies",
             code="source-checksum",
         )
     return f"{name}:{found}"

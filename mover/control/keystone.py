@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mover.control.credential_files import read_credential
+from mover.control.credentials import read_credential
 from mover.control.endpoint import Endpoint
 from mover.control.tls import connect
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError

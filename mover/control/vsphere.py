@@ -10,7 +10,7 @@ from typing import Any
 from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
 
-from mover.control.credential_files import read_credential
+from mover.control.credentials import read_credential
 from mover.control.endpoint import Endpoint
 from mover.control.tls import TIMEOUT_S, connect, ssl_context
 from mtv.model.errors import ConnectionRefused, MtvError, TemporaryError
@@ -87,7 +87,7 @@ class VsphereSession:
 
     def _log_in(self) -> Any:
         endpoint = self.endpoint
-        user, password = self._secret("user"), self._secret("password")
+        user, password = (read_credential(self._credentials_dir, name) for name in ("user", "password"))
         stub: Any = None
         try:
             connect(endpoint).close()  # proves whom we talk to before anything secret is sent
@@ -120,9 +120,6 @@ class VsphereSession:
                 code="source-lost",
             ) from None
         return instance
-
-    def _secret(self, name: str) -> str:
-        return read_credential(self._credentials_dir, name, cure="mount the Secret with user, password and ca.pem")
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._keep_alive_s):

@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from mover.control.credential_files import read_credential
+from mover.control.credentials import read_credential
 from mover.sources.ranged import Location, RangedFile, RangedSource, location_of
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.transfer import HttpRange

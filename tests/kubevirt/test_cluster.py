@@ -244,6 +244,37 @@ def test_an_account_without_rights_learns_which_verb_it_lacks(
 
 
 @pytest.mark.lab
+def test_keys_inside_a_kubeconfig_leave_no_file_behind(lab: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    import asyncio
+    import base64
+    import tempfile
+
+    from kubernetes_asyncio import client
+
+    from mtv.orchestration.pods import clients
+
+    document = YAML(typ="safe", pure=True).load(Path(lab.endpoints("cluster")["kubeconfig"]))
+    user = document["users"][0]["user"]
+    keys = {f"{name}-data": base64.b64encode(Path(user[name]).read_bytes()).decode() for name in user}
+    assert set(keys) == {"client-certificate-data", "client-key-data"}
+    inline = connection(kubeconfig(tmp_path, **_server(lab), user=keys))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    with Cluster(inline) as cluster:
+        assert cluster.get(NAMESPACES, "default")
+        assert list(temporary.iterdir()) == []
+
+    async def ask() -> Any:
+        async with await clients.open_client(inline) as api:
+            return await client.CoreV1Api(api).read_namespace("default")
+
+    assert asyncio.run(ask()).metadata.name == "default"
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.lab
 def test_an_unknown_account_and_an_unknown_certificate_are_refused_for_good(lab: Any, tmp_path: Path) -> None:
     server = _server(lab)
     with (

@@ -172,11 +172,15 @@ class Target:
     def wait(self, check: Callable[[], Any], *, what: str, timeout_s: float = 60) -> Any:
         return wait_until(check, timeout_s=timeout_s, what=what, interval_s=0.3)
 
+    def pods(self) -> list[dict[str, Any]]:
+        """All pods of the namespace."""
+        return list((self.kube.get(self.path("Pod")) or {}).get("items", []))
+
     def end_guests(self) -> None:
         """Delete VMs and instances, and do not wait for guests that have been looked at."""
         for kind in ("VirtualMachine", "VirtualMachineInstance"):
             self.kube.delete(self.path(kind))
-        for pod in (self.kube.get(self.path("Pod")) or {}).get("items", []):
+        for pod in self.pods():
             self.kube.delete(self.path("Pod", pod["metadata"]["name"]), grace_s=1)
 
     def subresource(self, name: str, verb: str) -> None:
@@ -200,8 +204,9 @@ def target(kube: Kube, cluster: dict[str, Any]) -> Iterator[Target]:
     target = Target(kube, namespace, cluster["classes"])
     yield target
     target.end_guests()
+    # Until no guest runs any more. The namespace itself goes about 10 s later, and nobody meets it again.
+    wait_until(lambda: not target.pods(), timeout_s=60, what=f"the pods of {namespace} to go", interval_s=0.3)
     kube.delete(path_of("Namespace", namespace))
-    wait_until(lambda: kube.get(path_of("Namespace", namespace)) is None, timeout_s=60, what=f"{namespace} to go")
 
 
 def vm_manifest(

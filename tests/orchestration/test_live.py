@@ -50,6 +50,19 @@ def _most_at_once(rows) -> int:
     return max(sum(begun[vm] <= at < ended[vm] for vm in begun) for at in begun.values())
 
 
+def test_a_part_that_has_ended_starts_the_next_one_even_if_a_vm_failed(live: Live):
+    first, second = "mtv.parts.w-01", "mtv.parts.w-02"
+    for dag_id in (first, second):
+        live.api.wait_for_dag(dag_id, timeout_s=120)
+        live.api.unpause(dag_id)
+    run_id = live.api.trigger(first)
+    assert live.api.wait_for_run(first, run_id, timeout_s=600) == "failed"
+    assert live.states(first, run_id)["next_part", -1] == "success"
+    assert live.api.wait_for_run(second, run_id, timeout_s=600) == "success"
+    with live.store() as store:
+        assert [store.vm("parts", f"vm-{n}").phase for n in (0, 1)] == [VmPhase.FAILED, VmPhase.MIGRATED]
+
+
 @pytest.mark.usefixtures("sad")
 def test_one_copy_of_mtv_serves_worker_triggerer_and_api_server(live: Live):
     """The worker wrote what it saw; the others are asked what could mislead them."""

@@ -37,6 +37,7 @@ def test_a_longer_wave_is_cut_into_parts_of_at_most_a_hundred():
     outlines = outlines_of(plan_of(Wave(name="rest", vms=vms(250))), "h", "dc1.yaml")
     assert [outline.dag_id for outline in outlines] == ["mtv.dc1.rest-01", "mtv.dc1.rest-02", "mtv.dc1.rest-03"]
     assert [outline.vm_count for outline in outlines] == [100, 100, 50]
+    assert [outline.next_part for outline in outlines] == ["mtv.dc1.rest-02", "mtv.dc1.rest-03", ""]
 
 
 @settings(deadline=None)

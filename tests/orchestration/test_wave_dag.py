@@ -131,6 +131,38 @@ def test_a_wave_with_two_itineraries_has_two_groups_and_picks_for_each(settings)
     assert not dag.validate()
 
 
+def test_a_part_hands_over_behind_its_verdict_and_not_when_it_is_marked_failed(settings):
+    from mtv.orchestration.operators import StepOperators
+    from mtv.orchestration.outline import Outline
+    from mtv.orchestration.wave_dag import build_dag
+
+    outline = Outline(
+        dag_id="mtv.p.w-01", plan="p", file="p.yaml", wave="w", part=1, next_part="mtv.p.w-02", itineraries=("cold",)
+    )
+    task = build_dag(outline, StepOperators(settings)).get_task("next_part")
+    assert task.upstream_task_ids == {"verdict"}
+    assert task.trigger_rule == "all_done"
+    assert not task.is_teardown, "an unfinished task that is no teardown is skipped when the run is marked failed"
+    assert (task.trigger_dag_id, task.trigger_run_id) == ("mtv.p.w-02", "{{ run_id }}")
+
+
+def test_a_part_that_was_refused_does_not_start_the_next_one(settings):
+    from types import SimpleNamespace
+
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from mtv.orchestration.operators import NextPartOperator
+    from mtv.orchestration.runner import StepRunner
+    from mtv.store import Store, default_dsn
+
+    with Store.open(default_dsn(settings.state_folder)) as store:
+        store.upgrade()
+    runner = StepRunner(settings, SimpleNamespace(store_dsn=lambda: ""))
+    task = NextPartOperator(task_id="next_part", next_part="mtv.p.w-02", runner=runner)
+    with pytest.raises(AirflowSkipException, match="refused"):
+        task.execute({"ti": SimpleNamespace(dag_id="mtv.p.w-01"), "run_id": "r"})
+
+
 def test_a_plan_that_does_not_check_is_its_own_red_dag_beside_healthy_ones(settings, write_plan, good_plan):
     from airflow.sdk.exceptions import AirflowFailException
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lab.airflow.postgres import Postgres
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.store import Run, Store
-from tests.postgres import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server:
+def postgres() -> Iterator[Postgres]:
+    folder = Path(tempfile.mkdtemp(prefix="mtv-pg-"))  # pytest's own folders are closed to the user `postgres`
+    server = Postgres(folder)
+    try:
+        server.start()
         yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
     if request.param == "postgres":
-        server: PostgresServer = request.getfixturevalue("postgres")
-        return server.new_database()
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.dsn(f"test_{uuid.uuid4().hex}")
     return f"sqlite:///{tmp_path / 'store.sqlite'}"
 
 

@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
+from lab.airflow.postgres import Postgres
 from mtv.model.errors import PermanentError
 from mtv.store import Run, SqliteLimit, Store, default_dsn, refuse_small_database
 from mtv.store.database import open_engine
@@ -105,8 +106,8 @@ def test_vms_of_active_runs_count_against_the_limit(tmp_path: Path, plan: object
 
 
 @pytest.mark.postgres
-def test_postgresql_has_none_of_these_limits(postgres: object) -> None:
-    with Store.open(postgres.new_database()) as store:  # type: ignore[attr-defined]
+def test_postgresql_has_none_of_these_limits(postgres: Postgres) -> None:
+    with Store.open(postgres.dsn("limits")) as store:
         store.upgrade()
         refuse_small_database(store, executor="CeleryExecutor", parallelism=500, added_vms=5000)
 

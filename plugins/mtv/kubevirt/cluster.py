@@ -22,6 +22,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from mtv.kubevirt import labels
+from mtv.kubevirt.kubeconfig import Kubeconfig
 from mtv.kubevirt.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS, Kind
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
@@ -47,7 +48,7 @@ class Cluster:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._api = _client(connection)
+        self._kubeconfig, self._api = _client(connection)
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +59,8 @@ class Cluster:
     def close(self) -> None:
         """Close the client's connections."""
         self._api.close()
+        if self._kubeconfig is not None:
+            self._kubeconfig.close()
 
     def check(self) -> str:
         """Return one line that says what answered. Raises `ConnectionRefused`."""
@@ -246,24 +249,21 @@ class _NotFound(PermanentError):
     """The API server answered 404."""
 
 
-def _client(connection: Connection) -> Any:
+def _client(connection: Connection) -> tuple[Kubeconfig | None, Any]:
+    """Return a client and what must stay open as long as it connects."""
     extra = connection.extra
-    path = extra.get("kube_config_path", "")
-    if not extra.get("in_cluster") and (not path or not Path(path).is_file()):
-        raise PermanentError(
-            f"connection {connection.conn_id}: kube_config_path {path!r} is no file",
-            cure="set extra.kube_config_path to a kubeconfig, or extra.in_cluster to true",
-            code="kubeconfig-missing",
-        )
+    kubeconfig = None if extra.get("in_cluster") else Kubeconfig(Path(extra.get("kube_config_path", "")))
     try:
-        if extra.get("in_cluster"):
+        if kubeconfig is None:
             configuration = kubernetes.client.Configuration()
             kubernetes.config.load_incluster_config(client_configuration=configuration)
-            return kubernetes.client.ApiClient(configuration)
-        return kubernetes.config.new_client_from_config(
-            config_file=str(path), context=extra.get("context"), persist_config=False
+            return None, kubernetes.client.ApiClient(configuration)
+        return kubeconfig, kubernetes.config.new_client_from_config_dict(
+            kubeconfig.document, context=extra.get("context"), persist_config=False
         )
     except Exception as error:  # the client lets its parsers' errors through, of any kind
+        if kubeconfig is not None:
+            kubeconfig.close()
         raise PermanentError(
             f"connection {connection.conn_id}: the kubeconfig cannot be used: {error}", code="kubeconfig-invalid"
         ) from error

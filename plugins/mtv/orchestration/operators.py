@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Context
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowTaskTerminated
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTerminated
 
 from mtv.itinerary.itineraries import Itinerary, Step, Where
 from mtv.model.settings import Settings
@@ -114,6 +115,28 @@ class VmStepOperator(_StepOperator):
         raise AssertionError("defer always raises")
 
 
+class NextPartOperator(TriggerDagRunOperator):
+    """Starts the following part of a long wave under the same run id, however often it is asked to."""
+
+    def __init__(self, *, runner: StepRunner, next_part: str, **kwargs: Any) -> None:
+        super().__init__(
+            trigger_dag_id=next_part,
+            trigger_run_id="{{ run_id }}",
+            logical_date=None,
+            skip_when_already_exists=True,
+            **kwargs,
+        )
+        self.runner = runner
+
+    def execute(self, context: Context) -> None:
+        """Hand over, unless this part never began: what refused it would refuse the next one, too."""
+        with as_airflow_errors():
+            began = self.runner.has_begun(task_ref(context))
+        if not began:
+            raise AirflowSkipException("this part was refused: the following one is not started")
+        super().execute(context)
+
+
 class RefuseOperator(BaseOperator):
     """The one task of a plan that does not check: fails with everything that is wrong with it."""
 
@@ -158,6 +181,12 @@ class StepOperators:
         task_id = f"pick_{itinerary.name.replace('-', '_')}"
         return PickOperator(
             task_id=task_id, itinerary=itinerary.name, runner=self.runner, **self._retry(2), **options
+        )  # fmt: skip
+
+    def next_part(self, outline: Outline, **options: Any) -> BaseOperator:
+        """Return the task that starts the following part of a long wave."""
+        return NextPartOperator(
+            task_id="next_part", next_part=outline.next_part, runner=self.runner, **self._retry(2), **options
         )  # fmt: skip
 
     def vm_step(self, step: Step, vm_id: Any, outline: Outline, **options: Any) -> BaseOperator:

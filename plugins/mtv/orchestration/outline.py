@@ -28,7 +28,8 @@ MAX_VMS_PER_RUN = 100
 class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The shape of one DAG.
 
-    `part` counts from 1 when the wave is cut into parts of at most `MAX_VMS_PER_RUN` VMs, else 0.
+    `part` counts from 1 when the wave is cut into parts of at most `MAX_VMS_PER_RUN` VMs, else 0; `next_part` is the
+    DAG that a part starts when it has ended.
     With `problems` no new run may start: the DAG fails with these messages.
     Without a `wave` the plan could not be read at all and the DAG has nothing else to do.
     """
@@ -39,6 +40,7 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan_hash: str = ""
     wave: str = ""
     part: int = 0
+    next_part: str = ""
     itineraries: tuple[str, ...] = ()
     max_vms_in_flight: int = 4
     vm_count: int = 0
@@ -86,7 +88,8 @@ def outlines_of(plan: Plan, plan_hash: str, file: str) -> list[Outline]:
     found: list[Outline] = []
     for wave in plan.waves:
         problems = _not_built(plan, wave)
-        for part, vms in parts_of(wave):
+        parts = parts_of(wave)
+        for part, vms in parts:
             names, unknown = _itineraries(plan, wave, vms)
             found.append(
                 Outline(
@@ -96,6 +99,7 @@ def outlines_of(plan: Plan, plan_hash: str, file: str) -> list[Outline]:
                     plan_hash=plan_hash,
                     wave=wave.name,
                     part=part,
+                    next_part=_dag_id(plan.name, wave.name, part + 1) if 0 < part < len(parts) else "",
                     itineraries=names,
                     max_vms_in_flight=wave.max_vms_in_flight,
                     vm_count=len(vms),

@@ -102,6 +102,12 @@ class StepRunner:
             )
             return run_steps.freeze(replace(ctx, plan=part_plan(ctx.plan, outline.wave, outline.part)))
 
+    def has_begun(self, task: TaskRef) -> bool:
+        """Whether the run has pinned its VMs."""
+        with self.store() as store:
+            run = store.run_of(task.dag_id, task.run_id)
+            return run is not None and run.frozen_vms is not None
+
     def pick(self, itinerary: str, task: TaskRef, log: Log) -> list[str]:
         """Return the frozen VMs that walk one itinerary, in frozen order."""
         with self._context(task, log) as ctx:

@@ -2,6 +2,7 @@
 
     freeze ─ snapshot_inventory ─ validate ─┬─ cold[vm]      prepare ─ transfer ─ … ─ settle ─┬─ report ─ verdict
                                             └─ cold-raw[vm]  prepare ─ transfer ─ … ─ settle ─┘
+                                                                                        (─ next_part, of a long wave)
 
 What hangs on what was decided by measuring (docs/bench-wave.md) and by reading the scheduler:
 
@@ -10,6 +11,8 @@ What hangs on what was decided by measuring (docs/bench-wave.md) and by reading 
   leaf is skipped and a skipped leaf counts as a success.
 - `prepare` is no set-up. A teardown behind a failed set-up does not run, and a VM whose `prepare` failed half-way needs
   `settle` most. Nor does clearing a mapped task bring its set-up back; the steps themselves say what to clear.
+- The parts of a long wave follow each other: a plan has one active run, and what a scheduler spends grows with the
+  pending tasks of all. A part hands over when it has ended, whatever became of its VMs; not when it was marked failed.
 - Each task hangs on the one before it only. A scheduler asks several queries for every edge of every pending task
   instance in every loop.
 """
@@ -38,6 +41,10 @@ class Operators(Protocol):
 
     def pick(self, itinerary: Itinerary, outline: Outline, **options: Any) -> BaseOperator:
         """Return the task that picks the frozen VMs of one itinerary."""
+        ...
+
+    def next_part(self, outline: Outline, **options: Any) -> BaseOperator:
+        """Return the task that starts the following part of a long wave."""
         ...
 
     def vm_step(self, step: Step, vm_id: Any, outline: Outline, **options: Any) -> BaseOperator:
@@ -88,6 +95,8 @@ def _add_wave(outline: Outline, operators: Operators) -> None:
     if not outline.itineraries:
         validate >> report
     report >> verdict
+    if outline.next_part:
+        verdict >> operators.next_part(outline, trigger_rule=TriggerRule.ALL_DONE)
 
 
 def _add_group(

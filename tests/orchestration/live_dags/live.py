@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from airflow.sdk import get_parsing_context
+from msgspec.structs import replace
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.pods import PodRequest
@@ -19,7 +20,7 @@ from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.model.settings import Settings
 from mtv.orchestration.operators import StepOperators
-from mtv.orchestration.outline import outlines_of
+from mtv.orchestration.outline import Outline, outlines_of
 from mtv.orchestration.runner import PodTarget, StepRunner
 from mtv.orchestration.wave_dag import build_dag
 
@@ -46,7 +47,15 @@ def plan_named(name: str, count: int, in_flight: int) -> Plan:
     return Plan(name=name, target=target, waves=(Wave(name="w", vms=vms, max_vms_in_flight=in_flight),))
 
 
-PLANS = {plan.name: plan for plan in (plan_named("pods", 1, 1), plan_named("turns", 5, 2), plan_named("sad", 2, 2))}
+PLANS = {
+    plan.name: plan
+    for plan in (
+        plan_named("pods", 1, 1),
+        plan_named("turns", 5, 2),
+        plan_named("sad", 2, 2),
+        plan_named("parts", 2, 1),
+    )
+}
 
 
 class LiveRunner(StepRunner):
@@ -60,7 +69,8 @@ class LiveRunner(StepRunner):
                 plan_hash=store.put_plan(plan), plan_name=plan.name, wave="w", dag_id=task.dag_id,
                 dag_run_id=task.run_id,
             )  # fmt: skip
-            return store.freeze_vms(run.id, [vm.id for vm in plan.wave("w").vms])
+            vms = plan.wave("w").vms
+            return store.freeze_vms(run.id, [vm.id for vm in (vms[outline.part - 1 : outline.part] or vms)])
 
     def run_step(self, step, task, log):
         with self._context(task, log) as ctx:
@@ -123,7 +133,7 @@ class LiveRunner(StepRunner):
 
 
 def _fail_the_sad(plan: str, vm_id: str) -> None:
-    if (plan, vm_id) == ("sad", "vm-0"):
+    if plan in ("sad", "parts") and vm_id == "vm-0":
         raise PermanentError("prepare fails for this one", cure="none", code="sad")
 
 
@@ -159,12 +169,21 @@ def pod_request(name: str, wanted: dict[str, str]) -> PodRequest:
     )
 
 
+def outlines(plan: Plan) -> list[Outline]:
+    """The outlines of a plan; each of the two VMs of `parts` is a part of its own."""
+    found = outlines_of(plan, "live", "live.yaml")
+    if plan.name != "parts":
+        return found
+    second = replace(found[0], dag_id="mtv.parts.w-02", part=2, vm_count=1)
+    return [replace(second, dag_id="mtv.parts.w-01", part=1, next_part=second.dag_id), second]
+
+
 def load() -> None:
     settings = Settings.from_environ()
     operators = StepOperators(settings, LiveRunner(settings))
     asked = get_parsing_context().dag_id
     for plan in PLANS.values():
-        for outline in outlines_of(plan, "live", "live.yaml"):
+        for outline in outlines(plan):
             if asked in (None, outline.dag_id):
                 globals()[outline.dag_id] = build_dag(outline, operators)
 

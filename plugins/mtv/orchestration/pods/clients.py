@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from kubernetes_asyncio import client, config
 
+from mtv.kubevirt.kubeconfig import Kubeconfig
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.orchestration.connections import AirflowConnections
@@ -21,7 +23,7 @@ async def core_api(connection_id: str) -> client.CoreV1Api:
     known = _clients.setdefault(asyncio.get_running_loop(), {})
     if connection_id not in known:
         connection = await sync_to_async(AirflowConnections().get, thread_sensitive=False)(connection_id)
-        opened = await _open(connection)
+        opened = await open_client(connection)
         # Another trigger may have opened one meanwhile: keep the first, so that all share it.
         if known.setdefault(connection_id, opened) is not opened:
             await opened.close()
@@ -35,21 +37,24 @@ async def forget(connection_id: str) -> None:
         await opened.close()
 
 
-async def _open(connection: Connection) -> client.ApiClient:
+async def open_client(connection: Connection) -> client.ApiClient:
+    """Return a client of the cluster that is the caller's to close. Raises `PermanentError`."""
     settings: Any = client.Configuration()
     if connection.extra.get("in_cluster"):
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         return client.ApiClient(settings)
-    path = str(connection.extra.get("kube_config_path") or "")
+    path = Path(connection.extra.get("kube_config_path") or "")
+    kubeconfig = Kubeconfig(path)
     try:
-        await config.load_kube_config(
-            config_file=path, context=connection.extra.get("context"), client_configuration=settings,
-            persist_config=False,
-        )  # fmt: skip
+        await config.load_kube_config_from_dict(
+            kubeconfig.document, context=connection.extra.get("context"), client_configuration=settings
+        )
+        return client.ApiClient(settings)  # has read its keys when it is made
     except config.ConfigException as error:
         raise PermanentError(
-            f"connection {connection.conn_id}: the kubeconfig {path!r} cannot be used: {error}",
+            f"connection {connection.conn_id}: the kubeconfig {str(path)!r} cannot be used: {error}",
             cure="set extra.kube_config_path to a kubeconfig that the triggerer can read",
             code="kubeconfig-invalid",
         ) from error
-    return client.ApiClient(settings)
+    finally:
+        kubeconfig.close()

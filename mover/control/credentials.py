@@ -1,4 +1,4 @@
-"""Secrets come out of files in the folder of a pod's Secret; they are read when needed and never kept in a message."""
+"""Credentials are files in the pod's folder; they are read when needed and never kept in an error or a log."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from mtv.model.errors import PermanentError
 
 
-def read_credential(folder: Path, name: str, *, cure: str) -> str:
-    """The text of one credential file, without its last line end; `PermanentError` (credentials-missing)."""
+def read_credential(folder: Path, name: str, *, cure: str = "mount the Secret with user, password and ca.pem") -> str:
+    """The text of a credential file without its line's end. `PermanentError` (credentials-missing) names the file."""
     path = folder / name
     if name in ("", ".", "..") or "/" in name:
         raise PermanentError(
