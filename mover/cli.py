@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from mover import failure
+from mover import command_options, failure
 from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
@@ -44,6 +44,7 @@ examples:
   mtv-mover digest /disks/0/disk.img
   mtv-mover digest /dev/mtv-disk-0 --size 1073741824
   mtv-mover digest 'nbd+unix:///?socket=/run/disk.sock'
+  mtv-mover digest 'ova:/export/web-1.ova!web-1-disk1.vmdk'
 
 The digest is the same however zeros are stored: blocks of 4 MiB (the last may be shorter) are hashed with BLAKE3;
 the root is BLAKE3 over "mtv root digest v1\\n", the size as u64 and the block size as u32 (little-endian), and the
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command = {
         "transfer": _transfer,
+        "copy": _copy,
+        "verify": _verify,
         "convert": _convert,
         "digest": _digest,
         "preflight": _preflight,
@@ -114,8 +117,14 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="read every source a second time and compare, even if the spec does not ask for it",
             )
-    digest = add("digest", "print the root digest of a file, block device or NBD export", _DIGEST_EXAMPLE)
-    digest.add_argument("disk", help="path or NBD URI")
+    command_options.add_copy_arguments(
+        add("copy", "copy one disk, resumable and proven", command_options.COPY_EXAMPLES + _EXIT_CODES)
+    )
+    command_options.add_verify_arguments(
+        add("verify", "compare a target with the journal of its copy", command_options.VERIFY_EXAMPLES)
+    )
+    digest = add("digest", "print the root digest of a file, device or any source read at an offset", _DIGEST_EXAMPLE)
+    command_options.add_source_arguments(digest, positional="disk")
     digest.add_argument("--size", type=int, default=None, help="bytes to digest (default: all)")
     from mover.convert import command as preflight_command
 
@@ -172,14 +181,22 @@ def _convert(arguments: argparse.Namespace) -> int:
     return _end(events, result, arguments)
 
 
-def _digest(arguments: argparse.Namespace) -> int:
-    from mover.measure import digest_of_nbd, digest_of_path
+def _copy(arguments: argparse.Namespace) -> int:
+    from mover.copy_command import copy
 
-    if arguments.disk.startswith(("nbd:", "nbds:", "nbd+unix:", "nbds+unix:")):
-        digest = digest_of_nbd(arguments.disk)
-    else:
-        digest = digest_of_path(Path(arguments.disk), size_bytes=arguments.size)
-    print(digest)
+    return copy(arguments, Events(), _halt_on_signals())
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from mover.verify_command import verify
+
+    return verify(arguments, Events(), _halt_on_signals())
+
+
+def _digest(arguments: argparse.Namespace) -> int:
+    from mover.digest_command import digest_of
+
+    print(digest_of(arguments))
     return failure.EXIT_OK
 
 

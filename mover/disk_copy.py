@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mover.buffers import PAGE_BYTES
+from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import ALGORITHM, block_digest, zero_digest
 from mover.failure import DigestMismatch, Interrupted, SourceUnstable
@@ -63,6 +64,8 @@ class DiskCopy:
                 cure="read the inventory again: the disk was resized, or another one is meant",
                 code="source-size",
             )
+        if source.content_checksum:
+            hasher_of(source.content_checksum)  # better refused now than after hours
         self.disk = disk
         self.source = source
         self.target = target
@@ -88,6 +91,8 @@ class DiskCopy:
             mismatches = self._first_pass()
             if mismatches:
                 self._second_pass(mismatches)
+            if self.source.content_checksum:
+                self._check_content()
             if self.verify_source:
                 self._read_source_again()
             if self.source.block_checksum and self.verify is not Verify.OFF:
@@ -95,6 +100,7 @@ class DiskCopy:
                     self.disk.id, self.source.block_checksum, self.ledger, self.target, self.halt
                 )
                 self._stop_if_told()
+            self.ledger.complete()
         except BaseException:
             self._checkpoint_after_failure()
             raise
@@ -328,6 +334,14 @@ class DiskCopy:
     def _check_source(self) -> None:
         self.source_digest = self.source.check_own_checksum(self.halt.is_set)
 
+    def _check_content(self) -> None:
+        if self.verify is Verify.OFF:
+            self.say("the source's checksum is not compared: nothing is read back")
+            return
+        checksum = self.source.content_checksum
+        self.source_digest = check_content(self.target, self.ledger, checksum, self.halt, self.meter)
+        self._stop_if_told()
+
     def _proof(self) -> Proof:
         if self.verify is not Verify.FULL:
             return Proof.NONE
@@ -351,7 +365,7 @@ class DiskCopy:
     def _open_journal(self, path: Path) -> tuple[Journal, Ledger, frozenset[int]]:
         header = Header(
             identity=self.disk.identity,
-            generation=self.disk.generation,
+            generation=" ".join(text for text in (self.disk.generation, self.source.generation) if text),
             size_bytes=self.disk.size_bytes,
             algorithm=ALGORITHM,
             target=self.target.mark,

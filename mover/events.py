@@ -51,6 +51,10 @@ class Events:
             {"event": "error"} | msgspec.to_builtins(failure), f"{failure.disk or 'mover'}: {failure.message}{cure}"
         )
 
+    def end(self, result: msgspec.Struct, sentence: str) -> None:
+        """The last line of a command used by hand: the result, or for people a sentence that says the same."""
+        self._say({"event": "result"} | msgspec.to_builtins(result), sentence)
+
     def result(self, result: TransferResult | ConvertResult | PreflightResult) -> None:
         """The last line."""
         document = msgspec.to_builtins(result)

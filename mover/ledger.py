@@ -79,21 +79,33 @@ class Ledger:
         elif overdue:
             self.commit()
 
-    def zeroed(self, run: range) -> None:
-        """A run of blocks was made zeros; durable and journalled on return."""
+    def zeroed(self, *runs: range) -> None:
+        """Runs of blocks are zeros now; durable and journalled on return."""
         self._flush()
-        last = self.digests.count - 1
-        records = [Record(run.start, len(run), PROVEN, zero_digest(BLOCK_BYTES))]
-        if run.stop - 1 == last and (length := block_extent(last, self.digests.size_bytes).length) != BLOCK_BYTES:
-            records = [Record(last, 1, PROVEN, zero_digest(length))]
-            if len(run) > 1:
-                records.insert(0, Record(run.start, len(run) - 1, PROVEN, zero_digest(BLOCK_BYTES)))
+        records = [record for run in runs for record in self._records_of_zeros(run)]
         with self._committing:
             self._append(records)
         for record in records:
             for index in range(record.first, record.first + record.blocks):
                 self.digests[index] = record.digest
                 self._proven[index] = True
+
+    def complete(self) -> None:
+        """The copy has ended well: holes, which nobody wrote, are journalled too, so that the journal tells a whole
+        disk from half a one and the target can be compared with it later.
+        """
+        if runs := list(runs_without(self.proven(), self.digests.count)):
+            self.zeroed(*runs)
+
+    def _records_of_zeros(self, run: range) -> list[Record]:
+        last = self.digests.count - 1
+        length = block_extent(last, self.digests.size_bytes).length
+        if run.stop - 1 < last or length == BLOCK_BYTES:
+            return [Record(run.start, len(run), PROVEN, zero_digest(BLOCK_BYTES))]
+        records = [Record(last, 1, PROVEN, zero_digest(length))]
+        if len(run) > 1:
+            records.insert(0, Record(run.start, len(run) - 1, PROVEN, zero_digest(BLOCK_BYTES)))
+        return records
 
     def commit(self) -> None:
         """Make all that was stored durable and proven now."""

@@ -56,12 +56,14 @@ class WorkLock:
 
 
 @contextmanager
-def work_lock(work_dir: Path, epoch: int, *, takeover_wait_s: float = 30.0) -> Iterator[WorkLock]:
+def work_lock(
+    work_dir: Path, epoch: int, *, takeover_wait_s: float = 30.0, name: str = LOCK_NAME
+) -> Iterator[WorkLock]:
     """Hold the work volume while the block runs; `VolumeHeld` if another mover has it (see the module's text)."""
     try:
-        lock = _acquire(work_dir / LOCK_NAME, epoch, takeover_wait_s)
+        lock = _acquire(work_dir / name, epoch, takeover_wait_s)
     except OSError as error:
-        raise storage_error(error, where="work-volume", what=f"lock {work_dir / LOCK_NAME}") from error
+        raise storage_error(error, where="work-volume", what=f"lock {work_dir / name}") from error
     try:
         yield lock
     finally:

@@ -61,11 +61,22 @@ class VsphereNfc(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     insecure: bool = False
 
 
+class FileRange(msgspec.Struct, frozen=True, kw_only=True):
+    """`length` bytes at `offset` of a local file, with the manifest's checksum over them ("" if it has none)."""
+
+    path: str
+    offset: int
+    length: int
+    checksum: str = ""
+
+
 class OvaMember(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="ova"):
     """A disk file inside an OVA (or beside an OVF): `length` bytes at `offset` of `path`, never unpacked.
 
     `format` is vmdk (any subformat found in the file) or raw; `compression` is "" or gzip.
     `checksum` ("sha256:<hex>" or "sha1:<hex>") is the manifest's, over the member's bytes as stored.
+    `chunks` are the pieces that follow the first one, in order, when the OVF splits the file (`chunkSize`);
+    compression is then over the whole, checksums are per piece.
     """
 
     path: str
@@ -74,6 +85,51 @@ class OvaMember(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     format: str = "vmdk"
     compression: str = ""
     checksum: str = ""
+    chunks: tuple[FileRange, ...] = ()
+
+
+class DiskFile(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """A disk in a local file or device. `format` is said, never guessed: raw, or vmdk (sparse, streamOptimized, or a
+    descriptor whose extents lie beside it). `checksum` ("sha256:<hex>") is over the file's bytes.
+    """
+
+    path: str
+    format: str
+    checksum: str = ""
+
+
+class HttpRange(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="http"):
+    """A disk image on a web server that serves ranges. `format` is said, never guessed, and must be raw.
+
+    `header_file` names a credential file with one line `Name: value` (`Authorization: Bearer …`, `X-Auth-Token: …`);
+    it is read again when the server refuses it. `checksum` ("sha256:<hex>") is over the whole image.
+    An authority may be given as the credential file ca.pem. `insecure` also allows credentials over plain HTTP.
+    """
+
+    url: str
+    format: str
+    header_file: str = ""
+    thumbprint: str = ""
+    insecure: bool = False
+    checksum: str = ""
+
+
+class GlanceImage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="glance"):
+    """A raw image in Glance. `endpoint` is the image service's URL, `auth_url` Keystone's (with or without `/v3`).
+
+    Credential files: user and password, or application-credential-id and application-credential-secret; ca.pem.
+    `auth_thumbprint` is for Keystone what `thumbprint` is for Glance. `insecure` also allows plain HTTP.
+    """
+
+    endpoint: str
+    image: str
+    auth_url: str
+    project: str = ""
+    project_domain: str = "Default"
+    user_domain: str = "Default"
+    thumbprint: str = ""
+    auth_thumbprint: str = ""
+    insecure: bool = False
 
 
 class NbdUri(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="nbd"):
@@ -140,7 +196,19 @@ class Vddk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vdd
     esxi: bool = False
 
 
-DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri | ImageioDisk | OvirtDisk | EsxiSsh | Vddk
+DiskSource = (
+    VsphereDatastore
+    | VsphereNfc
+    | OvaMember
+    | DiskFile
+    | NbdUri
+    | HttpRange
+    | GlanceImage
+    | ImageioDisk
+    | OvirtDisk
+    | EsxiSsh
+    | Vddk
+)
 
 
 class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
