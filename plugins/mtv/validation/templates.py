@@ -1,4 +1,8 @@
-"""Texts of concerns that may name attributes of the row they are about: `Disk {file} of {vm.name} is empty`."""
+"""Texts of concerns that may name attributes of the row they are about: `Disk {file} of {vm.name} is empty`.
+
+`{name|id|#}` is the first of these that is there and not empty; `#` is the row's place in its list, from 1, and always
+there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_FIELD = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\}|[{}]")
+_NAME = r"(?:#|[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)"
+_FIELD = re.compile(rf"\{{\{{|\}}\}}|\{{({_NAME}(?:\|{_NAME})*)\}}|[{{}}]")
 
 
 class Template:
@@ -14,11 +19,8 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.fields: list[tuple[str, ...]] = []
         for match in _FIELD.finditer(text):
-            if match[1]:
-                self.fields.append(tuple(match[1].split(".")))
-            elif match[0] in ("{", "}"):
+            if match[0] in ("{", "}"):
                 raise ValueError(f"a lone {match[0]!r} at character {match.start() + 1}; double it to mean the brace")
 
     def render(self, value: Callable[[Sequence[str]], Any]) -> str | None:
@@ -29,11 +31,15 @@ class Template:
             nonlocal missing
             if match[1] is None:
                 return match[0][0]
-            found = value(match[1].split("."))
-            if isinstance(found, bool):
-                return "true" if found else "false"
-            if isinstance(found, (str, int, float)):
-                return str(found)
+            *names, last = match[1].split("|")
+            for name in (*names, last):
+                found = value(name.split("."))
+                if found == "" and name != last:
+                    continue
+                if isinstance(found, bool):
+                    return "true" if found else "false"
+                if isinstance(found, (str, int, float)):
+                    return str(found)
             missing = True
             return ""
 
