@@ -110,7 +110,9 @@ def test_drivers_are_found_in_a_folder_and_in_an_iso(tmp_path, form):
     assert found == virtio_win.Drivers(block=True, network=True, agent=form != "plain")
 
 
-WINDOWS_2019 = Inspection(type="windows", distro="windows", os_id="win2k19", arch="x86_64", product="Windows Server 2019")
+WINDOWS_2019 = Inspection(
+    type="windows", distro="windows", os_id="win2k19", arch="x86_64", product="Windows Server 2019"
+)
 
 
 @pytest.fixture
