@@ -22,7 +22,9 @@ class Interrupted(TemporaryError):
 
 
 class DigestMismatch(PermanentError):
-    """The target does not hold the bytes that were read from the source, even after a second try."""
+    """Bytes that should be the same are not, even after a second try: those of the target (code target-mismatch), or
+    those of several reads of the source (code source-unstable).
+    """
 
     def __init__(self, message: str, *, offset: int, cure: str = "", code: str = "") -> None:
         super().__init__(message, cure=cure, code=code or "target-mismatch")

@@ -10,7 +10,7 @@ from mover.control.endpoint import Endpoint
 from mtv.model.errors import ConnectionRefused
 
 _ALGORITHM_OF_LENGTH = {40: "sha1", 64: "sha256"}
-TIMEOUT_S = 60.0
+TIMEOUT_S = 45.0
 """Longest silence on a connection before it is given up."""
 
 

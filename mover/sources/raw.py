@@ -49,6 +49,10 @@ class RawSource(RandomSource):
         """The manifest's checksum over the member."""
         return self.window.check(self._checksum, should_stop)
 
+    def forget(self) -> None:
+        """Drop the file from the page cache."""
+        self.window.forget()
+
     def close(self) -> None:
         """Close the file."""
         self.window.close()

@@ -91,6 +91,10 @@ class Window:
             )
         return f"{name}:{found}"
 
+    def forget(self) -> None:
+        """Drop the window's bytes from the page cache."""
+        os.posix_fadvise(self._fd, self.offset, self.length, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)

@@ -19,7 +19,7 @@ TERMINATION_LOG = "/dev/termination-log"
 
 
 class Verify(StrEnum):
-    """How much of the target is read back and compared after the copy."""
+    """How much of the target is read back and compared after the copy. SAMPLED: one block in 16, and the last."""
 
     FULL = "full"
     SAMPLED = "sampled"
@@ -29,7 +29,7 @@ class Verify(StrEnum):
 class Proof(StrEnum):
     """What a disk's digest proves. AS_READ: target = bytes as read. SOURCE_CHECKED: the source's own checksum agrees
     too (OVA manifest, imageio, Glance). REREAD: a second, independent read of the source agrees too.
-    NONE: the target was not read back.
+    NONE: the target was not read back in full. Each says more than AS_READ; of the two others SOURCE_CHECKED is named.
     """
 
     NONE = "none"
@@ -82,14 +82,75 @@ class NbdUri(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="n
     uri: str
 
 
-DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri
+class ImageioDisk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="imageio"):
+    """A disk behind the URL of an oVirt image transfer that somebody else made and ends.
+
+    `https://host:54322/images/<ticket>`: who knows it may read the disk, so it is a secret. Credential file: ca.pem.
+    """
+
+    url: str
+    thumbprint: str = ""
+    insecure: bool = False
+
+    def __repr__(self) -> str:
+        return "ImageioDisk(url=...)"
+
+
+class OvirtDisk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="ovirt"):
+    """A disk (or one of its snapshots) that the mover asks an oVirt engine for. `disk` and `snapshot` are their ids.
+
+    `use_proxy` reads through the engine's proxy instead of the host. Credential files: user, password, ca.pem.
+    """
+
+    host: str
+    disk: str
+    snapshot: str = ""
+    port: int = 443
+    use_proxy: bool = False
+    thumbprint: str = ""
+    insecure: bool = False
+
+
+class EsxiSsh(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="esxi-ssh"):
+    """A flat VMDK read over ssh from an ESXi host, e.g. `/vmfs/volumes/ds/web-1/web-1-flat.vmdk`.
+
+    Credential files: user, known_hosts, and id (a private key without passphrase) or password.
+    """
+
+    host: str
+    path: str
+    port: int = 22
+
+
+class Vddk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vddk"):
+    """A disk read with VMware's VDDK library, which the user supplies in `libdir`. Credential files: user, password.
+
+    `vm` is a moref (vm-42), `file` is "[datastore] folder/name.vmdk", `snapshot` a moref or "", `transports` a
+    colon-separated list or "" for the library's own choice. `thumbprint` is the certificate's SHA-1 as VDDK wants it.
+    `esxi` says that `host` is an ESXi host and not a vCenter: larger reads are then made.
+    """
+
+    host: str
+    vm: str
+    file: str
+    thumbprint: str
+    snapshot: str = ""
+    transports: str = ""
+    libdir: str = "/opt/vmware-vix-disklib-distrib"
+    esxi: bool = False
+
+
+DiskSource = VsphereDatastore | VsphereNfc | OvaMember | NbdUri | ImageioDisk | OvirtDisk | EsxiSsh | Vddk
 
 
 class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the bytes go: a file on a filesystem claim (made sparse) or a block device."""
+    """Where the bytes go: a file on a filesystem claim (sparse, or all its space reserved before the copy with
+    `preallocate`) or a block device.
+    """
 
     path: str
     block: bool = False
+    preallocate: bool = False
 
 
 class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +165,9 @@ class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume."""
+    """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume.
+    `verify_source`: every source is read a second time and compared (see `Proof.REREAD`).
+    """
 
     plan: str
     run: str
@@ -112,6 +175,7 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     disks: tuple[DiskTransfer, ...]
     verify: Verify = Verify.FULL
+    verify_source: bool = False
     work_dir: str = WORK_DIR
     credentials_dir: str = "/run/mtv"
 
@@ -119,6 +183,8 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
 class DiskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one disk. `bytes_read` from the source in this attempt, `bytes_resumed` proven by an earlier one,
     `bytes_data` is allocated data on the source, `digest` the sparse-invariant root digest of the bytes as read.
+    `verify` is how the target was verified (None: by a mover that did not say), `reread` whether a second read of the
+    source agreed.
     """
 
     id: str
@@ -129,6 +195,8 @@ class DiskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str = ""
     proof: Proof = Proof.NONE
     source_digest: str = ""
+    verify: Verify | None = None
+    reread: bool = False
     seconds: float = 0.0
 
 
@@ -300,8 +368,8 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One progress line of a pod's log: `{"event":"progress", ...}`, one per disk every 2 s.
 
-    `phase` is scan, copy, verify, overlay, inspect, convert, commit or done. A phase that cannot count bytes gives
-    `percent` instead.
+    `phase` is scan, copy, verify, reread, overlay, inspect, convert, commit or done. A phase that cannot count bytes
+    gives `percent` instead.
     """
 
     event: str = "progress"
