@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -169,7 +170,5 @@ def test_a_file_that_is_no_iso_is_refused(tmp_path):
 def test_an_iso_that_ends_too_early_never_hangs(tmp_path, cut):
     iso = iso_of(virtio_win_folder(tmp_path / "virtio-win"), "-J")
     os.truncate(iso, cut * 2048)
-    try:
-        virtio_win.paths_in(iso)
-    except PermanentError as error:
-        assert error.code == "virtio-win-missing"
+    with contextlib.suppress(PermanentError):
+        assert len(virtio_win.paths_in(iso)) <= 5
