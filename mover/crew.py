@@ -17,10 +17,16 @@ class Crew:
         self._failures: list[BaseException] = []
 
     def start(self, name: str, work: Callable[[], None]) -> None:
-        """Run `work` in a thread; if it raises, the halt flag goes up."""
+        """Run `work` in a thread; if it raises, or no thread can be had, the halt flag goes up and `join` says why."""
         thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # Not raised here: those already at work must have ended before their files are closed.
+            self._failures.append(error)
+            self._halt.set()
+        else:
+            self._threads.append(thread)
 
     def join(self) -> None:
         """Wait for all; raise the first failure."""

@@ -4,6 +4,7 @@
     (two or more threads per disk)      every 64 MiB or 10 s      beside the copy
 
 What the read-back finds wrong is copied once more; what is wrong again ends the copy with its offset and both digests.
+On demand the source is then read a second time: where it differs from the first, a third read must agree with one.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mover.buffers import PAGE_BYTES, block_buffer
+from mover.buffers import PAGE_BYTES
+from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import ALGORITHM, block_digest, zero_digest
-from mover.failure import DigestMismatch, Interrupted
-from mover.feed import Lane, Loaded, RandomFeed, StreamFeed
-from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_without
+from mover.failure import DigestMismatch, Interrupted, SourceUnstable
+from mover.feed import Lane, Loaded, lanes_of
+from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
 from mover.journal import Header, Journal
 from mover.ledger import Ledger
+from mover.measure import read_digests
 from mover.progress import DiskMeter
-from mover.readback import Mismatch, ReadBack
+from mover.readback import Mismatch, ReadBack, first_difference
+from mover.source_check import compare_with_source, fetch_checksum
 from mover.sources.base import RandomSource, Source, StreamSource
 from mover.targets.base import Target
 from mover.worklock import WorkLock
@@ -52,6 +56,7 @@ class DiskCopy:
         meter: DiskMeter,
         say: Callable[[str], None],
         halt: Halt,
+        verify_source: bool = False,
     ) -> None:
         if source.size_bytes != disk.size_bytes:
             raise PermanentError(
@@ -59,11 +64,14 @@ class DiskCopy:
                 cure="read the inventory again: the disk was resized, or another one is meant",
                 code="source-size",
             )
+        if source.content_checksum:
+            hasher_of(source.content_checksum)  # better refused now than after hours
         self.disk = disk
         self.source = source
         self.target = target
         self.lock = lock
         self.verify = verify
+        self.verify_source = verify_source
         self.meter = meter
         self.say = say
         self.halt = Halt(halt)
@@ -83,10 +91,21 @@ class DiskCopy:
             mismatches = self._first_pass()
             if mismatches:
                 self._second_pass(mismatches)
+            if self.source.content_checksum:
+                self._check_content()
+            if self.verify_source:
+                self._read_source_again()
+            if self.source.block_checksum and self.verify is not Verify.OFF:
+                self.source_digest = compare_with_source(
+                    self.disk.id, self.source.block_checksum, self.ledger, self.target, self.halt
+                )
+                self._stop_if_told()
+            self.ledger.complete()
         except BaseException:
             self._checkpoint_after_failure()
             raise
         finally:
+            self.ledger.settle()
             self.journal.close()
         self.meter.enter("done", total=self.disk.size_bytes, done=self.disk.size_bytes)
         return DiskResult(
@@ -98,21 +117,21 @@ class DiskCopy:
             digest=self.ledger.digests.root(),
             proof=self._proof(),
             source_digest=self.source_digest,
+            verify=self.verify,
+            reread=self.verify_source,
             seconds=round(time.monotonic() - began, 3),
         )
 
     # -- passes
 
     def _first_pass(self) -> list[Mismatch]:
-        if isinstance(self.source, RandomSource):
-            self.extents = self.source.extents()
-            self.bytes_data = sum(extent.length for extent in self.extents)
-            for block in cut_into_blocks(self.extents):
-                self.has_data[block.block] = True
+        self._learn_extents()
         self._enter_copy()
         crew = Crew(self.halt)
         if self.source.has_own_checksum:
             crew.start("source-checksum", self._check_source)
+        if (checksum := self.source.block_checksum) and self.verify is not Verify.OFF:
+            crew.start("source-checksum", lambda: fetch_checksum(checksum, self.halt, self.say))
         read_back = self._start_read_back()
         self.ledger.on_proven = read_back.hand_in
         wanted = (block for block in cut_into_blocks(self.extents) if not self.ledger.is_proven(block.block))
@@ -121,11 +140,22 @@ class DiskCopy:
             self._zero_the_rest()
             remaining = list(self._resumed_or_zero_blocks_to_read()) if self.verify is not Verify.OFF else []
             read_back.hand_in(remaining)
+            if self.verify is not Verify.FULL and not self.target.is_recognizable:
+                # It may be another one than that which an earlier attempt wrote.
+                read_back.hand_in(sorted(self.resumed), always=True)
             self.meter.enter("verify", total=read_back.bytes_handed_in, done=read_back.bytes_checked)
         finally:
             mismatches = read_back.finish()
         self._stop_if_told()
         return mismatches
+
+    def _learn_extents(self) -> None:
+        if isinstance(self.source, RandomSource):
+            self.extents = self.source.extents()
+            self.bytes_data = sum(extent.length for extent in self.extents)
+            self.has_data = bytearray(self.ledger.digests.count)
+            for block in cut_into_blocks(self.extents):
+                self.has_data[block.block] = True
 
     def _second_pass(self, mismatches: list[Mismatch]) -> None:
         for mismatch in mismatches[:_TOLD_MISMATCHES]:
@@ -135,9 +165,13 @@ class DiskCopy:
             )
         wrong = [mismatch.block for mismatch in mismatches]
         self.say(f"{len(wrong)} blocks read back wrong are copied once more")
-        self.lock.check()
+        self._copy_again(wrong)
+
+    def _copy_again(self, wrong: list[int]) -> None:
+        """Read these blocks from the source and write them whole; what then reads back wrong ends the copy."""
         self.ledger.drop(wrong)
-        self.ledger.on_proven = lambda _indexes: None
+        stored: set[int] = set(wrong)
+        self.ledger.on_proven = stored.update  # a stream is stored anew wherever it changed
         chosen = set(wrong)
         wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
         self._copy(Crew(self.halt), wanted, whole=True)
@@ -145,26 +179,45 @@ class DiskCopy:
             if not self.has_data[index]:
                 self._zero(range(index, index + 1))
         read_back = self._start_read_back()
-        read_back.hand_in(wrong)
+        read_back.hand_in(sorted(stored), always=True)
         still_wrong = read_back.finish()
         self._stop_if_told()
         if still_wrong:
             self.ledger.drop(mismatch.block for mismatch in still_wrong)
             raise self._mismatch_error(still_wrong[0])
 
+    def _read_source_again(self) -> None:
+        """Compare the source with what was copied; where they differ, a third read decides between the two."""
+        self.source.forget()
+        self._learn_extents()
+        self.meter.enter("reread", total=self.bytes_data)
+        second = read_digests(self.source, self.extents, self.halt, complain=self.say, count=self.meter.add)
+        self._stop_if_told()
+        first = {index: self.ledger.digests[index] for index in range(second.count)}
+        differing = [index for index, digest in first.items() if digest != second[index]]
+        if not differing:
+            return
+        self.say(f"a second read of the source differs in {len(differing)} blocks: they are read a third time")
+        self.source.forget()
+        self._learn_extents()  # where data is is part of what is read
+        self._copy_again(differing)
+        undecided = [i for i in differing if self.ledger.digests[i] not in (first[i], second[i])]
+        if undecided:
+            third = [self.ledger.digests[index] for index in undecided]
+            self.ledger.drop(undecided)
+            where = block_extent(undecided[0], self.disk.size_bytes)
+            raise SourceUnstable(
+                f"disk {self.disk.id}: three reads of the source's block at {where.offset} ({where.length} bytes) give"
+                f" {first[undecided[0]].hex()}, {second[undecided[0]].hex()}, {third[0].hex()}",
+                offset=where.offset,
+            )
+
     def _copy(self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool) -> None:
-        for number, lane in enumerate(self._lanes(wanted)):
+        for number, lane in enumerate(lanes_of(self.source, wanted, self.halt, self.say)):
             crew.start(f"copy-{number}", lambda lane=lane: self._work(lane, whole=whole))  # type: ignore[misc]
         crew.join()
         self._stop_if_told()
         self.ledger.commit()
-
-    def _lanes(self, wanted: Iterator[BlockWork]) -> list[Lane]:
-        if isinstance(self.source, RandomSource):
-            return RandomFeed(self.source, wanted, self.halt, self.say).lanes()
-        if isinstance(self.source, StreamSource):
-            return StreamFeed(self.source, self.halt, self.say).lanes()
-        raise TypeError(f"{type(self.source).__name__} is no kind of source that can be copied")
 
     # -- one block
 
@@ -178,6 +231,8 @@ class DiskCopy:
 
     def _store(self, loaded: Loaded, *, whole: bool) -> None:
         digest = block_digest(loaded.view)
+        if self.source.block_checksum:
+            self.source.block_checksum.note(loaded.block, loaded.view)
         count = sum(part.length for part in loaded.parts)
         where = block_extent(loaded.block, self.disk.size_bytes)
         with self._count_lock:
@@ -187,6 +242,8 @@ class DiskCopy:
                 self.bytes_data += count
         known = self.ledger.is_proven(loaded.block)
         if not (known and digest == self.ledger.digests[loaded.block]):
+            if known:
+                self.ledger.drop([loaded.block])  # before the first byte of it changes
             self._write(loaded, where, digest, whole=whole or known)
             self.ledger.stored(loaded.block, digest, count)
         if isinstance(self.source, StreamSource):
@@ -198,7 +255,6 @@ class DiskCopy:
         sparse = self.target.holes_are_zeros and not whole
         if whole:
             self._say_where_it_differs(loaded.view, where)
-        self.lock.check()
         if digest == zero_digest(where.length):
             if not sparse:
                 self.target.zero(where)
@@ -211,27 +267,11 @@ class DiskCopy:
                 self.target.write(loaded.view[start : start + part.length], part.offset)
 
     def _say_where_it_differs(self, wanted: memoryview, where: Extent) -> None:
-        offset = self._first_difference(wanted, where)
+        offset = first_difference(self.target, wanted, where)
         if offset is not None:
             self.differences[where.offset] = offset
             if len(self.differences) <= _TOLD_MISMATCHES:
                 self.say(f"the target differs from the source at byte {offset}")
-
-    def _first_difference(self, wanted: memoryview, where: Extent) -> int | None:
-        found = block_buffer()
-        self.target.read(found, where.offset, where.length)
-        for start in range(0, where.length, PAGE_BYTES):
-            ours, theirs = (
-                bytes(wanted[start : start + PAGE_BYTES]),
-                bytes(found[start : min(start + PAGE_BYTES, where.length)]),
-            )
-            if ours != theirs:
-                return (
-                    where.offset
-                    + start
-                    + next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-                )
-        return None
 
     # -- zeros
 
@@ -245,16 +285,20 @@ class DiskCopy:
                 if (not self.target.holes_are_zeros and not self.ledger.is_proven(index))
                 or (self.ledger.is_proven(index) and not self.ledger.digests.is_zero(index))
             ]
-            for piece in _runs_of(pending):
+            if proven := [index for index in pending if self.ledger.is_proven(index)]:
+                self.ledger.drop(proven)
+            for piece in runs_of(pending):
                 for start in range(piece.start, piece.stop, _ZERO_STEP_BLOCKS):
                     self._stop_if_told()
                     self._zero(range(start, min(start + _ZERO_STEP_BLOCKS, piece.stop)))
 
     def _zero(self, run: range) -> None:
         first, last = block_extent(run.start, self.disk.size_bytes), block_extent(run.stop - 1, self.disk.size_bytes)
-        self.lock.check()
         self.target.zero(Extent(first.offset, last.end - first.offset))
         self.ledger.zeroed(run)
+        if checksum := self.source.block_checksum:
+            for index in run:
+                checksum.note_zeros(index)
 
     # -- proof
 
@@ -290,10 +334,20 @@ class DiskCopy:
     def _check_source(self) -> None:
         self.source_digest = self.source.check_own_checksum(self.halt.is_set)
 
+    def _check_content(self) -> None:
+        if self.verify is Verify.OFF:
+            self.say("the source's checksum is not compared: nothing is read back")
+            return
+        checksum = self.source.content_checksum
+        self.source_digest = check_content(self.target, self.ledger, checksum, self.halt, self.meter)
+        self._stop_if_told()
+
     def _proof(self) -> Proof:
         if self.verify is not Verify.FULL:
             return Proof.NONE
-        return Proof.SOURCE_CHECKED if self.source_digest else Proof.AS_READ
+        if self.source_digest:
+            return Proof.SOURCE_CHECKED
+        return Proof.REREAD if self.verify_source else Proof.AS_READ
 
     def _mismatch_error(self, mismatch: Mismatch) -> DigestMismatch:
         where = block_extent(mismatch.block, self.disk.size_bytes)
@@ -311,21 +365,28 @@ class DiskCopy:
     def _open_journal(self, path: Path) -> tuple[Journal, Ledger, frozenset[int]]:
         header = Header(
             identity=self.disk.identity,
-            generation=self.disk.generation,
+            generation=" ".join(text for text in (self.disk.generation, self.source.generation) if text),
             size_bytes=self.disk.size_bytes,
             algorithm=ALGORITHM,
             target=self.target.mark,
             epoch=self.lock.epoch,
         )
-        self.lock.check()
+        self.target.before_write = self.lock.check
         distrust = "" if self.target.is_intact else "the target was cut or made anew"
-        opened = Journal.open(path, header, prepare=self.target.prepare, distrust=distrust)
+        opened = Journal.open(path, header, prepare=self.target.prepare, distrust=distrust, check_lock=self.lock.check)
         if opened.restart_reason:
             self.say(f"an earlier copy is not resumed ({opened.restart_reason}): the copy starts from zero")
         ledger = Ledger(self.disk.size_bytes, opened.journal, self.target, opened.records, check_lock=self.lock.check)
         resumed = frozenset(ledger.proven())
         if resumed:
             self.say(f"resuming: {len(resumed)} of {ledger.digests.count} blocks are proven by an earlier attempt")
+        if opened.goes_on and self.target.holes_are_zeros:
+            try:
+                if cleared := ledger.clear_unproven():
+                    self.say(f"{cleared} bytes that are on the target but not proven are cleared")
+            except BaseException:
+                opened.journal.close()
+                raise
         return opened.journal, ledger, resumed
 
     def _enter_copy(self) -> None:
@@ -348,11 +409,3 @@ class DiskCopy:
             self.ledger.commit()
         except MtvError as error:
             self.say(f"no checkpoint at the end: {error.message}")
-
-
-def _runs_of(indexes: list[int]) -> Iterator[range]:
-    start = 0
-    for position in range(1, len(indexes) + 1):
-        if position == len(indexes) or indexes[position] != indexes[position - 1] + 1:
-            yield range(indexes[start], indexes[position - 1] + 1)
-            start = position

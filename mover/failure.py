@@ -29,6 +29,18 @@ class DigestMismatch(PermanentError):
         self.offset = offset
 
 
+class SourceUnstable(DigestMismatch):
+    """Three reads of the same block of the source gave three different answers."""
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(
+            message,
+            offset=offset,
+            cure="somebody writes to the source, or its storage or network changes bytes: see which, then start again",
+            code="source-unstable",
+        )
+
+
 _PERMANENT_ERRNOS = {
     errno.ENOSPC: ("full", "make the volume larger, then run the step again: the copy resumes"),
     errno.EDQUOT: ("full", "raise the quota, then run the step again: the copy resumes"),

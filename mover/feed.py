@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mover.buffers import ZEROS, block_buffer
 from mover.geometry import BLOCK_BYTES, BlockWork, Extent, block_extent, gaps
 from mover.halt import Halt
-from mover.sources.base import Piece, RandomSource, Reader, ReadRequest, StreamSource
+from mover.sources.base import Piece, RandomSource, Reader, ReadRequest, Source, StreamSource
 from mtv.model.errors import TemporaryError
 
 MAX_ATTEMPTS = 6
@@ -152,6 +152,15 @@ class _RandomLane(Lane):
     def _start_over(self, error: TemporaryError) -> None:
         self.close()
         self._patience.endure(error)
+
+
+def lanes_of(source: Source, work: Iterator[BlockWork], halt: Halt, complain: Complain) -> list[Lane]:
+    """Lanes for any source: the blocks of `work` where it is read at any offset, all that it has where it streams."""
+    if isinstance(source, RandomSource):
+        return RandomFeed(source, work, halt, complain).lanes()
+    if isinstance(source, StreamSource):
+        return StreamFeed(source, halt, complain).lanes()
+    raise TypeError(f"{type(source).__name__} is no kind of source that can be copied")
 
 
 class StreamFeed:

@@ -88,6 +88,15 @@ def runs_without(blocks: Iterable[int], count: int) -> Iterator[range]:
         yield range(following, count)
 
 
+def runs_of(indexes: list[int]) -> Iterator[range]:
+    """The runs that ascending indexes make up."""
+    start = 0
+    for position in range(1, len(indexes) + 1):
+        if position == len(indexes) or indexes[position] != indexes[position - 1] + 1:
+            yield range(indexes[start], indexes[position - 1] + 1)
+            start = position
+
+
 def gaps(parts: Iterable[Extent], whole: Extent) -> Iterator[Extent]:
     """What of `whole` is not covered by `parts` (ascending)."""
     position = whole.offset

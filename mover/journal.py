@@ -25,6 +25,8 @@ import msgspec
 from mover.digest import DIGEST_BYTES
 from mover.failure import storage_error
 from mover.geometry import block_count
+from mover.positioned import write_all
+from mtv.model.errors import PermanentError
 
 MAGIC = b"MTVJRNL1"
 PROVEN = 1
@@ -36,7 +38,7 @@ _MAX_HEADER_BYTES = 64 << 10
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a journal is about. `target` is the target's own mark (inode of a file, empty for a device)."""
+    """What a journal is about. `target` is the target's own mark: inode and generation of a file, none for a device."""
 
     identity: str
     generation: str
@@ -61,11 +63,14 @@ class Record(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A journal ready to append, what it already proves, and why it began anew (empty: it did not, or is new)."""
+    """A journal ready to append, what it already proves, and why it began anew (empty: it did not, or is new).
+    `goes_on`: it was there, so an earlier attempt may have left more on the target than is proven.
+    """
 
     journal: Journal
     records: list[Record]
     restart_reason: str
+    goes_on: bool
 
 
 class Journal:
@@ -78,17 +83,30 @@ class Journal:
         self._end = end
 
     @classmethod
-    def open(cls, path: Path, header: Header, *, prepare: Callable[[], None], distrust: str = "") -> Opened:
+    def open(
+        cls,
+        path: Path,
+        header: Header,
+        *,
+        prepare: Callable[[], None],
+        distrust: str = "",
+        check_lock: Callable[[], None] = lambda: None,
+    ) -> Opened:
         """Open or begin the journal at `path` for this header.
 
-        `prepare` makes the target ready for a copy from zero; it runs before a new header is written, so that a crash
-        in between does not leave a journal for a target that still holds something else. `distrust` is a reason of
-        the caller's not to go on (empty: none).
+        `prepare` makes the target ready for a copy from zero. It runs when the old claims are durably gone and before
+        a new header is written: a crash in between leaves neither claims for a target that was just emptied nor a
+        journal for one that still holds something else. `distrust` is a reason of the caller's not to go on (empty:
+        none). `check_lock` raises if we may no longer write; it is asked before every change.
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+        try:
             raw = _read_all(fd)
             found = _parse_header(raw)
+            check_lock()
             if found is None:
                 reason = "its journal is damaged at the start" if raw else ""
             elif distrust:
@@ -98,19 +116,24 @@ class Journal:
             else:
                 records, end = _parse_records(raw, found.end, found.crc, block_count(header.size_bytes))
                 os.ftruncate(fd, end)
-                return Opened(cls(path, fd, found.crc, end), records, "")
+                return Opened(cls(path, fd, found.crc, end), records, "", goes_on=True)
+            os.ftruncate(fd, 0)
+            os.fsync(fd)
             prepare()
-            return Opened(_begin(path, fd, header), [], reason)
+            check_lock()
+            return Opened(_begin(path, fd, header), [], reason, goes_on=False)
         except OSError as error:
+            os.close(fd)
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+        except BaseException:
+            os.close(fd)
+            raise
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records and make them durable. What a failed append may leave is overwritten by the next or torn."""
         packed = b"".join(self._pack(record) for record in records)
         try:
-            done = 0
-            while done < len(packed):
-                done += os.pwrite(self._fd, memoryview(packed)[done:], self._end + done)
+            write_all(self._fd, memoryview(packed), self._end)
             os.fdatasync(self._fd)
         except OSError as error:
             raise storage_error(error, where="work-volume", what=f"journal {self.path}") from error
@@ -125,6 +148,30 @@ class Journal:
         return body + _LENGTH.pack(zlib.crc32(body, self._seed))
 
 
+def read_journal(path: Path) -> tuple[Header, list[Record]]:
+    """What a journal says, without opening it for writing. A torn tail counts for nothing.
+
+    Raises `PermanentError` (code journal) if it is no journal of ours.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            raw = _read_all(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+    found = _parse_header(raw)
+    if found is None:
+        raise PermanentError(
+            f"{path} is not a journal of this mover, or is damaged at its start",
+            cure="name the journal of this target's copy",
+            code="journal",
+        )
+    records, _ = _parse_records(raw, found.end, found.crc, block_count(found.header.size_bytes))
+    return found.header, records
+
+
 class _FoundHeader(NamedTuple):
     header: Header
     crc: int
@@ -132,12 +179,11 @@ class _FoundHeader(NamedTuple):
 
 
 def _begin(path: Path, fd: int, header: Header) -> Journal:
+    # The file is durably empty: no old record survives behind the new header.
     text = msgspec.json.encode(header)
     crc = zlib.crc32(text)
     raw = MAGIC + _LENGTH.pack(len(text)) + text + _LENGTH.pack(crc)
-    os.ftruncate(fd, 0)
-    os.fsync(fd)  # an old tail must not survive behind the new header
-    os.pwrite(fd, raw, 0)
+    write_all(fd, memoryview(raw), 0)
     os.fsync(fd)
     sync_folder(path.parent)
     return Journal(path, fd, crc, len(raw))

@@ -4,49 +4,55 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from mover.crew import Crew
 from mover.digest import BlockDigests, block_digest
 from mover.failure import storage_error
-from mover.feed import Lane, RandomFeed
-from mover.geometry import block_count, cut_into_blocks
+from mover.feed import Lane, lanes_of
+from mover.geometry import Extent, block_count, cut_into_blocks
 from mover.halt import Halt
-from mover.sources.base import RandomSource
-from mover.sources.nbd import NbdSource
+from mover.sources.base import RandomSource, Source
 from mover.sources.raw import RawSource
 from mover.sources.window import Window
 
 
 def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
-    """Root digest of the first `size_bytes` of a file or block device (default: all of it), read from the medium:
-    what is in the page cache is written out and dropped first.
-    """
+    """Root digest of the first `size_bytes` of a file or block device (default: all of it), read from the medium."""
+    source = open_from_medium(path, size_bytes=size_bytes)
+    try:
+        return digest_of_source(source)
+    finally:
+        source.close()
+
+
+def open_from_medium(path: Path, *, size_bytes: int | None = None) -> RawSource:
+    """A file or block device as a source; what is in the page cache is written out and dropped first."""
     try:
         found = _drop_from_cache(path)
     except OSError as error:
-        raise storage_error(error, where="source", what=f"digest of {path}") from error
-    source = RawSource(Window(path, 0, found if size_bytes is None else size_bytes))
-    try:
-        return digest_of_source(source)
-    finally:
-        source.close()
-
-
-def digest_of_nbd(uri: str) -> str:
-    """Root digest of an NBD export."""
-    source = NbdSource(uri)
-    try:
-        return digest_of_source(source)
-    finally:
-        source.close()
+        raise storage_error(error, where="source", what=f"read {path}") from error
+    return RawSource(Window(path, 0, found if size_bytes is None else size_bytes))
 
 
 def digest_of_source(source: RandomSource) -> str:
     """Root digest of any source that is read at an offset; holes are not read."""
+    return read_digests(source, source.extents(), Halt()).root()
+
+
+def read_digests(
+    source: Source,
+    extents: list[Extent],
+    halt: Halt,
+    *,
+    complain: Callable[[str], None] = lambda _message: None,
+    count: Callable[[int], None] = lambda _bytes: None,
+) -> BlockDigests:
+    """Read a source and digest its blocks; `extents` say where data is (a stream tells by itself). `complain` is told
+    of tries that failed, `count` how many bytes more were read. Not all of it is there if `halt` went up.
+    """
     digests = BlockDigests(source.size_bytes)
-    halt = Halt()
-    feed = RandomFeed(source, cut_into_blocks(source.extents()), halt, lambda _message: None)
     lock = threading.Lock()
 
     def work(lane: Lane) -> None:
@@ -55,15 +61,17 @@ def digest_of_source(source: RandomSource) -> str:
                 digest = block_digest(loaded.view)
                 with lock:
                     digests[loaded.block] = digest
+                count(sum(part.length for part in loaded.parts))
                 lane.give_back(loaded)
         finally:
             lane.close()
 
     crew = Crew(halt)
-    for number, lane in enumerate(feed.lanes()[: max(1, block_count(source.size_bytes))]):
+    lanes = lanes_of(source, cut_into_blocks(extents), halt, complain)
+    for number, lane in enumerate(lanes[: max(1, block_count(source.size_bytes))]):
         crew.start(f"digest-{number}", lambda lane=lane: work(lane))  # type: ignore[misc]
     crew.join()
-    return digests.root()
+    return digests
 
 
 def _drop_from_cache(path: Path) -> int:

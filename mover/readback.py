@@ -6,10 +6,10 @@ import queue
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mover.buffers import block_buffer
+from mover.buffers import PAGE_BYTES, block_buffer
 from mover.crew import Crew
 from mover.digest import BlockDigests, block_digest
-from mover.geometry import block_extent
+from mover.geometry import Extent, block_extent
 from mover.halt import Halt
 from mover.progress import DiskMeter
 from mover.targets.base import Target
@@ -46,9 +46,8 @@ class ReadBack:
 
     def start(self) -> None:
         """Begin to work off what is handed in."""
-        if self._verify is not Verify.OFF:
-            for number in range(self.THREADS):
-                self._crew.start(f"read-back-{number}", self._work)
+        for number in range(self.THREADS):
+            self._crew.start(f"read-back-{number}", self._work)
 
     def wants(self, index: int) -> bool:
         """Whether this block is among those that are read back."""
@@ -56,10 +55,10 @@ class ReadBack:
             return index % SAMPLE_EVERY == 0 or index == self._digests.count - 1
         return self._verify is Verify.FULL
 
-    def hand_in(self, indexes: Iterable[int]) -> None:
-        """These blocks are durable: read them back."""
+    def hand_in(self, indexes: Iterable[int], *, always: bool = False) -> None:
+        """These blocks are durable: read them back, as many as the mode wants or all of them."""
         for index in indexes:
-            if self.wants(index):
+            if always or self.wants(index):
                 self.bytes_handed_in += block_extent(index, self._digests.size_bytes).length
                 self._queue.put(index)
 
@@ -82,3 +81,16 @@ class ReadBack:
                 self.mismatches.append(Mismatch(index, self._digests[index], found))
             self.bytes_checked += where.length
             self._meter.add_checked(where.length)
+
+
+def first_difference(target: Target, wanted: memoryview, where: Extent) -> int | None:
+    """Offset on the disk of the first byte of `where` that is not as `wanted`, read from the medium; None: all are."""
+    found = block_buffer()
+    target.read(found, where.offset, where.length)
+    for start in range(0, where.length, PAGE_BYTES):
+        end = min(start + PAGE_BYTES, where.length)
+        ours, theirs = bytes(wanted[start:end]), bytes(found[start:end])
+        if ours != theirs:
+            differs = (i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+            return where.offset + start + next(differs)
+    return None

@@ -148,6 +148,7 @@ class _Transfer:
                     journal_path=journal_path(Path(self.spec.work_dir), disk.id),
                     lock=self.lock,
                     verify=self.spec.verify,
+                    verify_source=self.spec.verify_source,
                     meter=self.meters[disk.id],
                     say=lambda message: self.events.log(message, disk=disk.id),
                     halt=self.halt,

@@ -5,13 +5,13 @@ Guests are built from it, and virt-v2v's appliance runs on it (`SUPERMIN_KERNEL`
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from lab.cache import cached
-from mtv.model.errors import PermanentError, TemporaryError
+from lab.debs import run, unpack
+from mtv.model.errors import PermanentError
 
 META_PACKAGE = "linux-image-cloud-amd64"
 
@@ -48,7 +48,7 @@ def _write_package_name(out: Path) -> None:
 
 
 def _ask_for_package_name() -> str:
-    listing = _run(["apt-cache", "depends", "--important", META_PACKAGE], what="look up the kernel package")
+    listing = run(["apt-cache", "depends", "--important", META_PACKAGE], what="look up the kernel package")
     for line in listing.splitlines():
         word, _, name = line.strip().partition(": ")
         if word == "Depends" and name.startswith("linux-image-"):
@@ -75,24 +75,5 @@ def kernel() -> Kernel:
 
 def _unpack(package: str, out: Path) -> None:
     """Download `package` and unpack it to `out`, with the index of module dependencies that installing would write."""
-    out.mkdir(parents=True, exist_ok=True)
-    # apt's own sandbox user cannot write to a private folder; as it only warns then, say that we know.
-    _run(["apt-get", "download", "-o", "APT::Sandbox::User=root", package], what=f"fetch {package}", cwd=out)
-    archives = sorted(out.glob("*.deb"))
-    if len(archives) != 1:
-        raise PermanentError(f"apt-get download left {len(archives)} archives of {package}, one was expected")
-    _run(["dpkg-deb", "-x", str(archives[0]), str(out)], what=f"unpack {package}")
-    archives[0].unlink()
-    _run(["depmod", "-b", str(out), package.removeprefix("linux-image-")], what="index the kernel's modules")
-
-
-def _run(argv: list[str], *, what: str, cwd: Path | None = None) -> str:
-    try:
-        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-    except FileNotFoundError as error:
-        raise PermanentError(f"cannot {what}: {argv[0]} is missing", cure="the lab needs Debian or Ubuntu") from error
-    except subprocess.TimeoutExpired as error:
-        raise TemporaryError(f"cannot {what}: no answer in 300 s", cure="check the package mirror") from error
-    if done.returncode:
-        raise TemporaryError(f"cannot {what}: {done.stderr.strip()[-400:]}", cure="run `apt-get update` and try again")
-    return done.stdout
+    unpack([package], out)
+    run(["depmod", "-b", str(out), package.removeprefix("linux-image-")], what="index the kernel's modules")

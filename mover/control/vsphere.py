@@ -10,9 +10,10 @@ from typing import Any
 from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
 
+from mover.control.credentials import read_credential
 from mover.control.endpoint import Endpoint
 from mover.control.tls import TIMEOUT_S, connect, ssl_context
-from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+from mtv.model.errors import ConnectionRefused, MtvError, TemporaryError
 
 # pyVmomi's types do not describe what these take.
 _new_stub: Any = SmartStubAdapter
@@ -63,10 +64,6 @@ class VsphereSession:
         found = content.propertyCollector.RetrievePropertiesEx([spec], collector.RetrieveOptions())
         return next((prop.val for item in found.objects for prop in item.propSet), None) if found else None
 
-    def connect(self) -> http.client.HTTPSConnection:
-        """A new HTTPS connection to the same server."""
-        return connect(self.endpoint)
-
     def close(self) -> None:
         """Log out; a vCenter that does not answer any more is left alone."""
         self._stop.set()
@@ -90,7 +87,7 @@ class VsphereSession:
 
     def _log_in(self) -> Any:
         endpoint = self.endpoint
-        user, password = self._secret("user"), self._secret("password")
+        user, password = (read_credential(self._credentials_dir, name) for name in ("user", "password"))
         stub: Any = None
         try:
             connect(endpoint).close()  # proves whom we talk to before anything secret is sent
@@ -123,17 +120,6 @@ class VsphereSession:
                 code="source-lost",
             ) from None
         return instance
-
-    def _secret(self, name: str) -> str:
-        path = self._credentials_dir / name
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\n")
-        except OSError as error:
-            raise PermanentError(
-                f"credential file {path} cannot be read: {error.strerror}",
-                cure="mount the Secret with user, password and ca.pem",
-                code="credentials-missing",
-            ) from error
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._keep_alive_s):

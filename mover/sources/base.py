@@ -47,11 +47,49 @@ class Reader(ABC):
         """Give up the connection and whatever is under way; never raises."""
 
 
+class BlockChecksum(ABC):
+    """A checksum that the source tells and that is made of the digests of our blocks, so that it proves the copy."""
+
+    name: str
+    """Its kind, for the evidence."""
+
+    @abstractmethod
+    def note(self, block: int, view: memoryview) -> None:
+        """A block as it was read (or as it is on the target)."""
+
+    @abstractmethod
+    def note_zeros(self, block: int) -> None:
+        """A block of zeros."""
+
+    @abstractmethod
+    def has(self, block: int) -> bool:
+        """Whether the block was noted."""
+
+    @abstractmethod
+    def fetch(self, should_stop: Callable[[], bool]) -> None:
+        """Ask the source; may take as long as the source needs to read the disk."""
+
+    @property
+    @abstractmethod
+    def of_source(self) -> str:
+        """What the source said; "" if `fetch` was stopped."""
+
+    @abstractmethod
+    def of_copy(self) -> str:
+        """The same over all blocks that were noted."""
+
+
 class Source(ABC):
     """A disk to be copied."""
 
     size_bytes: int
+    generation = ""
+    """What the server says of the version that is open (ETag and such); another one does not resume the copy."""
+    content_checksum = ""
+    """`<algorithm>:<hex>` over the whole disk's bytes, as the source states it; compared with what was copied."""
     has_own_checksum = False
+    block_checksum: BlockChecksum | None = None
+    """For sources with a checksum that the copied blocks can be compared with."""
 
     def check_own_checksum(self, should_stop: Callable[[], bool]) -> str:
         """Compare the source with its own checksum: `sha256:<hex>` if it agrees, "" if stopped early.
@@ -59,6 +97,9 @@ class Source(ABC):
         Raises `PermanentError` (code source-checksum) if it does not agree.
         """
         raise NotImplementedError
+
+    def forget(self) -> None:  # noqa: B027 - most sources keep nothing here
+        """Drop what is cached on this machine, so that a second read reaches the medium again."""
 
     @abstractmethod
     def close(self) -> None:

@@ -60,6 +60,10 @@ class SparseVmdkSource(RandomSource):
         """The manifest's checksum over the stored bytes."""
         return self.window.check(self._checksum, should_stop)
 
+    def forget(self) -> None:
+        """Drop the file from the page cache."""
+        self.window.forget()
+
     def close(self) -> None:
         """Close the file."""
         self.window.close()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mover.buffers import PAGE_BYTES, ZEROS
 from mover.failure import storage_error
 from mover.geometry import Extent
+from mover.positioned import write_all
 from mtv.model.errors import MtvError, TemporaryError
 
-_PUNCH_HOLE = 0x02
-_KEEP_SIZE = 0x01
+KEEP_SIZE = 0x01
+PUNCH_HOLE = 0x02
+ZERO_RANGE = 0x10
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
@@ -24,10 +26,15 @@ class Target(ABC):
 
     holes_are_zeros: bool
     """Whether what was never written since `prepare` reads as zeros."""
+    is_recognizable: bool
+    """Whether `mark` surely tells this target from another. If not, what an earlier attempt proved is read back again,
+    whatever the mode of verification."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self.path = path
         self.size_bytes = size_bytes
+        self.before_write: Callable[[], None] = lambda: None
+        """Asked before every single change; raises if we may no longer write."""
         self._buffered = self._open(os.O_RDWR)
         try:
             self._direct = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
@@ -61,17 +68,21 @@ class Target(ABC):
         """Write all of `data`; durable after `flush`. Aligned pieces go direct, an odd tail through the cache."""
         aligned = len(data) // PAGE_BYTES * PAGE_BYTES if self.is_direct and offset % PAGE_BYTES == 0 else 0
         try:
-            _write_all(self._direct, data[:aligned], offset)
-            _write_all(self._buffered, data[aligned:], offset + aligned)
+            for fd, piece, where in (
+                (self._direct, data[:aligned], offset),
+                (self._buffered, data[aligned:], offset + aligned),
+            ):
+                if piece:
+                    self.before_write()
+                    write_all(fd, piece, where)
         except OSError as error:
             raise self._error(error, f"write at {offset}") from error
 
     def zero(self, area: Extent) -> None:
-        """Make an area read as zeros: deallocated where the kernel promises zeros afterwards, else written."""
-        if _libc.fallocate(self._buffered, _PUNCH_HOLE | _KEEP_SIZE, area.offset, area.length) == 0:
-            return
-        for offset in range(area.offset, area.end, len(ZEROS)):
-            self._write_zeros(Extent(offset, min(len(ZEROS), area.end - offset)))
+        """Make an area read as zeros, durable after `flush`: quickly where that is known to work, else written."""
+        self.before_write()
+        for offset in range(self._zero_quickly(area), area.end, len(ZEROS)):
+            self.write(ZEROS[: min(len(ZEROS), area.end - offset)], offset)
 
     def flush(self) -> None:
         """Make everything written so far durable."""
@@ -109,20 +120,22 @@ class Target(ABC):
         if self._direct >= 0:
             os.close(self._direct)
 
+    @abstractmethod
+    def _zero_quickly(self, area: Extent) -> int:
+        """Make zeros from the area's start without writing them; returns the offset up to which that was done."""
+
+    def _allocate(self, mode: int, area: Extent) -> OSError | None:
+        """fallocate(2); what went wrong, if anything."""
+        if _libc.fallocate(self._buffered, mode, area.offset, area.length) == 0:
+            return None
+        number = ctypes.get_errno()
+        return OSError(number, os.strerror(number))
+
     def _open(self, flags: int) -> int:
         try:
             return os.open(self.path, flags | os.O_CLOEXEC, 0o660)
         except OSError as error:
             raise self._error(error, "open") from error
 
-    def _write_zeros(self, area: Extent) -> None:
-        self.write(ZEROS[: area.length], area.offset)
-
     def _error(self, error: OSError, deed: str) -> MtvError:
         return storage_error(error, where="target", what=f"{self.path}: {deed}")
-
-
-def _write_all(fd: int, data: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)

@@ -6,19 +6,34 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mover.buffers import PAGE_BYTES, block_buffer
 from mover.geometry import Extent
-from mover.targets.base import Target
+from mover.targets.base import KEEP_SIZE, PUNCH_HOLE, Target
 from mtv.model.errors import PermanentError
+
+_PROBE_BYTES = 64 << 10
+_PATTERN = 0xA5
 
 
 class BlockTarget(Target):
-    """A device at least as large as the disk; what lies behind the disk's end is left alone."""
+    """A device at least as large as the disk; what lies behind the disk's end is left alone.
+
+    The kernel makes zeros without sending them where the device says that it can (write zeroes; it refuses where that
+    would be a mere discard, after which anything may be read). Whether the device keeps its word is tried out once,
+    on the first area that must become zeros. A device that does not is written with zeros.
+    """
 
     holes_are_zeros = False
+    is_recognizable = False
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         super().__init__(path, size_bytes)
-        self.device_bytes = os.lseek(self._buffered, 0, os.SEEK_END)
+        self._keeps_word: bool | None = None
+        try:
+            self.device_bytes = os.lseek(self._buffered, 0, os.SEEK_END)
+        except OSError as error:
+            self.close()
+            raise self._error(error, "size") from error
         if self.device_bytes < size_bytes:
             self.close()
             raise PermanentError(
@@ -29,7 +44,7 @@ class BlockTarget(Target):
 
     @property
     def mark(self) -> str:
-        """A device has no mark of its own that outlives a node; its content is read back anyway."""
+        """A device has no mark of its own that outlives a node; what an earlier attempt proved is read back again."""
         return ""
 
     @property
@@ -37,9 +52,42 @@ class BlockTarget(Target):
         """A device does not change its size."""
         return True
 
+    @property
+    def zeroes_quickly(self) -> bool:
+        """Whether it was seen to make zeros that read back as such."""
+        return bool(self._keeps_word)
+
     def prepare(self) -> None:
         """Nothing can be done beforehand: zeros are made block by block and journalled."""
 
     def areas_to_check(self, area: Extent) -> Iterator[Extent]:
         """All of it: a device does not say what it holds."""
         yield area
+
+    def _zero_quickly(self, area: Extent) -> int:
+        # Whole pages: the kernel wants whole sectors, of 512 or 4096 bytes. A tail is written.
+        pages = Extent(area.offset, area.length // PAGE_BYTES * PAGE_BYTES)
+        if not pages.length or self._keeps_word is False:
+            return area.offset
+        if self._keeps_word is None:
+            self._keeps_word = self._try_out(pages)
+        elif self._allocate(PUNCH_HOLE | KEEP_SIZE, pages):
+            return area.offset
+        return pages.end if self._keeps_word else area.offset
+
+    def _try_out(self, pages: Extent) -> bool:
+        """Zero the area after writing something else to both of its ends, and see what they then read as."""
+        length = min(_PROBE_BYTES, pages.length)
+        buffer = block_buffer()
+        ends = (pages.offset, pages.end - length)
+        for offset in ends:
+            buffer[:length] = bytes([_PATTERN]) * length
+            self.write(buffer[:length], offset)
+        self.flush()
+        if self._allocate(PUNCH_HOLE | KEEP_SIZE, pages):
+            return False
+        for offset in ends:
+            self.read(buffer, offset, length)
+            if any(buffer[:length]):
+                return False
+        return True

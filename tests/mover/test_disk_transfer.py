@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from mover.measure import digest_of_path
 from mover.targets.base import Target
 from mtv.model.transfer import OvaMember, Proof, Verify
 from tests.mover import moving
+from tests.mover.devices import loop_device, mounted_ext4
 from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
@@ -28,21 +26,6 @@ def disk(tmp_path: Path) -> Path:
     """Ten and a bit blocks; data in the first, across a border, small and unaligned, and at the very end."""
     areas = [(0, MIB), (2 * BLOCK - 7, 100), (5 * BLOCK + 4096, 5 * MIB), (10 * BLOCK, 12345)]
     return moving.make_disk(tmp_path / "source.img", 10 * BLOCK + 12345, areas)
-
-
-@contextmanager
-def loop_device(path: Path, size: int) -> Iterator[Path]:
-    """A real block device over a file."""
-    if not path.exists():
-        with path.open("wb") as file:
-            file.truncate(size)
-    found = subprocess.run(["losetup", "--find", "--show", path], capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip(f"no loop devices here: {found.stderr.strip()}")
-    try:
-        yield Path(found.stdout.strip())
-    finally:
-        subprocess.run(["losetup", "--detach", found.stdout.strip()], check=True)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -167,7 +150,8 @@ def test_a_byte_flipped_on_the_target_is_found_named_and_mended_on_the_next_run(
         flip(tmp_path / "t", offset)
         ran = moving.run(spec)
     assert ran.result.ok
-    assert ran.said(f"block at {offset // BLOCK * BLOCK} reads back wrong")
+    in_a_hole = offset == 8 * BLOCK + 1
+    assert ran.said("not proven are cleared" if in_a_hole else f"block at {offset // BLOCK * BLOCK} reads back wrong")
     assert ran.result.disks[0].bytes_read <= BLOCK
     assert moving.same_bytes(disk, tmp_path / "t", size)
 
@@ -239,17 +223,3 @@ def test_a_full_volume_stops_cleanly_and_the_copy_resumes_when_there_is_room(tmp
         assert done.bytes_resumed > 0
         assert done.bytes_read + done.bytes_resumed == size
         assert moving.same_bytes(source, room / "disk.img", size)
-
-
-@contextmanager
-def mounted_ext4(image: Path, where: Path, size: int) -> Iterator[None]:
-    """A small filesystem of its own."""
-    with image.open("wb") as file:
-        file.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    if subprocess.run(["mount", "-o", "loop", image, where], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", where], check=True)

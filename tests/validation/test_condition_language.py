@@ -67,6 +67,8 @@ def slow_value(node: Any, row: Any) -> Any:
         value = slow_value(node.argument, row)
         if node.name == "has":
             return value is not MISSING
+        if node.name == "filled":
+            return isinstance(value, str) and value != ""
         if node.name == "default":
             return node.fallback.value if value is MISSING else value
         if node.name == "lower":
@@ -130,6 +132,7 @@ values = st.one_of(
     st.tuples(names, names, scalars).map(lambda part: f"count({part[0]}, {part[1]} == {written(part[2])})"),
     names.map(lambda name: f"lower({name})"),
     names.map(lambda name: f"has({name})"),
+    names.map(lambda name: f"filled({name})"),
     st.tuples(names, scalars).map(lambda pair: f"default({pair[0]}, {written(pair[1])})"),
 )
 atoms = st.one_of(
@@ -183,6 +186,11 @@ def test_all_rows_at_once_is_the_same_as_one_by_one(text, rows):
         ("count(a) != 0", {}, None),
         ('default(a, "") == ""', {}, True),
         ("a == null", {"a": None}, True),
+        ("filled(a)", {"a": "x"}, True),
+        ("filled(a)", {"a": ""}, False),
+        ("filled(a)", {"a": [1]}, False),
+        ("not filled(a.b)", {}, True),
+        ("default(count(a) > 0, false)", {}, False),
         ("a < 2", {"a": "1"}, None),
         ("a.b.c", {"a": {"b": {"c": True}}}, True),
         ("a.b.c", {"a": [1]}, None),
@@ -225,6 +233,8 @@ def test_single_cases(text, document, outcome):
         ("count(a, b", 10, "')'"),
         ("has(a, b)", 5, "')'"),
         ("[1] == 1", 1, "in brackets"),
+        ('filled("x")', 0, "attribute"),
+        ('a matches "x{99999999999}"', 10, "regular expression"),
         ('a matches "("', 10, "regular expression"),
         ("a matches b", 10, "only a number"),
         ("a in [b]", 6, "only a number"),

@@ -49,9 +49,12 @@ def truth(condition: Condition, rows: Rows) -> Truth:
         return _member(condition, rows)
     if isinstance(condition, Match):
         return _match(condition, rows)
-    if isinstance(condition, Call) and condition.name == "has" and isinstance(condition.argument, Path):
-        there = rows.column(condition.argument.parts).kind != Kind.MISSING
-        return Truth(there, np.ones(len(rows), dtype=np.bool_))
+    if isinstance(condition, Call) and condition.name in ("has", "filled"):
+        column = _values(condition.argument, rows)
+        filled = (column.kind == Kind.TEXT) & (column.size > 0)
+        return Truth(
+            filled if condition.name == "filled" else column.kind != Kind.MISSING, np.ones(len(rows), dtype=np.bool_)
+        )
     column = _values(condition, rows)
     known = column.kind == Kind.BOOL
     return Truth(known & (column.number != 0), known)

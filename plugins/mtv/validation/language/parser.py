@@ -33,7 +33,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
-_FUNCTIONS = ("count", "lower", "has", "default")
+_FUNCTIONS = ("count", "lower", "has", "filled", "default")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _WORDS = {"and", "or", "not", "in", "contains", "matches", *_CONSTANTS}
 
@@ -145,7 +145,7 @@ class _Parser:
         self._deeper()
         argument = self._either()
         self._depth -= 1
-        if name.text in ("count", "has") and not isinstance(argument, Path):
+        if name.text in ("count", "has", "filled") and not isinstance(argument, Path):
             raise ConditionError(f"{name.text} takes an attribute", name.position)
         fallback = condition = None
         if name.text == "default":
@@ -199,8 +199,8 @@ class _Parser:
             raise ConditionError("matches takes a regular expression in quotes", token.position)
         try:
             return re.compile(literal.value)
-        except re.error as error:
-            raise ConditionError(f"the regular expression is wrong: {error.msg}", token.position) from error
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConditionError(f"the regular expression is wrong: {error}", token.position) from error
 
     def _deeper(self) -> None:
         self._depth += 1

@@ -32,7 +32,7 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A function of one value: count, lower, has; or `default` with what to use instead.
+    """A function of one value: count, lower, has, filled; or `default` with what to use instead.
 
     `condition` is what `count` asks of each item; its attributes are the item's.
     """
