@@ -200,8 +200,9 @@ def one_of(*values: Any) -> st.SearchStrategy[Any]:
 
 def some_of(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """An object with any of these keys; now and then something else in its place."""
-    whole = st.fixed_dictionaries({}, optional={name.replace("__", ":"): value for name, value in keys.items()})
-    return st.one_of(whole, whole, whole, odd)
+    named = {name.replace("__", ":"): value for name, value in keys.items()}
+    whole, in_part = st.fixed_dictionaries(named), st.fixed_dictionaries({}, optional=named)
+    return st.one_of(whole, whole, whole, in_part, odd)
 
 
 def lists(item: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
