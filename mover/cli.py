@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="SECONDS",
             help="how long a mover with an older epoch may take to let go of the work volume (default: %(default)s)",
         )
+        if name == "transfer":
+            command.add_argument(
+                "--verify-source",
+                action="store_true",
+                help="read every source a second time and compare, even if the spec does not ask for it",
+            )
     command_options.add_copy_arguments(
         add("copy", "copy one disk, resumable and proven", command_options.COPY_EXAMPLES + _EXIT_CODES)
     )
@@ -139,6 +145,8 @@ def _transfer(arguments: argparse.Namespace) -> int:
     except MtvError as error:
         events.error(failure.failure_of(error))
         return _end(events, TransferResult(ok=False, failure=failure.failure_of(error)), arguments)
+    if arguments.verify_source:
+        spec = msgspec.structs.replace(spec, verify_source=True)
     halt = _halt_on_signals()
     return _end(events, transfer(spec, events, halt, takeover_wait_s=arguments.takeover_wait), arguments)
 

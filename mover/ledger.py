@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from mover.digest import BlockDigests, zero_digest
-from mover.geometry import BLOCK_BYTES, block_extent, runs_without
+from mover.geometry import BLOCK_BYTES, Extent, block_extent, runs_without
 from mover.journal import DROPPED, PROVEN, Journal, Record
 from mover.targets.base import Target
 from mtv.model.errors import MtvError
@@ -71,7 +71,11 @@ class Ledger:
             raise self._failure
         if due and self._committing.acquire(blocking=False):
             # In a thread of its own: a copying thread that waits for two syncs leaves its connection idle meanwhile.
-            threading.Thread(target=self._commit_beside, name="checkpoint", daemon=True).start()
+            beside = threading.Thread(target=self._commit_beside, name="checkpoint", daemon=True)
+            try:
+                beside.start()
+            except RuntimeError:  # no thread to be had: in this one then
+                self._commit_beside()
         elif overdue:
             self.commit()
 
@@ -114,6 +118,19 @@ class Ledger:
         """Return when no checkpoint is under way; the journal may be closed then."""
         with self._committing:
             return
+
+    def clear_unproven(self) -> int:
+        """Make zeros of what an interrupted attempt left in blocks that are not proven: holes must read as zeros again.
+        Returns how many bytes that were.
+        """
+        cleared = 0
+        for run in runs_without(self.proven(), self.digests.count):
+            start = block_extent(run.start, self.digests.size_bytes).offset
+            end = block_extent(run.stop - 1, self.digests.size_bytes).end
+            for area in list(self._target.areas_to_check(Extent(start, end - start))):
+                self._target.zero(area)
+                cleared += area.length
+        return cleared
 
     def drop(self, indexes: Iterable[int]) -> None:
         """These blocks are no longer proven."""

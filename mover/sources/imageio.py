@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import re
 from collections.abc import Sequence
+from contextlib import closing
 
 import msgspec
 
@@ -28,6 +29,8 @@ _LONGEST_OPTIONS_BYTES = 64 << 10
 _LONGEST_EXTENTS_BYTES = 256 << 20
 _NEAR_BYTES = 128 << 10
 """Zeros between two parts that are cheaper to read than to ask twice."""
+_NO_OPTIONS = (204, 405)
+"""How old daemons and proxies answer a question that they do not know: no extents, one reader."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -57,29 +60,27 @@ class ImageioSource(RandomSource):
 
     def __init__(self, ticket: ImageioTicket) -> None:
         self.ticket = ticket
-        connection = ImageioConnection(ticket)
-        try:
+        with closing(ImageioConnection(ticket)) as connection:
             options = self._options(connection)
             self.connections = max(1, min(options.max_readers, _MOST_CONNECTIONS))
-            self._areas = self._ask_for_areas(connection, "zero") if "extents" in options.features else None
+            self._tells_extents = "extents" in options.features
+            self._areas = self._ask_for_areas(connection, "zero") if self._tells_extents else None
             self.size_bytes = _end_of(self._areas) if self._areas else _size_by_range(connection, ticket.name)
-        finally:
-            connection.close()
         if "checksum" in options.features:
             self.block_checksum = ImageioChecksum(ticket, self.size_bytes)
 
     def extents(self) -> list[Extent]:
         """What the server does not call zero; all of it if it cannot say."""
+        if self._areas is None and self._tells_extents:
+            with closing(ImageioConnection(self.ticket)) as connection:
+                self._areas = self._ask_for_areas(connection, "zero")
         areas = self._areas or [Area(0, self.size_bytes)]
         return merged((Extent(area.start, area.length) for area in areas if not area.zero), self.size_bytes)
 
     def changes(self) -> Changes:
         """What the server calls dirty. `PermanentError` (source-no-changes) if the transfer is of no such backup."""
-        connection = ImageioConnection(self.ticket)
-        try:
+        with closing(ImageioConnection(self.ticket)) as connection:
             areas = self._ask_for_areas(connection, "dirty")
-        finally:
-            connection.close()
         if areas is None:
             raise PermanentError(
                 f"{self.ticket.name}: the transfer tells no changed areas",
@@ -93,6 +94,10 @@ class ImageioSource(RandomSource):
         )
         return Changes(data, zeros)
 
+    def forget(self) -> None:
+        """The extents are asked for anew."""
+        self._areas = None
+
     def open_reader(self) -> Reader:
         """A new connection."""
         return _ImageioReader(self.ticket)
@@ -102,8 +107,10 @@ class ImageioSource(RandomSource):
 
     def _options(self, connection: ImageioConnection) -> _Options:
         status, body = connection.ask_for_document("OPTIONS", "", longest_bytes=_LONGEST_OPTIONS_BYTES)
+        if status in _NO_OPTIONS:
+            return _Options()
         if status != http.HTTPStatus.OK:
-            return _Options()  # servers before 1.3 do not know the request: no extents, one reader
+            raise TemporaryError(f"{self.ticket.name}: no options, HTTP {status}", code="source-busy")
         try:
             return msgspec.json.decode(body, type=_Options)
         except msgspec.DecodeError as error:

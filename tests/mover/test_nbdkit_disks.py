@@ -180,9 +180,10 @@ def test_an_nbdkit_that_was_killed_is_started_again(ssh: Host, tmp_path: Path, m
 
 @pytest.mark.lab
 def test_nbdkit_ends_with_a_mover_that_is_killed_and_no_secret_is_in_its_command(
-    ssh: Host, tmp_path: Path, secrets: Path
+    ssh: Host, tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_password(secrets, PASSWORD)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed mover leaves the folder of its socket behind
     spec = moving.spec_of(tmp_path / "w", moving.disk_of(ssh.source, SIZE, tmp_path / "t"))
     os.mkfifo(tmp_path / "t")  # the mover waits for its target, with the source open
     mover = moving.start_mover(tmp_path, msgspec.structs.replace(spec, credentials_dir=str(secrets)))

@@ -77,7 +77,8 @@ def _concerns(plan: Plan, wave: Wave, installation: Installation) -> tuple[dict[
     for source, names in by_source.items():
         with open_provider(installation.connections.get(source)) as provider:
             seen = snapshot(provider, names)
-        rules = load_rules(installation.settings.rules_folder, installation.connections.get(source).conn_type)
+        settings, conn_type = installation.settings, installation.connections.get(source).conn_type
+        rules = load_rules(settings.rules_folder, conn_type, settings.more_rules_folders)
         for problem in rules.problems:
             print(printable(problem))
         for vm, found in zip(seen.vms, evaluate(rules, [vm.document for vm in seen.vms]), strict=True):

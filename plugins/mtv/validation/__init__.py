@@ -1,6 +1,7 @@
 """Rule files to concerns, and the conditions that a plan must meet."""
 
 from mtv.validation.conditions import plan_conditions
+from mtv.validation.documents import read_document
 from mtv.validation.firing import BrokenExample, broken_examples
 from mtv.validation.rules import Rule, RuleProblem, RuleSet, load_rules
 from mtv.validation.suite import Validation, evaluate, validate
@@ -15,5 +16,6 @@ __all__ = [
     "evaluate",
     "load_rules",
     "plan_conditions",
+    "read_document",
     "validate",
 ]
