@@ -24,6 +24,8 @@ def unpack(packages: Sequence[str], out: Path) -> None:
     for archive in archives:
         run(["dpkg-deb", "-x", str(archive), str(out)], what=f"unpack {archive.name}")
         archive.unlink()
+    if (out / "usr" / "lib").is_dir() and not (out / "lib").exists():
+        (out / "lib").symlink_to("usr/lib")  # since Debian 13 packages hold the merged /usr only
 
 
 def run(argv: list[str], *, what: str, cwd: Path | None = None) -> str:

@@ -48,8 +48,11 @@ FOR_LAB: Mapping[str, str] = {
 """What the lab and the conversion need: name to reason."""
 
 FOR_TESTS: Mapping[str, str] = {
+    "ntfs-3g": "makes NTFS volumes like those of Windows guests",
+    "genisoimage": "makes ISO images like virtio-win",
     "postgresql": "one lane of the tests runs Airflow and the store on a PostgreSQL server of its own",
-    "openssh-client": "keys for the tests' ssh server, and the libraries that server needs",
+    "openssh-client": "keys for the tests' ssh server, and libraries that it needs",
+    "libnsl2": "the tests' ssh server needs it",
     "openssl": "passwords for the tests' ssh server",
 }
 """What only the tests need: name to reason."""

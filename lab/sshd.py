@@ -21,6 +21,8 @@ from lab.state import write_secret
 USER = "root"
 _PACKAGES = ("openssh-server", "libwrap0")
 _PASSWD = f"{USER}:x:0:0::/nonexistent:/bin/sh\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n"
+_NEWER_PARTS = {"SshdSessionPath": "sshd-session", "SshdAuthPath": "sshd-auth"}
+"""Programs that later versions have split off (Debian 13), and the options that say where they are."""
 _CONFIGURATION = """\
 ListenAddress 127.0.0.1:{port}
 HostKey {folder}/host_key
@@ -53,11 +55,15 @@ class SshServer:
         (folder / "passwd").write_text(_PASSWD)
         hashed = _run(["openssl", "passwd", "-6", "-stdin"], text=password)
         write_secret(folder / "shadow", f"{USER}:{hashed}:19000:0:99999:7:::\n")
-        (folder / "sshd_config").write_text(_CONFIGURATION.format(port=self.port, folder=folder))
 
     def start(self) -> None:
         """Start it and return when it answers."""
         package = cached("sshd", sources=[], build=lambda out: unpack(_PACKAGES, out), extra_key=" ".join(_PACKAGES))
+        configuration = _CONFIGURATION.format(port=self.port, folder=self.folder)
+        for option, part in _NEWER_PARTS.items():  # sshd looks for them where its package would have put them
+            if (program := package / "usr" / "lib" / "openssh" / part).exists():
+                configuration += f"{option} {program}\n"
+        (self.folder / "sshd_config").write_text(configuration)
         libraries = sorted({str(path.parent) for path in package.rglob("*.so.*")})
         script = _NAMESPACE.format(folder=shlex.quote(str(self.folder)), server=package / "usr" / "sbin" / "sshd")
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user", "--map-auto"]

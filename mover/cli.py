@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from mover import failure
+from mover import command_options, failure
 from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
 from mtv.model.errors import MtvError, PermanentError
-from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, ConvertResult, ConvertSpec, TransferResult
+from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, ConvertResult, ConvertSpec, PreflightResult, TransferResult
 
 _EXIT_CODES = """\
 exit codes:
@@ -44,6 +44,7 @@ examples:
   mtv-mover digest /disks/0/disk.img
   mtv-mover digest /dev/mtv-disk-0 --size 1073741824
   mtv-mover digest 'nbd+unix:///?socket=/run/disk.sock'
+  mtv-mover digest 'ova:/export/web-1.ova!web-1-disk1.vmdk'
 
 The digest is the same however zeros are stored: blocks of 4 MiB (the last may be shorter) are hashed with BLAKE3;
 the root is BLAKE3 over "mtv root digest v1\\n", the size as u64 and the block size as u32 (little-endian), and the
@@ -62,8 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command = {
         "transfer": _transfer,
+        "copy": _copy,
+        "verify": _verify,
         "convert": _convert,
         "digest": _digest,
+        "preflight": _preflight,
         "preflight-block": _preflight_block,
     }[arguments.command]
     try:
@@ -107,9 +111,26 @@ def _parser() -> argparse.ArgumentParser:
             metavar="SECONDS",
             help="how long a mover with an older epoch may take to let go of the work volume (default: %(default)s)",
         )
-    digest = add("digest", "print the root digest of a file, block device or NBD export", _DIGEST_EXAMPLE)
-    digest.add_argument("disk", help="path or NBD URI")
+        if name == "transfer":
+            command.add_argument(
+                "--verify-source",
+                action="store_true",
+                help="read every source a second time and compare, even if the spec does not ask for it",
+            )
+    command_options.add_copy_arguments(
+        add("copy", "copy one disk, resumable and proven", command_options.COPY_EXAMPLES + _EXIT_CODES)
+    )
+    command_options.add_verify_arguments(
+        add("verify", "compare a target with the journal of its copy", command_options.VERIFY_EXAMPLES)
+    )
+    digest = add("digest", "print the root digest of a file, device or any source read at an offset", _DIGEST_EXAMPLE)
+    command_options.add_source_arguments(digest, positional="disk")
     digest.add_argument("--size", type=int, default=None, help="bytes to digest (default: all)")
+    from mover.convert import command as preflight_command
+
+    inspection = add("preflight", "can these disks be converted? asked before copying", preflight_command.EXAMPLES)
+    preflight_command.add_options(inspection)
+    inspection.add_argument("--termination-log", type=Path, default=None, help="as of convert")
     preflight = add("preflight-block", "prove that this user can write a block device", _PREFLIGHT_EXAMPLE)
     preflight.add_argument("path", type=Path)
     return parser
@@ -124,6 +145,8 @@ def _transfer(arguments: argparse.Namespace) -> int:
     except MtvError as error:
         events.error(failure.failure_of(error))
         return _end(events, TransferResult(ok=False, failure=failure.failure_of(error)), arguments)
+    if arguments.verify_source:
+        spec = msgspec.structs.replace(spec, verify_source=True)
     halt = _halt_on_signals()
     return _end(events, transfer(spec, events, halt, takeover_wait_s=arguments.takeover_wait), arguments)
 
@@ -147,6 +170,7 @@ def _convert(arguments: argparse.Namespace) -> int:
                 emit=lambda reading: events.progress([reading]),
                 say=events.log,
                 digest=lambda disk: digest_of_path(Path(disk.path), size_bytes=disk.size_bytes),
+                halt=_halt_on_signals(),
             )
             lock.check()
             write_result(Path(spec.work_dir) / "convert-result.json", result)
@@ -157,15 +181,33 @@ def _convert(arguments: argparse.Namespace) -> int:
     return _end(events, result, arguments)
 
 
-def _digest(arguments: argparse.Namespace) -> int:
-    from mover.measure import digest_of_nbd, digest_of_path
+def _copy(arguments: argparse.Namespace) -> int:
+    from mover.copy_command import copy
 
-    if arguments.disk.startswith(("nbd:", "nbds:", "nbd+unix:", "nbds+unix:")):
-        digest = digest_of_nbd(arguments.disk)
-    else:
-        digest = digest_of_path(Path(arguments.disk), size_bytes=arguments.size)
-    print(digest)
+    return copy(arguments, Events(), _halt_on_signals())
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from mover.verify_command import verify
+
+    return verify(arguments, Events(), _halt_on_signals())
+
+
+def _digest(arguments: argparse.Namespace) -> int:
+    from mover.digest_command import digest_of
+
+    print(digest_of(arguments))
     return failure.EXIT_OK
+
+
+def _preflight(arguments: argparse.Namespace) -> int:
+    from mover.convert import command as preflight_command
+
+    events = Events()
+    result = preflight_command.run(arguments, say=events.log, halt=_halt_on_signals())
+    if result.failure:
+        events.error(result.failure)
+    return _end(events, result, arguments)
 
 
 def _preflight_block(arguments: argparse.Namespace) -> int:
@@ -175,7 +217,9 @@ def _preflight_block(arguments: argparse.Namespace) -> int:
     return failure.EXIT_OK
 
 
-def _end(events: Events, result: TransferResult | ConvertResult, arguments: argparse.Namespace) -> int:
+def _end(
+    events: Events, result: TransferResult | ConvertResult | PreflightResult, arguments: argparse.Namespace
+) -> int:
     events.result(result)
     path = arguments.termination_log or (Path(TERMINATION_LOG) if os.access(TERMINATION_LOG, os.W_OK) else None)
     if path:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mover.buffers import PAGE_BYTES
+from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import ALGORITHM, block_digest, zero_digest
-from mover.failure import DigestMismatch, Interrupted
+from mover.failure import DigestMismatch, Interrupted, SourceUnstable
 from mover.feed import Lane, Loaded, lanes_of
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
@@ -63,6 +64,8 @@ class DiskCopy:
                 cure="read the inventory again: the disk was resized, or another one is meant",
                 code="source-size",
             )
+        if source.content_checksum:
+            hasher_of(source.content_checksum)  # better refused now than after hours
         self.disk = disk
         self.source = source
         self.target = target
@@ -88,6 +91,8 @@ class DiskCopy:
             mismatches = self._first_pass()
             if mismatches:
                 self._second_pass(mismatches)
+            if self.source.content_checksum:
+                self._check_content()
             if self.verify_source:
                 self._read_source_again()
             if self.source.block_checksum and self.verify is not Verify.OFF:
@@ -95,10 +100,12 @@ class DiskCopy:
                     self.disk.id, self.source.block_checksum, self.ledger, self.target, self.halt
                 )
                 self._stop_if_told()
+            self.ledger.complete()
         except BaseException:
             self._checkpoint_after_failure()
             raise
         finally:
+            self.ledger.settle()
             self.journal.close()
         self.meter.enter("done", total=self.disk.size_bytes, done=self.disk.size_bytes)
         return DiskResult(
@@ -192,11 +199,18 @@ class DiskCopy:
             return
         self.say(f"a second read of the source differs in {len(differing)} blocks: they are read a third time")
         self.source.forget()
+        self._learn_extents()  # where data is is part of what is read
         self._copy_again(differing)
         undecided = [i for i in differing if self.ledger.digests[i] not in (first[i], second[i])]
         if undecided:
+            third = [self.ledger.digests[index] for index in undecided]
             self.ledger.drop(undecided)
-            raise self._unstable_error(undecided[0], first[undecided[0]], second[undecided[0]])
+            where = block_extent(undecided[0], self.disk.size_bytes)
+            raise SourceUnstable(
+                f"disk {self.disk.id}: three reads of the source's block at {where.offset} ({where.length} bytes) give"
+                f" {first[undecided[0]].hex()}, {second[undecided[0]].hex()}, {third[0].hex()}",
+                offset=where.offset,
+            )
 
     def _copy(self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool) -> None:
         for number, lane in enumerate(lanes_of(self.source, wanted, self.halt, self.say)):
@@ -282,6 +296,9 @@ class DiskCopy:
         first, last = block_extent(run.start, self.disk.size_bytes), block_extent(run.stop - 1, self.disk.size_bytes)
         self.target.zero(Extent(first.offset, last.end - first.offset))
         self.ledger.zeroed(run)
+        if checksum := self.source.block_checksum:
+            for index in run:
+                checksum.note_zeros(index)
 
     # -- proof
 
@@ -317,6 +334,14 @@ class DiskCopy:
     def _check_source(self) -> None:
         self.source_digest = self.source.check_own_checksum(self.halt.is_set)
 
+    def _check_content(self) -> None:
+        if self.verify is Verify.OFF:
+            self.say("the source's checksum is not compared: nothing is read back")
+            return
+        checksum = self.source.content_checksum
+        self.source_digest = check_content(self.target, self.ledger, checksum, self.halt, self.meter)
+        self._stop_if_told()
+
     def _proof(self) -> Proof:
         if self.verify is not Verify.FULL:
             return Proof.NONE
@@ -335,22 +360,12 @@ class DiskCopy:
             offset=first if first is not None else where.offset,
         )
 
-    def _unstable_error(self, index: int, first: bytes, second: bytes) -> DigestMismatch:
-        where = block_extent(index, self.disk.size_bytes)
-        return DigestMismatch(
-            f"disk {self.disk.id}: three reads of the source's block at {where.offset} ({where.length} bytes) give"
-            f" three digests: {first.hex()}, {second.hex()}, {self.ledger.digests[index].hex()}",
-            cure="somebody writes to the source, or its storage or network changes bytes: see which, then start again",
-            offset=where.offset,
-            code="source-unstable",
-        )
-
     # -- beginning and end
 
     def _open_journal(self, path: Path) -> tuple[Journal, Ledger, frozenset[int]]:
         header = Header(
             identity=self.disk.identity,
-            generation=self.disk.generation,
+            generation=" ".join(text for text in (self.disk.generation, self.source.generation) if text),
             size_bytes=self.disk.size_bytes,
             algorithm=ALGORITHM,
             target=self.target.mark,
@@ -367,23 +382,12 @@ class DiskCopy:
             self.say(f"resuming: {len(resumed)} of {ledger.digests.count} blocks are proven by an earlier attempt")
         if opened.goes_on and self.target.holes_are_zeros:
             try:
-                self._clear_unproven(ledger)
+                if cleared := ledger.clear_unproven():
+                    self.say(f"{cleared} bytes that are on the target but not proven are cleared")
             except BaseException:
                 opened.journal.close()
                 raise
         return opened.journal, ledger, resumed
-
-    def _clear_unproven(self, ledger: Ledger) -> None:
-        """What an interrupted attempt left in blocks that are not proven goes: holes must read as zeros again."""
-        cleared = 0
-        for run in runs_without(ledger.proven(), ledger.digests.count):
-            start = block_extent(run.start, self.disk.size_bytes).offset
-            end = block_extent(run.stop - 1, self.disk.size_bytes).end
-            for area in list(self.target.areas_to_check(Extent(start, end - start))):
-                self.target.zero(area)
-                cleared += area.length
-        if cleared:
-            self.say(f"{cleared} bytes that are on the target but not proven are cleared")
 
     def _enter_copy(self) -> None:
         if isinstance(self.source, StreamSource):

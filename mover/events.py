@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from mtv.model.transfer import ConvertResult, Failure, Progress, TransferResult
+from mtv.model.transfer import ConvertResult, Failure, PreflightResult, Progress, TransferResult
 
 MAX_LINE_BYTES = 4096
 _CUT = "…"
@@ -51,7 +51,11 @@ class Events:
             {"event": "error"} | msgspec.to_builtins(failure), f"{failure.disk or 'mover'}: {failure.message}{cure}"
         )
 
-    def result(self, result: TransferResult | ConvertResult) -> None:
+    def end(self, result: msgspec.Struct, sentence: str) -> None:
+        """The last line of a command used by hand: the result, or for people a sentence that says the same."""
+        self._say({"event": "result"} | msgspec.to_builtins(result), sentence)
+
+    def result(self, result: TransferResult | ConvertResult | PreflightResult) -> None:
         """The last line."""
         document = msgspec.to_builtins(result)
         if self._for_people:

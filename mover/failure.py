@@ -22,13 +22,23 @@ class Interrupted(TemporaryError):
 
 
 class DigestMismatch(PermanentError):
-    """Bytes that should be the same are not, even after a second try: those of the target (code target-mismatch), or
-    those of several reads of the source (code source-unstable).
-    """
+    """The target does not hold the bytes that were read from the source, even after a second try."""
 
     def __init__(self, message: str, *, offset: int, cure: str = "", code: str = "") -> None:
         super().__init__(message, cure=cure, code=code or "target-mismatch")
         self.offset = offset
+
+
+class SourceUnstable(DigestMismatch):
+    """Three reads of the same block of the source gave three different answers."""
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(
+            message,
+            offset=offset,
+            cure="somebody writes to the source, or its storage or network changes bytes: see which, then start again",
+            code="source-unstable",
+        )
 
 
 _PERMANENT_ERRNOS = {

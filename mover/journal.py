@@ -26,6 +26,7 @@ from mover.digest import DIGEST_BYTES
 from mover.failure import storage_error
 from mover.geometry import block_count
 from mover.positioned import write_all
+from mtv.model.errors import PermanentError
 
 MAGIC = b"MTVJRNL1"
 PROVEN = 1
@@ -37,7 +38,7 @@ _MAX_HEADER_BYTES = 64 << 10
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a journal is about. `target` is the target's own mark (inode of a file, empty for a device)."""
+    """What a journal is about. `target` is the target's own mark: inode and generation of a file, none for a device."""
 
     identity: str
     generation: str
@@ -145,6 +146,30 @@ class Journal:
     def _pack(self, record: Record) -> bytes:
         body = _RECORD.pack(*record)
         return body + _LENGTH.pack(zlib.crc32(body, self._seed))
+
+
+def read_journal(path: Path) -> tuple[Header, list[Record]]:
+    """What a journal says, without opening it for writing. A torn tail counts for nothing.
+
+    Raises `PermanentError` (code journal) if it is no journal of ours.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            raw = _read_all(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+    found = _parse_header(raw)
+    if found is None:
+        raise PermanentError(
+            f"{path} is not a journal of this mover, or is damaged at its start",
+            cure="name the journal of this target's copy",
+            code="journal",
+        )
+    records, _ = _parse_records(raw, found.end, found.crc, block_count(found.header.size_bytes))
+    return found.header, records
 
 
 class _FoundHeader(NamedTuple):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from mover.digest import BlockDigests, zero_digest
-from mover.geometry import BLOCK_BYTES, block_extent
+from mover.geometry import BLOCK_BYTES, Extent, block_extent, runs_without
 from mover.journal import DROPPED, PROVEN, Journal, Record
 from mover.targets.base import Target
 from mtv.model.errors import MtvError
@@ -39,7 +39,9 @@ class Ledger:
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
         self._last_commit = time.monotonic()
+        self._flushing = threading.Lock()
         self._flush_failure: MtvError | None = None
+        self._failure: BaseException | None = None
         self.on_proven: Callable[[list[int]], None] = lambda _indexes: None
         """Told which blocks have just become durable."""
         for record in records:
@@ -57,26 +59,30 @@ class Ledger:
         return [index for index, flag in enumerate(self._proven) if flag]
 
     def stored(self, index: int, digest: bytes, count: int) -> None:
-        """A block was written (`count` bytes of it were data); a checkpoint follows when it is time."""
+        """A block was written (`count` bytes of it were data); a checkpoint is begun when it is time, and waited for
+        only when the copy is a whole checkpoint ahead of it. Raises what an earlier checkpoint failed with.
+        """
         with self._lock:
             self._pending.append((index, digest))
             self._pending_bytes += count
             due = self._pending_bytes >= CHECKPOINT_BYTES or time.monotonic() - self._last_commit >= CHECKPOINT_S
-        if due and self._committing.acquire(blocking=False):  # another thread's checkpoint is not waited for
+            overdue = self._pending_bytes >= 2 * CHECKPOINT_BYTES
+        if self._failure:
+            raise self._failure
+        if due and self._committing.acquire(blocking=False):
+            # In a thread of its own: a copying thread that waits for two syncs leaves its connection idle meanwhile.
+            beside = threading.Thread(target=self._commit_beside, name="checkpoint", daemon=True)
             try:
-                self._commit()
-            finally:
-                self._committing.release()
+                beside.start()
+            except RuntimeError:  # no thread to be had: in this one then
+                self._commit_beside()
+        elif overdue:
+            self.commit()
 
-    def zeroed(self, run: range) -> None:
-        """A run of blocks was made zeros; durable and journalled on return."""
+    def zeroed(self, *runs: range) -> None:
+        """Runs of blocks are zeros now; durable and journalled on return."""
         self._flush()
-        last = self.digests.count - 1
-        records = [Record(run.start, len(run), PROVEN, zero_digest(BLOCK_BYTES))]
-        if run.stop - 1 == last and (length := block_extent(last, self.digests.size_bytes).length) != BLOCK_BYTES:
-            records = [Record(last, 1, PROVEN, zero_digest(length))]
-            if len(run) > 1:
-                records.insert(0, Record(run.start, len(run) - 1, PROVEN, zero_digest(BLOCK_BYTES)))
+        records = [record for run in runs for record in self._records_of_zeros(run)]
         with self._committing:
             self._append(records)
         for record in records:
@@ -84,10 +90,47 @@ class Ledger:
                 self.digests[index] = record.digest
                 self._proven[index] = True
 
+    def complete(self) -> None:
+        """The copy has ended well: holes, which nobody wrote, are journalled too, so that the journal tells a whole
+        disk from half a one and the target can be compared with it later.
+        """
+        if runs := list(runs_without(self.proven(), self.digests.count)):
+            self.zeroed(*runs)
+
+    def _records_of_zeros(self, run: range) -> list[Record]:
+        last = self.digests.count - 1
+        length = block_extent(last, self.digests.size_bytes).length
+        if run.stop - 1 < last or length == BLOCK_BYTES:
+            return [Record(run.start, len(run), PROVEN, zero_digest(BLOCK_BYTES))]
+        records = [Record(last, 1, PROVEN, zero_digest(length))]
+        if len(run) > 1:
+            records.insert(0, Record(run.start, len(run) - 1, PROVEN, zero_digest(BLOCK_BYTES)))
+        return records
+
     def commit(self) -> None:
         """Make all that was stored durable and proven now."""
         with self._committing:
             self._commit()
+        if self._failure:
+            raise self._failure
+
+    def settle(self) -> None:
+        """Return when no checkpoint is under way; the journal may be closed then."""
+        with self._committing:
+            return
+
+    def clear_unproven(self) -> int:
+        """Make zeros of what an interrupted attempt left in blocks that are not proven: holes must read as zeros again.
+        Returns how many bytes that were.
+        """
+        cleared = 0
+        for run in runs_without(self.proven(), self.digests.count):
+            start = block_extent(run.start, self.digests.size_bytes).offset
+            end = block_extent(run.stop - 1, self.digests.size_bytes).end
+            for area in list(self._target.areas_to_check(Extent(start, end - start))):
+                self._target.zero(area)
+                cleared += area.length
+        return cleared
 
     def drop(self, indexes: Iterable[int]) -> None:
         """These blocks are no longer proven."""
@@ -96,6 +139,14 @@ class Ledger:
             self._append(Record(index, 1, DROPPED, self.digests[index]) for index in dropped)
         for index in dropped:
             self._proven[index] = False
+
+    def _commit_beside(self) -> None:
+        try:
+            self._commit()
+        except BaseException as error:  # noqa: BLE001 - raised in the copying thread that comes by next
+            self._failure = error
+        finally:
+            self._committing.release()
 
     def _commit(self) -> None:
         with self._lock:
@@ -113,14 +164,15 @@ class Ledger:
 
     def _flush(self) -> None:
         # The kernel tells a failed write-back once and then forgets the pages: a later flush that succeeds says
-        # nothing of what was written before the failure. So the first failure is the last flush.
-        if self._flush_failure:
-            raise self._flush_failure
-        try:
-            self._target.flush()
-        except MtvError as error:
-            self._flush_failure = error
-            raise
+        # nothing of what was written before the failure. So the first failure is the last flush, and they take turns.
+        with self._flushing:
+            if self._flush_failure:
+                raise self._flush_failure
+            try:
+                self._target.flush()
+            except MtvError as error:
+                self._flush_failure = error
+                raise
 
     def _append(self, records: Iterable[Record]) -> None:
         # Checked last of all: flushing may take long, and the journal may be a newer mover's by then.

@@ -14,33 +14,26 @@ from mover.feed import Lane, lanes_of
 from mover.geometry import Extent, block_count, cut_into_blocks
 from mover.halt import Halt
 from mover.sources.base import RandomSource, Source
-from mover.sources.nbd import NbdSource
 from mover.sources.raw import RawSource
 from mover.sources.window import Window
 
 
 def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
-    """Root digest of the first `size_bytes` of a file or block device (default: all of it), read from the medium:
-    what is in the page cache is written out and dropped first.
-    """
+    """Root digest of the first `size_bytes` of a file or block device (default: all of it), read from the medium."""
+    source = open_from_medium(path, size_bytes=size_bytes)
+    try:
+        return digest_of_source(source)
+    finally:
+        source.close()
+
+
+def open_from_medium(path: Path, *, size_bytes: int | None = None) -> RawSource:
+    """A file or block device as a source; what is in the page cache is written out and dropped first."""
     try:
         found = _drop_from_cache(path)
     except OSError as error:
-        raise storage_error(error, where="source", what=f"digest of {path}") from error
-    source = RawSource(Window(path, 0, found if size_bytes is None else size_bytes))
-    try:
-        return digest_of_source(source)
-    finally:
-        source.close()
-
-
-def digest_of_nbd(uri: str) -> str:
-    """Root digest of an NBD export."""
-    source = NbdSource(uri)
-    try:
-        return digest_of_source(source)
-    finally:
-        source.close()
+        raise storage_error(error, where="source", what=f"read {path}") from error
+    return RawSource(Window(path, 0, found if size_bytes is None else size_bytes))
 
 
 def digest_of_source(source: RandomSource) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from mtv.model.transfer import ConvertResult, TransferResult
+from mtv.model.transfer import ConvertResult, PreflightResult, TransferResult
 
 MAX_BYTES = 4096
 _TEXT_BYTES = 600
 
 
-def termination_message(result: TransferResult | ConvertResult) -> bytes:
+def termination_message(result: TransferResult | ConvertResult | PreflightResult) -> bytes:
     """The result, shortened if it must be: long texts first, then the least needed values.
 
     A transfer of very many disks keeps as many as fit and says how many were left out (`disks_left_out`);
@@ -26,12 +26,8 @@ def termination_message(result: TransferResult | ConvertResult) -> bytes:
             result.failure, message=_cut(result.failure.message), cure=_cut(result.failure.cure)
         )
         result = msgspec.structs.replace(result, failure=failure)
-    if isinstance(result, ConvertResult):
-        warnings = result.warnings
-        while warnings and len(msgspec.json.encode(result)) > MAX_BYTES:
-            warnings = warnings[:-1]
-            result = msgspec.structs.replace(result, warnings=(*warnings, "more warnings are in the full result"))
-        return msgspec.json.encode(result)
+    if not isinstance(result, TransferResult):
+        return _without_the_least_needed(result)
     disks = tuple(msgspec.structs.replace(disk, source_digest="") for disk in result.disks)
     kept = len(disks)
     while True:
@@ -42,7 +38,30 @@ def termination_message(result: TransferResult | ConvertResult) -> bytes:
         kept -= 1
 
 
-def leave_message(path: Path, result: TransferResult | ConvertResult) -> None:
+def _without_the_least_needed(result: ConvertResult | PreflightResult) -> bytes:
+    """Applications go first, then filesystems and the rest of the inspection, then codes, last sentences."""
+    found = result.inspection
+    if found:
+        left_out = len(found.applications)
+        found = msgspec.structs.replace(found, applications=(), applications_left_out=left_out)
+        fewer = msgspec.structs.replace(found, filesystems=(), fstab_by_path=(), drive_letters={})
+        for inspection in (found, fewer, None):
+            result = msgspec.structs.replace(result, inspection=inspection)
+            if len(message := msgspec.json.encode(result)) <= MAX_BYTES:
+                return message
+    if isinstance(result, ConvertResult):
+        result = msgspec.structs.replace(result, notices=())
+        warnings = result.warnings
+        while warnings and len(msgspec.json.encode(result)) > MAX_BYTES:
+            warnings = warnings[:-1]
+            result = msgspec.structs.replace(result, warnings=(*warnings, "more warnings are in the full result"))
+    else:
+        while result.notices and len(msgspec.json.encode(result)) > MAX_BYTES:
+            result = msgspec.structs.replace(result, notices=result.notices[:-1])
+    return msgspec.json.encode(result)
+
+
+def leave_message(path: Path, result: TransferResult | ConvertResult | PreflightResult) -> None:
     """Write the termination message; the kubelet reads it when the container has ended."""
     path.write_bytes(termination_message(result))
 

@@ -5,8 +5,9 @@ older epoch is refused. Somebody with a newer epoch writes it into the file: the
 and ends. If the holder does not end in time (frozen, node unreachable), the file is replaced by a new one: a holder
 that wakes later finds another inode under the name and ends before its next write.
 
-One window remains, as with every lock beside the storage: a holder frozen between its check and the write that
-follows, a few microseconds, can still do that one write. A full read-back by the newer mover sees it.
+Windows remain, as with every lock beside the storage. A holder frozen between its check and the write that follows, a
+few microseconds, can still do that one write; a full read-back by the newer mover sees it if it comes before. And on a
+network filesystem whose client caches attributes, a takeover on another node is seen only when that cache expires.
 """
 
 from __future__ import annotations
@@ -55,12 +56,14 @@ class WorkLock:
 
 
 @contextmanager
-def work_lock(work_dir: Path, epoch: int, *, takeover_wait_s: float = 30.0) -> Iterator[WorkLock]:
+def work_lock(
+    work_dir: Path, epoch: int, *, takeover_wait_s: float = 30.0, name: str = LOCK_NAME
+) -> Iterator[WorkLock]:
     """Hold the work volume while the block runs; `VolumeHeld` if another mover has it (see the module's text)."""
     try:
-        lock = _acquire(work_dir / LOCK_NAME, epoch, takeover_wait_s)
+        lock = _acquire(work_dir / name, epoch, takeover_wait_s)
     except OSError as error:
-        raise storage_error(error, where="work-volume", what=f"lock {work_dir / LOCK_NAME}") from error
+        raise storage_error(error, where="work-volume", what=f"lock {work_dir / name}") from error
     try:
         yield lock
     finally:

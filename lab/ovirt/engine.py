@@ -127,7 +127,8 @@ class ThinEngine:
             inactivity_timeout=wanted.inactivity_timeout,
             timeout_policy=wanted.timeout_policy,
         )
-        transfer.transfer_url = transfer.proxy_url = self.imageio.url_of(transfer.id)
+        transfer.transfer_url = self.imageio.url_of(transfer.id)
+        transfer.proxy_url = transfer.transfer_url.replace("127.0.0.1", "localhost")  # the same daemon, by another name
         self.transfers[transfer.id] = transfer
         return transfer
 

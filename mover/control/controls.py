@@ -11,6 +11,7 @@ from mtv.model.transfer import ImageioDisk, OvirtDisk
 
 if TYPE_CHECKING:
     from mover.control.imageio_ticket import ImageioTicket
+    from mover.control.keystone import KeystoneScope, KeystoneSession
     from mover.control.nfc_lease import NfcLease
     from mover.control.ovirt_engine import OvirtEngine
     from mover.control.vsphere import VsphereSession
@@ -23,9 +24,24 @@ class Controls:
         self.credentials_dir = credentials_dir
         self._lock = threading.Lock()
         self._sessions: dict[Endpoint, VsphereSession] = {}
+        self._tokens: dict[KeystoneScope, KeystoneSession] = {}
         self._leases: dict[tuple[Endpoint, str], NfcLease] = {}
         self._engines: dict[Endpoint, OvirtEngine] = {}
         self._tickets: dict[OvirtDisk, ImageioTicket] = {}
+
+    def ca_file(self) -> Path | None:
+        """The authority that servers are known by; None: the system's."""
+        path = self.credentials_dir / "ca.pem"
+        return path if path.exists() else None
+
+    def keystone(self, scope: KeystoneScope) -> KeystoneSession:
+        """The login at an OpenStack's identity service."""
+        from mover.control.keystone import KeystoneSession
+
+        with self._lock:
+            if scope not in self._tokens:
+                self._tokens[scope] = KeystoneSession(scope, self.credentials_dir)
+            return self._tokens[scope]
 
     def vsphere(self, host: str, port: int, thumbprint: str, insecure: bool) -> VsphereSession:
         """The session with a vCenter or ESXi host."""
@@ -54,7 +70,7 @@ class Controls:
         from mover.control.ovirt_engine import OvirtEngine
 
         if isinstance(where, ImageioDisk):
-            ca_file = self._ca_file()
+            ca_file = self.ca_file()
             return GivenTicket(
                 location_of(where.url, thumbprint=where.thumbprint, insecure=where.insecure, ca_file=ca_file)
             )
@@ -77,8 +93,4 @@ class Controls:
             engine.close()
 
     def _endpoint(self, host: str, port: int, thumbprint: str, insecure: bool) -> Endpoint:
-        return Endpoint(host=host, port=port, thumbprint=thumbprint, insecure=insecure, ca_file=self._ca_file())
-
-    def _ca_file(self) -> Path | None:
-        path = self.credentials_dir / "ca.pem"
-        return path if path.exists() else None
+        return Endpoint(host=host, port=port, thumbprint=thumbprint, insecure=insecure, ca_file=self.ca_file())

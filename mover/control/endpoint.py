@@ -15,3 +15,5 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     thumbprint: str = ""
     insecure: bool = False
     ca_file: Path | None = None
+    tls: bool = True
+    """False: plain HTTP, which proves nothing about the server and hides nothing."""

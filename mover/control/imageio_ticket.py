@@ -141,9 +141,15 @@ class EngineTicket(ImageioTicket):
 
     def _ready(self) -> Location:
         """Wait until the transfer, an old or a new one, serves the disk."""
-        phase = ""
+        phase, locked = "", None
         for wait_s in _polls(READY_WITHIN_S):
-            answer = self._answer()
+            try:
+                answer = self._answer()
+            except Conflict as error:  # the disk is locked, perhaps by the transfer of a mover that was killed
+                locked = error
+                if self._stop.wait(wait_s):
+                    break
+                continue
             before, phase = phase, answer.findtext("phase") or ""
             if phase == "transferring" and self._extend():
                 self._location = self._location_in(answer)
@@ -156,7 +162,7 @@ class EngineTicket(ImageioTicket):
                 self._transfer = ""  # it has ended, the next answer is of another one
             if self._stop.wait(wait_s):
                 break
-        raise TemporaryError(
+        raise locked or TemporaryError(
             f"{self.name}: the image transfer is not ready but {phase or 'without a phase'}",
             cure="see the engine's events",
             code="source-ticket",

@@ -10,7 +10,7 @@ from mover.control.endpoint import Endpoint
 from mtv.model.errors import ConnectionRefused
 
 _ALGORITHM_OF_LENGTH = {40: "sha1", 64: "sha256"}
-TIMEOUT_S = 60.0
+TIMEOUT_S = 45.0
 """Longest silence on a connection before it is given up."""
 
 
@@ -24,12 +24,20 @@ def ssl_context(endpoint: Endpoint) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(endpoint.ca_file) if endpoint.ca_file else None)
 
 
-def connect(endpoint: Endpoint) -> http.client.HTTPSConnection:
-    """An open HTTPS connection whose other end is proven to be the endpoint. Raises OSError or `ConnectionRefused`."""
+def connect(endpoint: Endpoint) -> http.client.HTTPConnection:
+    """An open HTTPS connection whose other end is proven to be the endpoint (plain HTTP if the endpoint is).
+
+    Raises OSError or `ConnectionRefused`.
+    """
+    if not endpoint.tls:
+        plain = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=TIMEOUT_S)
+        plain.connect()
+        return plain
     connection = http.client.HTTPSConnection(
         endpoint.host, endpoint.port, timeout=TIMEOUT_S, context=ssl_context(endpoint)
     )
     try:
+        connection.auto_open = 0  # connecting again by itself would skip the thumbprint
         connection.connect()
         _check_thumbprint(connection, endpoint)
     except ssl.SSLCertVerificationError as error:

@@ -64,10 +64,6 @@ class VsphereSession:
         found = content.propertyCollector.RetrievePropertiesEx([spec], collector.RetrieveOptions())
         return next((prop.val for item in found.objects for prop in item.propSet), None) if found else None
 
-    def connect(self) -> http.client.HTTPSConnection:
-        """A new HTTPS connection to the same server."""
-        return connect(self.endpoint)
-
     def close(self) -> None:
         """Log out; a vCenter that does not answer any more is left alone."""
         self._stop.set()

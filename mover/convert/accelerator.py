@@ -42,6 +42,19 @@ def probe(environ: Mapping[str, str] = os.environ, *, qemu: str = "qemu-system-x
     return "tcg", f"a trial launch on KVM failed: {reason[-1] if reason else f'exit code {process.returncode}'}"
 
 
+def environment(environ: Mapping[str, str], chosen: str, *, scratch: Path, memory_mb: int = 0) -> dict[str, str]:
+    """The environment of a program that starts the appliance: `chosen` is kvm or tcg, `scratch` takes its files.
+
+    virt-v2v gives its appliance twice the memory that libguestfs would; `memory_mb` (0: the default) is what it has.
+    """
+    env = dict(environ) | {"TMPDIR": str(scratch), "LIBGUESTFS_BACKEND": "direct"}
+    if chosen == "tcg":
+        env["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
+    if memory_mb:
+        env["LIBGUESTFS_MEMSIZE"] = str(memory_mb // 2)
+    return env
+
+
 def appliance_kernel(environ: Mapping[str, str]) -> Path | None:
     """Return the kernel that libguestfs boots: a fixed appliance's, supermin's, else the newest installed one."""
     if fixed := environ.get("LIBGUESTFS_PATH"):

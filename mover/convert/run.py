@@ -1,4 +1,4 @@
-"""One conversion from spec to result: overlay, virt-v2v, journalled commit, digests of what came out."""
+"""One conversion from spec to result: overlay, preparation, virt-v2v, journalled commit, digests of what came out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,26 @@ from pathlib import Path
 
 import msgspec
 
-from mover.convert import accelerator, domain, failures, overlay, virt_v2v
-from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec, Progress
+from mover.convert import (
+    accelerator,
+    domain,
+    failures,
+    guest,
+    hazards,
+    log_inspection,
+    overlay,
+    scripts,
+    space,
+    virt_v2v,
+    virtio_win,
+    warnings,
+)
+from mover.convert.guest import Answer, Drive, Key, Request
+from mover.convert.volumes import Volume
+from mover.failure import Interrupted, failure_of
+from mover.halt import Halt
+from mtv.model.errors import MtvError, PermanentError
+from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec, Notice, Progress
 
 LOG = "convert.log"
 Emit = Callable[[Progress], None]
@@ -23,13 +41,14 @@ def convert(
     emit: Emit,
     say: Callable[[str], None],
     digest: Digest,
+    halt: Halt | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> ConvertResult:
     """Convert the guest on `spec.disks` so that it boots on virtio; the caller holds the work volume's lock.
 
     `digest` computes a disk's root digest. A failed conversion leaves every disk as it was copied. A crash after the
     commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal. A journal
-    of other copies (the disks were copied again since) counts for nothing.
+    of other copies (the disks were copied again since) counts for nothing. `halt` stops it until the commit has begun.
     """
     work = Path(spec.work_dir)
     started = time.monotonic()
@@ -46,10 +65,13 @@ def convert(
         say("a commit was cut off earlier: finishing it from the same overlays")
         result = journal.result
     else:
-        result = _convert_on_overlay(spec, work, emit=emit, say=say, environ=environ)
+        try:
+            result = _Conversion(spec, emit=emit, say=say, halt=halt or Halt(), environ=environ).run()
+        except MtvError as error:
+            result = ConvertResult(ok=False, failure=failure_of(error))
         if not result.ok:
             overlay.discard(work, spec.disks)
-            return result
+            return msgspec.structs.replace(result, seconds=round(time.monotonic() - started, 3))
         overlay.write_journal(work, _journal("commit_started", spec, result))
     emit(Progress(phase="commit", percent=0))
     overlay.commit(work, spec.disks)
@@ -66,52 +88,142 @@ def convert(
     return result
 
 
-def _convert_on_overlay(
-    spec: ConvertSpec, work: Path, *, emit: Emit, say: Callable[[str], None], environ: Mapping[str, str]
-) -> ConvertResult:
-    chosen, why = accelerator.probe(environ)
-    say(f"conversion runs on {chosen.upper()}: {why}")
-    if chosen == "tcg":
-        say("WARNING: without KVM the appliance is emulated; a conversion takes about ten times as long")
-    emit(Progress(phase="overlay", percent=0))
-    overlays = overlay.create(work, spec.disks)
-    xml = work / "domain.xml"
-    xml.write_text(domain.domain_xml(spec.vm, overlays, firmware=spec.firmware), encoding="utf-8")
-    scratch = work / "tmp"
-    scratch.mkdir(exist_ok=True)
-    env = dict(environ) | {"TMPDIR": str(scratch), "LIBGUESTFS_BACKEND": "direct"}
-    if chosen == "tcg":
-        env["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
+class _Conversion:
+    """Everything before the commit: may fail or be stopped at any point without a trace on the disks."""
 
-    def on_message(message: virt_v2v.Message) -> None:
-        if message.type != "message":
-            say(f"virt-v2v {message.type}: {message.message}")
-        if reached := virt_v2v.phase_of(message.message):
-            emit(Progress(phase=reached[0], percent=reached[1]))
+    def __init__(
+        self,
+        spec: ConvertSpec,
+        *,
+        emit: Emit,
+        say: Callable[[str], None],
+        halt: Halt,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.spec = spec
+        self.work = Path(spec.work_dir)
+        self.emit = emit
+        self.say = say
+        self.halt = halt
+        self.environ = environ
+        self.deadline = time.monotonic() + spec.timeout_s
+        self.env: dict[str, str] = {}
+        self.notices: list[Notice] = []
 
-    root = ["--root", spec.root_disk] if spec.root_disk else []
-    argv = ["virt-v2v-in-place", "-i", "libvirtxml", *root, "--", str(xml)]
-    started = time.monotonic()
-    report = virt_v2v.run(argv, env=env, log=work / LOG, on_message=on_message)
-    seconds = round(time.monotonic() - started, 3)
-    if report.exit_code:
-        failure = failures.explain(list(report.errors), exit_code=report.exit_code)
-        return ConvertResult(ok=False, accelerator=chosen, seconds=seconds, warnings=report.warnings, failure=failure)
-    overlay.make_durable(overlays)
-    facts = report.facts
-    distro = facts.get("i_distro", "")
-    version = ".".join(v for v in (facts.get("i_major_version"), facts.get("i_minor_version")) if v)
-    return ConvertResult(
-        ok=True,
-        os_name=f"{distro} {version}".strip() if distro else facts.get("i_product_name", ""),
-        os_id=facts.get("i_osinfo", ""),
-        # The guest's own firmware as inspected; it must agree with the firmware the target VM gets.
-        firmware=facts.get("i_firmware", "").lower(),
-        drivers=tuple(facts[name] for name in ("gcaps_block_bus", "gcaps_net_bus") if facts.get(name)),
-        warnings=report.warnings,
-        accelerator=chosen,
-        seconds=seconds,
-    )
+    def run(self) -> ConvertResult:
+        spec, work = self.spec, self.work
+        overlay.discard(work, spec.disks)
+        space.require_room(work, spec.disks)
+        scripts.sorted_scripts(spec.scripts)  # a wrong name fails here, not after an appliance has started
+        found, notices = hazards.volumes(Path(disk.path) for disk in spec.disks)
+        self.notices += notices
+        keys = hazards.keys_for(spec.luks_keys, Path(spec.credentials_dir), found)
+        chosen, why = accelerator.probe(self.environ)
+        self.say(f"conversion runs on {chosen.upper()}: {why}")
+        if chosen == "tcg":
+            self.say("WARNING: without KVM the appliance is emulated; a conversion takes about ten times as long")
+        scratch = work / "tmp"
+        scratch.mkdir(exist_ok=True)
+        self.env = accelerator.environment(self.environ, chosen, scratch=scratch, memory_mb=spec.memory_mb)
+        self.emit(Progress(phase="overlay", percent=0))
+        overlays = overlay.create(work, spec.disks)
+        looked = self._prepare(overlays, keys, found)
+        if looked and looked.failure:
+            return self._result(chosen, looked, failure=looked.failure)
+        report = self._virt_v2v(overlays, keys)
+        for notice in warnings.notices_of(report.warnings):
+            if notice not in self.notices:
+                self.notices.append(notice)
+        if report.exit_code:
+            if self.halt.is_set():
+                raise Interrupted("told to stop during the conversion; the disks are as they were", code="interrupted")
+            failure = (
+                failures.timed_out("the conversion", spec.timeout_s)
+                if report.timed_out
+                else failures.explain(report.errors, exit_code=report.exit_code)
+            )
+            return self._result(chosen, looked, failure=failure)
+        overlay.make_durable(overlays)
+        facts = report.facts
+        distro, version = facts.get("i_distro", ""), log_inspection.version_of(facts)
+        return msgspec.structs.replace(
+            self._result(chosen, looked),
+            ok=True,
+            os_name=f"{distro} {version}".strip() if distro else facts.get("i_product_name", ""),
+            os_id=facts.get("i_osinfo", ""),
+            # The guest's own firmware as inspected; it must agree with the firmware the target VM gets.
+            firmware=facts.get("i_firmware", "").lower(),
+            drivers=tuple(facts[name] for name in ("gcaps_block_bus", "gcaps_net_bus") if facts.get(name)),
+            inspection=(looked and looked.inspection) or log_inspection.inspection_of(facts, work / LOG),
+        )
+
+    def _prepare(self, overlays: list[Path], keys: tuple[Key, ...], found: tuple[Volume, ...]) -> Answer | None:
+        """Look into the guest and put into it what must be there before virt-v2v, if anything asks for that."""
+        spec = self.spec
+        may_be_windows = any(volume.kind == "ntfs" for volume in found)
+        if not (spec.inspect or spec.scripts or may_be_windows or any(nic.addresses for nic in spec.nics)):
+            return None
+        self.emit(Progress(phase="inspect", percent=0))
+        request = Request(
+            drives=tuple(Drive(path=str(path), format="qcow2") for path in overlays),
+            write=True,
+            root_disk=spec.root_disk,
+            keys=keys,
+            nics=spec.nics,
+            scripts=spec.scripts,
+            volumes=found,
+            memory_mb=spec.memory_mb,
+        )
+        limit = min(guest.TIMEOUT_S, self._time_left())
+        answer = guest.visit(request, env=self.env, log=self.work / guest.LOG, timeout_s=limit, halt=self.halt)
+        self.notices += answer.notices
+        for path in answer.written:
+            self.say(f"put into the guest: {path}")
+        if answer.inspection and answer.inspection.type == "windows" and not answer.failure:
+            self.notices += virtio_win.check(answer.inspection, wanted=spec.virtio_win, environ=self.environ)
+            drivers = virtio_win.source(spec.virtio_win, self.environ)
+            self.env[virtio_win.ENVIRONMENT] = str(drivers)
+        return answer
+
+    def _virt_v2v(self, overlays: list[Path], keys: tuple[Key, ...]) -> virt_v2v.Report:
+        spec = self.spec
+        xml = self.work / "domain.xml"
+        xml.write_text(domain.domain_xml(spec.vm, overlays, firmware=spec.firmware), encoding="utf-8")
+
+        def on_message(message: virt_v2v.Message) -> None:
+            if message.type != "message":
+                self.say(f"virt-v2v {message.type}: {message.message}")
+            if reached := virt_v2v.phase_of(message.message):
+                self.emit(Progress(phase=reached[0], percent=reached[1]))
+
+        argv = ["virt-v2v-in-place", "-i", "libvirtxml", "--root", spec.root_disk or "single"]
+        for key in keys:
+            argv += ["--key", f"{key.device}:file:{key.path}"]
+        return virt_v2v.run(
+            [*argv, "--", str(xml)],
+            env=self.env,
+            log=self.work / LOG,
+            on_message=on_message,
+            timeout_s=self._time_left(),
+            halt=self.halt,
+        )
+
+    def _time_left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            failure = failures.timed_out("the conversion", self.spec.timeout_s)
+            raise PermanentError(failure.message, cure=failure.cure, code=failure.code)
+        return left
+
+    def _result(self, chosen: str, looked: Answer | None, **changes: object) -> ConvertResult:
+        result = ConvertResult(
+            ok=False,
+            accelerator=chosen,
+            warnings=tuple(warnings.sentence(notice) for notice in self.notices),
+            notices=tuple(self.notices),
+            inspection=looked.inspection if looked else None,
+        )
+        return msgspec.structs.replace(result, **changes)
 
 
 def _journal(state: str, spec: ConvertSpec, result: ConvertResult) -> overlay.Commit:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from mover.convert.process_group import kill_group
+from mover.halt import Halt
+
 TIMEOUT_S = 4 * 3600.0
 """Longest conversion allowed; a Windows guest with many updates under TCG has been seen to take over an hour."""
+
+_LOOK_S = 0.2
 
 PHASES = (
     ("Setting up the source", "inspect", 1),
@@ -45,6 +50,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     errors: tuple[str, ...]
     facts: dict[str, str]
+    timed_out: bool = False
 
 
 def run(
@@ -54,10 +60,11 @@ def run(
     log: Path,
     on_message: Callable[[Message], None],
     timeout_s: float = TIMEOUT_S,
+    halt: Halt | None = None,
 ) -> Report:
     """Run `argv` plus the reporting options; keep its whole debug output in `log`.
 
-    The process group is killed when `timeout_s` is over or when we are interrupted; then `exit_code` is negative.
+    The process group is killed when `timeout_s` is over (`timed_out`) or `halt` is raised: `exit_code` is negative.
     """
     read_fd, write_fd = os.pipe()
     messages: list[Message] = []
@@ -72,7 +79,7 @@ def run(
             start_new_session=True,
         )
         os.close(write_fd)
-        watchdog = threading.Timer(timeout_s, _kill_group, args=(process.pid,))
+        watchdog = _Watchdog(process.pid, timeout_s, halt or Halt())
         watchdog.start()
         try:
             with os.fdopen(read_fd, "rb") as stream:
@@ -82,15 +89,16 @@ def run(
                         on_message(message)
             exit_code = process.wait()
         finally:
-            watchdog.cancel()
+            watchdog.end()
             if process.poll() is None:
-                _kill_group(process.pid)
+                kill_group(process.pid)
                 process.wait()
     return Report(
         exit_code=exit_code,
         warnings=tuple(m.message for m in messages if m.type == "warning"),
         errors=tuple(m.message for m in messages if m.type == "error"),
         facts=read_facts(log),
+        timed_out=watchdog.timed_out,
     )
 
 
@@ -119,8 +127,25 @@ def _parse(line: bytes) -> Message | None:
     return msgspec.json.decode(line, type=Message)
 
 
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has just ended by itself
+class _Watchdog(threading.Thread):
+    """Ends a process group when its time is over or somebody wants to stop."""
+
+    def __init__(self, group: int, timeout_s: float, halt: Halt) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self.timed_out = False
+        self._group = group
+        self._deadline = time.monotonic() + timeout_s
+        self._halt = halt
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            self.timed_out = time.monotonic() > self._deadline
+            if self.timed_out or self._halt.is_set():
+                kill_group(self._group)
+                return
+
+    def end(self) -> None:
+        """Stop watching; the process has ended."""
+        self._over.set()
+        self.join()

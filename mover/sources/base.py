@@ -83,6 +83,10 @@ class Source(ABC):
     """A disk to be copied."""
 
     size_bytes: int
+    generation = ""
+    """What the server says of the version that is open (ETag and such); another one does not resume the copy."""
+    content_checksum = ""
+    """`<algorithm>:<hex>` over the whole disk's bytes, as the source states it; compared with what was copied."""
     has_own_checksum = False
     block_checksum: BlockChecksum | None = None
     """For sources with a checksum that the copied blocks can be compared with."""

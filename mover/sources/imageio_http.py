@@ -23,7 +23,7 @@ class ImageioConnection:
     def __init__(self, ticket: ImageioTicket) -> None:
         self._ticket = ticket
         self._location: Location | None = None
-        self._connection: http.client.HTTPSConnection | None = None
+        self._connection: http.client.HTTPConnection | None = None
 
     @property
     def socket(self) -> socket.socket | None:

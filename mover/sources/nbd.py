@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mover.geometry import Extent, merged
@@ -13,10 +14,11 @@ from mtv.model.errors import MtvError, PermanentError, TemporaryError
 
 _ALLOCATION = "base:allocation"
 _READS_AS_ZEROS = 2
+_DIRTY = 1
 _STATUS_BYTES = 1 << 31
 """Asked for at once; replies are clipped to 32 bits."""
-STALL_S = 60.0
-"""A request that makes no progress for so long is given up."""
+STALL_S = 45.0
+"""A request or connection that is not answered for so long is given up."""
 
 
 class NbdSource(RandomSource):
@@ -39,9 +41,22 @@ class NbdSource(RandomSource):
         whole = Extent(0, self.size_bytes)
         if not self._tells_extents:
             return merged([whole], self.size_bytes)
-        handle = _connect(self.uri)
+        return self._where(_ALLOCATION, lambda flags: not flags & _READS_AS_ZEROS)
+
+    def dirty_extents(self, context: str) -> list[Extent]:
+        """What a dirty bitmap of the server calls changed, e.g. of `qemu:dirty-bitmap:NAME`."""
+        return self._where(context, lambda flags: bool(flags & _DIRTY))
+
+    def _where(self, context: str, is_meant: Callable[[int], bool]) -> list[Extent]:
+        handle = _connect(self.uri, context)
         try:
-            return merged(_data_extents(handle, self.size_bytes), self.size_bytes)
+            if not handle.can_meta_context(context):
+                raise PermanentError(
+                    f"{self.uri} does not tell {context}",
+                    cure="check the bitmap's name and that the export carries it",
+                    code="source-no-bitmap",
+                )
+            return merged(_extents_where(handle, self.uri, self.size_bytes, context, is_meant), self.size_bytes)
         except load_nbd().Error as error:
             raise _lost(self.uri, error) from error
         finally:
@@ -71,10 +86,7 @@ class _NbdReader(Reader):
         deadline = time.monotonic() + STALL_S
         try:
             for token in request.tokens:
-                while not self._handle.aio_command_completed(token):
-                    if time.monotonic() > deadline:
-                        raise TemporaryError(f"{self._uri} did not answer for {STALL_S:.0f} s", code="source-stalled")
-                    self._handle.poll(1000)
+                _finish(self._handle, self._uri, token, deadline)
         except self._error as error:
             raise _lost(self._uri, error) from error
 
@@ -82,33 +94,58 @@ class _NbdReader(Reader):
         _shut(self._handle)
 
 
-def _connect(uri: str) -> Any:
+def _connect(uri: str, context: str = _ALLOCATION) -> Any:
     nbd = load_nbd()
     handle = nbd.NBD()
+    deadline = time.monotonic() + STALL_S
     try:
-        handle.add_meta_context(_ALLOCATION)
+        handle.add_meta_context(context)
         handle.set_pread_initialize(False)  # a failed read is never used, so its buffer need not be zeroed first
-        handle.connect_uri(uri)
+        handle.aio_connect_uri(uri)  # the plain call waits for ever for a server that accepts and then says nothing
+        while handle.aio_is_connecting():
+            _poll(handle, uri, deadline)
     except nbd.Error as error:
         raise _refused(uri, error) from error
     return handle
 
 
+def _finish(handle: Any, uri: str, token: int, deadline: float) -> None:
+    """Wait for one command, but not for ever."""
+    while not handle.aio_command_completed(token):
+        _poll(handle, uri, deadline)
+
+
+def _poll(handle: Any, uri: str, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TemporaryError(
+            f"{uri} did not answer for {STALL_S:.0f} s",
+            cure="see whether the source hangs; the copy resumes",
+            code="source-stalled",
+        )
+    handle.poll(1000)
+
+
 def _shut(handle: Any) -> None:
-    # Whatever goes wrong at the end of a connection, its reads are done or given up.
+    # Whatever goes wrong at the end of a connection, its reads are done or given up. A polite good-bye is not waited
+    # for, a server that hangs would keep us here; libnbd closes the socket with the handle's last reference.
     with contextlib.suppress(load_nbd().Error):
-        handle.shutdown(load_nbd().SHUTDOWN_ABANDON_PENDING)
+        if handle.aio_is_ready():
+            handle.aio_disconnect(0)
 
 
-def _data_extents(handle: Any, size_bytes: int) -> list[Extent]:
+def _extents_where(
+    handle: Any, uri: str, size_bytes: int, context: str, is_meant: Callable[[int], bool]
+) -> list[Extent]:
     found: list[Extent] = []
     position = 0
 
-    def collect(_context: str, offset: int, entries: list[int], _error: Any) -> int:
+    def collect(name: str, offset: int, entries: list[int], _error: Any) -> int:
         nonlocal position
+        if name != context:
+            return 0
         here = offset
         for length, flags in zip(entries[::2], entries[1::2], strict=True):
-            if not flags & _READS_AS_ZEROS:
+            if is_meant(flags):
                 found.append(Extent(here, length))
             here += length
         position = max(position, here)
@@ -116,7 +153,8 @@ def _data_extents(handle: Any, size_bytes: int) -> list[Extent]:
 
     while position < size_bytes:
         before = position
-        handle.block_status(min(_STATUS_BYTES, size_bytes - position), position, collect)
+        token = handle.aio_block_status(min(_STATUS_BYTES, size_bytes - position), position, collect)
+        _finish(handle, uri, token, time.monotonic() + STALL_S)
         if position <= before:
             raise TemporaryError(f"the NBD server gave no block status at {before}", code="source-protocol")
     return found

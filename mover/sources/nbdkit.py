@@ -31,6 +31,7 @@ RETRY_SETTINGS: Mapping[str, str] = {"retries": "3", "retry-delay": "1"}
 """A broken connection is opened again by nbdkit itself, within 7 s; what lasts longer we try again."""
 _START_WITHIN_S = 30.0
 _END_WITHIN_S = 10.0
+_LOOK_EVERY_S = 2
 _POLL_S = 0.02
 _WORDS_WITHIN_S = 1.0
 """How long the words for a failure may come after it: they take another way."""
@@ -78,11 +79,22 @@ class Nbdkit:
         """Where it listens."""
         return f"nbd+unix:///?socket={self._folder / 'nbd.sock'}"
 
-    def argv(self) -> list[str]:
-        """The command."""
+    def argv(self, lifeline: int) -> list[str]:
+        """The command; `lifeline` is the read end of a pipe whose other end is ours alone.
+
+        The kernel's signal at our end (--exit-with-parent) comes at once, but not to a child that had no time yet to
+        ask for it; the pipe tells that one.
+        """
         socket, pidfile = self._folder / "nbd.sock", self._folder / "nbdkit.pid"
-        fixed = ["nbdkit", "--foreground", "--readonly", "--exit-with-parent"]
-        return [*fixed, "--unix", str(socket), "--pidfile", str(pidfile), *self._arguments]
+        fixed = ["nbdkit", "--foreground", "--readonly", "--exit-with-parent", "--filter=exitwhen"]
+        paths = ["--unix", str(socket), "--pidfile", str(pidfile)]
+        return [
+            *fixed,
+            *paths,
+            *self._arguments,
+            f"exit-when-pipe-closed={lifeline}",
+            f"exit-when-poll={_LOOK_EVERY_S}",
+        ]
 
     def ensure_running(self) -> None:
         """Start it if it does not run (any more). Raises `MtvError`."""
@@ -134,9 +146,11 @@ class Nbdkit:
         return self._explained(PermanentError(f"{self.what}: nbdkit ended at once", code="source-nbdkit"))
 
     def _run(self) -> None:
+        theirs, ours = os.pipe()
         try:
             self._process = subprocess.Popen(
-                self.argv(),
+                self.argv(theirs),
+                pass_fds=[theirs],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -144,13 +158,15 @@ class Nbdkit:
                 errors="replace",
                 env={**os.environ, "LC_ALL": "C"},
             )
+            with self._process as process:
+                for line in process.stderr or ():
+                    if match := _ERROR.match(line):
+                        self._errors.append((time.monotonic(), match.group(1).strip()))
         except OSError as error:
             self._start_failure = error
-            return
-        with self._process as process:
-            for line in process.stderr or ():
-                if match := _ERROR.match(line):
-                    self._errors.append((time.monotonic(), match.group(1).strip()))
+        finally:
+            os.close(theirs)
+            os.close(ours)
 
     def _end(self) -> None:
         if self._runner is None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from mover.control.controls import Controls
 from mover.sources.base import Source
-from mover.sources.esxi_ssh import open_esxi_ssh
 from mover.sources.nbd import NbdSource
-from mover.sources.ova import open_ova_member
-from mover.sources.vddk import open_vddk
-from mtv.model.transfer import DiskTransfer, EsxiSsh, ImageioDisk, NbdUri, OvaMember, OvirtDisk, Vddk, VsphereDatastore
+from mtv.model.transfer import (
+    DiskFile,
+    DiskTransfer,
+    EsxiSsh,
+    GlanceImage,
+    HttpRange,
+    ImageioDisk,
+    NbdUri,
+    OvaMember,
+    OvirtDisk,
+    Vddk,
+    VsphereDatastore,
+    VsphereNfc,
+)
 
 
 def open_source(disk: DiskTransfer, controls: Controls) -> Source:
@@ -16,21 +26,50 @@ def open_source(disk: DiskTransfer, controls: Controls) -> Source:
     wanted = disk.source
     if isinstance(wanted, NbdUri):
         return NbdSource(wanted.uri)
+    # The others are imported where they are used: their modules take longer to load than a small local copy takes.
     if isinstance(wanted, OvaMember):
+        from mover.sources.ova import open_ova_member
+
         return open_ova_member(wanted, disk.size_bytes)
+    if isinstance(wanted, DiskFile):
+        from mover.sources.disk_file import open_disk_file
+
+        return open_disk_file(wanted)
     if isinstance(wanted, EsxiSsh):
+        from mover.sources.esxi_ssh import open_esxi_ssh
+
         return open_esxi_ssh(wanted, controls.credentials_dir)
     if isinstance(wanted, Vddk):
-        return open_vddk(wanted, controls.credentials_dir)
-    # Imported here: HTTP and TLS take longer to load than a small local copy takes.
-    if isinstance(wanted, ImageioDisk | OvirtDisk):
-        from mover.sources.imageio import ImageioSource
+        from mover.sources.vddk import open_vddk
 
-        return ImageioSource(controls.imageio_ticket(wanted))
-    from mover.sources.vsphere_datastore import DatastoreSource
+        return open_vddk(wanted, controls.credentials_dir)
+    if isinstance(wanted, VsphereDatastore | VsphereNfc):
+        return _open_vsphere(wanted, controls, disk.size_bytes)
+    return _open_web(wanted, controls)
+
+
+def _open_vsphere(wanted: VsphereDatastore | VsphereNfc, controls: Controls, size_bytes: int) -> Source:
+    session = controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure)
+    if isinstance(wanted, VsphereDatastore):
+        from mover.sources.ranged import RangedSource
+        from mover.sources.vsphere_datastore import DatastoreFile
+
+        return RangedSource(DatastoreFile(wanted, session))
     from mover.sources.vsphere_nfc import NfcSource
 
-    if isinstance(wanted, VsphereDatastore):
-        return DatastoreSource(wanted, controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure))
-    session = controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure)
-    return NfcSource(wanted, controls.nfc_lease(session, wanted.vm), session, disk.size_bytes)
+    return NfcSource(wanted, controls.nfc_lease(session, wanted.vm), session, size_bytes)
+
+
+def _open_web(wanted: HttpRange | GlanceImage | ImageioDisk | OvirtDisk, controls: Controls) -> Source:
+    if isinstance(wanted, HttpRange):
+        from mover.sources.http_range import open_http_range
+
+        return open_http_range(wanted, controls.credentials_dir, controls.ca_file())
+    if isinstance(wanted, GlanceImage):
+        from mover.sources.glance import keystone_scope, open_glance
+
+        ca_file = controls.ca_file()
+        return open_glance(wanted, controls.keystone(keystone_scope(wanted, ca_file)), ca_file)
+    from mover.sources.imageio import ImageioSource
+
+    return ImageioSource(controls.imageio_ticket(wanted))

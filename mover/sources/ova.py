@@ -8,27 +8,33 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mover.sources.base import Piece, Source, StreamSource
+from mover.sources.chain import ChainedWindow
 from mover.sources.raw import RawSource
 from mover.sources.vmdk import SparseVmdkSource
+from mover.sources.vmdk_descriptor import is_descriptor, open_descriptor
 from mover.sources.vmdk_header import is_sparse_vmdk
 from mover.sources.vmdk_stream import decode_stream
 from mover.sources.window import Window
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import OvaMember
+from mtv.model.transfer import FileRange, OvaMember
 
-_DESCRIPTOR = b"# Disk DescriptorFile"
 _PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
 
 
 def open_ova_member(member: OvaMember, size_bytes: int) -> Source:
     """The disk as whatever it is found to be; `size_bytes` is the disk's size by the OVF."""
-    window = Window(Path(member.path), member.offset, member.length)
+    window = _window_of(member)
     try:
         return _open(member, window, size_bytes)
     except BaseException:
         window.close()
         raise
+
+
+def _window_of(member: OvaMember) -> Window:
+    first = FileRange(path=member.path, offset=member.offset, length=member.length, checksum=member.checksum)
+    return ChainedWindow((first, *member.chunks)) if member.chunks else Window.of(first)
 
 
 def _open(member: OvaMember, window: Window, size_bytes: int) -> Source:
@@ -38,18 +44,21 @@ def _open(member: OvaMember, window: Window, size_bytes: int) -> Source:
             cure="export it as a streamOptimized VMDK",
             code="source-format",
         )
+    checksum = "parts" if isinstance(window, ChainedWindow) and window.has_checksums else member.checksum
     if member.compression:
-        return GzipSource(window, size_bytes, is_vmdk=member.format == "vmdk", checksum=member.checksum)
+        return GzipSource(window, size_bytes, is_vmdk=member.format == "vmdk", checksum=checksum)
     start = window.read(min(512, window.length), 0)
     if member.format == "vmdk" and is_sparse_vmdk(start):
-        return SparseVmdkSource(window, checksum=member.checksum)
-    if member.format == "vmdk" and start.startswith(_DESCRIPTOR):
+        return SparseVmdkSource(window, checksum=checksum)
+    if member.format == "vmdk" and is_descriptor(start):
+        if member.offset == 0 and member.length == Path(member.path).stat().st_size and not member.chunks:
+            return open_descriptor(window)
         raise PermanentError(
             f"{member.path}: the member is a VMDK descriptor that points at other files",
             cure="name the extent it points at (…-flat.vmdk) as the disk's file, or export as streamOptimized",
             code="source-format",
         )
-    return RawSource(window, checksum=member.checksum)
+    return RawSource(window, checksum=checksum)
 
 
 class GzipSource(StreamSource):

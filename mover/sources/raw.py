@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
 
-from mover.geometry import Extent, merged
+from mover.geometry import Extent
 from mover.sources.base import RandomSource, Reader, ReadRequest
 from mover.sources.window import Window
 
@@ -24,22 +22,7 @@ class RawSource(RandomSource):
 
     def extents(self) -> list[Extent]:
         """What the file system says is data."""
-        window = self.window
-        found: list[Extent] = []
-        position, end = window.offset, window.offset + window.length
-        while position < end:
-            try:
-                start = os.lseek(window.fd, position, os.SEEK_DATA)
-                stop = os.lseek(window.fd, start, os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    break  # a hole up to the end
-                if error.errno in (errno.EINVAL, errno.ENOTSUP):
-                    return [Extent(0, window.length)]  # a device: cannot say
-                raise
-            found.append(Extent(start - window.offset, stop - start))
-            position = stop
-        return merged(found, window.length)
+        return self.window.data_extents()
 
     def open_reader(self) -> Reader:
         """A reader on the same descriptor: positioned reads do not disturb each other."""

@@ -41,7 +41,7 @@ class NfcSource(StreamSource):
         # The lease may point at an ESXi host; it is trusted by the same authority or thumbprint.
         endpoint = msgspec.structs.replace(self.session.endpoint, host=url.hostname or "", port=url.port or 443)
         what = f"export of {self.where.vm} disk {self.where.disk_key}"
-        connection: http.client.HTTPSConnection | None = None
+        connection: http.client.HTTPConnection | None = None
         try:
             connection = connect(endpoint)
             connection.request("GET", url.path, headers={"Cookie": self.session.cookie()})

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from mover.failure import storage_error
+from mover.geometry import Extent, merged
 from mtv.model.errors import PermanentError
+from mtv.model.transfer import FileRange
 
 _HASH_STEP_BYTES = 4 << 20
 _KNOWN_HASHES = ("sha256", "sha1", "sha512")
@@ -34,10 +38,28 @@ class Window:
                 code="source-truncated",
             )
 
-    @property
-    def fd(self) -> int:
-        """The descriptor, for calls that this class does not wrap; offsets there are the file's own."""
-        return self._fd
+    @classmethod
+    def of(cls, where: FileRange) -> Window:
+        """The window that a spec names."""
+        return cls(Path(where.path), where.offset, where.length)
+
+    def data_extents(self) -> list[Extent]:
+        """What the file system says is data, in offsets of the window. A device cannot say: all of it."""
+        found: list[Extent] = []
+        position, end = self.offset, self.offset + self.length
+        while position < end:
+            try:
+                start = os.lseek(self._fd, position, os.SEEK_DATA)
+                stop = os.lseek(self._fd, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    break  # a hole up to the end
+                if error.errno in (errno.EINVAL, errno.ENOTSUP):
+                    return [Extent(0, self.length)]
+                raise storage_error(error, where="source", what=f"look for holes in {self.path}") from error
+            found.append(Extent(start - self.offset, stop - start))
+            position = stop
+        return merged(found, self.length)
 
     def read(self, length: int, offset: int) -> bytes:
         """`length` bytes at `offset` of the window."""
@@ -111,3 +133,23 @@ class Window:
         return PermanentError(
             f"{self.path} ended at {offset} while it was read", cure="fetch the file again", code="source-truncated"
         )
+
+
+def whole_file(path: Path) -> Window:
+    """All of a regular file or block device; anything else is refused, a pipe would never end."""
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise PermanentError(
+                f"{path} is neither a file nor a block device",
+                cure="name the disk's own file",
+                code="source-unsuitable",
+            )
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.lseek(fd, 0, os.SEEK_END)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, where="source", what=f"open {path}") from error
+    return Window(path, 0, size)

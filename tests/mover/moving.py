@@ -16,8 +16,10 @@ from typing import Any
 
 import blake3
 import msgspec
+import pytest
 
 from mover.events import Events
+from mover.feed import Patience
 from mover.halt import Halt
 from mover.transfer import transfer
 from mtv.model.transfer import DiskSource, DiskTarget, DiskTransfer, NbdUri, TransferResult, TransferSpec, Verify
@@ -120,6 +122,11 @@ def start_mover(folder: Path, spec: TransferSpec, *extra: str) -> subprocess.Pop
     return subprocess.Popen(
         argv, env={**os.environ, "PYTHONPATH": search}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries after failures follow each other without the pauses that a real server needs."""
+    monkeypatch.setattr(Patience.__init__, "__kwdefaults__", {"first_pause_s": 0.01})
 
 
 def reads_in(log: Path) -> list[tuple[int, int]]:

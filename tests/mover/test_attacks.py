@@ -14,6 +14,7 @@ import blake3
 import pytest
 
 import mover.journal
+import mover.ledger
 import mover.targets.base
 from mover.crew import Crew
 from mover.digest import ALGORITHM
@@ -289,8 +290,31 @@ def test_a_thread_that_cannot_start_stops_the_others_before_the_files_are_closed
         ended.set()
 
     crew.start("one", work)
-    monkeypatch.setattr(threading.Thread, "start", lambda _thread: (_ for _ in ()).throw(RuntimeError("no thread")))
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("no thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     crew.start("two", work)
     with pytest.raises(RuntimeError, match="no thread"):
         crew.join()
     assert ended.is_set()
+
+
+def test_a_checkpoint_is_made_even_if_no_thread_can_be_had_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover.ledger, "CHECKPOINT_BYTES", 1)
+    target = FileTarget(tmp_path / "t", HEADER.size_bytes)
+    opened = Journal.open(tmp_path / "j", HEADER, prepare=target.prepare)
+    ledger = Ledger(HEADER.size_bytes, opened.journal, target, [], check_lock=lambda: None)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ledger.stored(0, b"a" * 32, BLOCK)
+    ledger.settle()
+    assert ledger.proven() == [0]
+    opened.journal.close()
+    target.close()

@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ovirtsdk4 import types
 
 from lab.cluster.pki import Authority
@@ -26,9 +28,9 @@ from mover.control.controls import Controls
 from mover.geometry import Extent
 from mover.measure import digest_of_path
 from mover.sources.base import ReadRequest
-from mover.sources.imageio import ImageioSource, _ImageioReader, joined_over_gaps
+from mover.sources.imageio import ImageioSource, _ImageioReader, areas_in, joined_over_gaps
 from mover.sources.imageio_http import ImageioConnection
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.transfer import ImageioDisk, OvirtDisk, Proof
 from tests.mover import moving
 from tests.mover.moving import MIB
@@ -181,7 +183,32 @@ def test_tickets_and_logins_that_expire_before_each_request_are_renewed(
     assert_arrived(ovirt, tmp_path, ran)
     assert ovirt.engine.calls["login"] > 3
     assert ovirt.engine.calls["extend"] > 3
-    assert ovirt.engine.calls["create"] == 1
+
+
+@given(st.lists(st.sampled_from(["", "", "login", "ticket", "pause", "cancel"]), min_size=4, max_size=10))
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_ends_before_a_request_the_disk_arrives(
+    ovirt: Ovirt, tmp_path_factory: pytest.TempPathFactory, faults: list[str]
+) -> None:
+    """`faults` happen before the first requests, one each; at most two cancelled transfers in a row are borne."""
+    folder = tmp_path_factory.mktemp("faults")
+    try_ask, coming, engine = ImageioConnection._try_ask, iter(faults), ovirt.engine
+    deeds = {
+        "": lambda: None,
+        "login": engine.forget_logins,
+        "ticket": engine.expire_tickets,
+        "pause": lambda: engine.end_transfers(types.ImageTransferPhase.PAUSED_SYSTEM),
+        "cancel": lambda: engine.end_transfers(types.ImageTransferPhase.CANCELLED),
+    }
+
+    def fail_and_ask(connection: ImageioConnection, *request: Any) -> Any:
+        deeds[next(coming, "")]()
+        return try_ask(connection, *request)
+
+    with served(folder, ovirt.original) as socket, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageioConnection, "_try_ask", fail_and_ask)
+        ran = copy(ovirt, folder, ovirt.disk(socket))
+    assert_arrived(ovirt, folder, ran)
 
 
 @pytest.mark.skipif("MTV_LONG_TESTS" not in os.environ, reason="takes half a minute: set MTV_LONG_TESTS=1")
@@ -316,6 +343,58 @@ def test_an_unknown_authority_is_refused(ovirt: Ovirt, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["http://h:54322/images/x", "https://h", "https:///images/x", "nonsense"])
 def test_what_is_no_transfer_url_is_refused_without_repeating_it(ovirt: Ovirt, tmp_path: Path, url: str) -> None:
     assert failure_code(copy(ovirt, tmp_path, ImageioDisk(url=url))) == "source-url"
+
+
+def test_a_disk_that_is_locked_for_a_while_is_waited_for(ovirt: Ovirt, tmp_path: Path) -> None:
+    ovirt.engine.locked.add("d1")
+    with served(tmp_path, ovirt.original) as socket:
+        unlocked = threading.Timer(0.3, ovirt.engine.locked.clear)
+        unlocked.start()
+        assert_arrived(ovirt, tmp_path, copy(ovirt, tmp_path, ovirt.disk(socket)))
+        unlocked.join()
+
+
+def test_a_disk_that_stays_locked_may_be_free_later(
+    ovirt: Ovirt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ovirt.engine.locked.add("d1")
+    monkeypatch.setattr("mover.control.imageio_ticket.READY_WITHIN_S", 0.1)
+    with pytest.raises(TemporaryError) as refused:
+        Controls(ovirt.secrets).imageio_ticket(ovirt.disk(tmp_path / "none")).location()
+    assert refused.value.code == "source-busy"
+    assert "locked" in refused.value.message
+
+
+@pytest.mark.parametrize(("use_proxy", "host"), [(False, "127.0.0.1"), (True, "localhost")], ids=["host", "proxy"])
+def test_the_host_or_the_proxy_is_read_as_wanted(ovirt: Ovirt, tmp_path: Path, use_proxy: bool, host: str) -> None:
+    controls = Controls(ovirt.secrets)
+    ticket = controls.imageio_ticket(msgspec.structs.replace(ovirt.disk(tmp_path / "none"), use_proxy=use_proxy))
+    assert ticket.location().endpoint.host == host
+    controls.close(well=False)
+    assert [str(transfer.phase) for transfer in ovirt.engine.transfers.values()] == ["cancelled"]
+
+
+LENGTHS = st.lists(st.integers(1, 1 << 40), max_size=6)
+
+
+@given(LENGTHS, st.integers(0, 5), st.integers(-(1 << 40), 1 << 40).filter(bool))
+def test_extents_that_do_not_join_are_never_believed(lengths: list[int], which: int, shift: int) -> None:
+    areas = [
+        {"start": sum(lengths[:number]), "length": length, "zero": bool(number % 2), "hole": False}
+        for number, length in enumerate(lengths)
+    ]
+    assert len(areas_in(json.dumps(areas).encode(), "x")) == len(lengths)
+    if areas:
+        areas[which % len(areas)]["start"] += shift
+        with pytest.raises(TemporaryError):
+            areas_in(json.dumps(areas).encode(), "x")
+
+
+@given(st.binary(max_size=60))
+def test_noise_instead_of_extents_is_an_error_of_ours(noise: bytes) -> None:
+    if noise.strip() != b"[]":
+        with pytest.raises(TemporaryError):
+            areas_in(noise, "x")
 
 
 def test_near_parts_are_asked_for_at_once() -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from lab.sshd import USER, SshServer
 from mover.measure import digest_of_path
-from mover.sources import esxi_ssh, vddk
+from mover.sources import esxi_ssh
 from mover.sources.nbdkit import Nbdkit, NbdkitSource
+from mover.sources.vddk import open_vddk
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import EsxiSsh, Proof, Vddk
 from tests.mover import moving
@@ -179,9 +180,10 @@ def test_an_nbdkit_that_was_killed_is_started_again(ssh: Host, tmp_path: Path, m
 
 @pytest.mark.lab
 def test_nbdkit_ends_with_a_mover_that_is_killed_and_no_secret_is_in_its_command(
-    ssh: Host, tmp_path: Path, secrets: Path
+    ssh: Host, tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_password(secrets, PASSWORD)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed mover leaves the folder of its socket behind
     spec = moving.spec_of(tmp_path / "w", moving.disk_of(ssh.source, SIZE, tmp_path / "t"))
     os.mkfifo(tmp_path / "t")  # the mover waits for its target, with the source open
     mover = moving.start_mover(tmp_path, msgspec.structs.replace(spec, credentials_dir=str(secrets)))
@@ -237,11 +239,11 @@ def stand_in(tmp_path: Path) -> Path:
 
 
 def open_stand_in(folder: Path, disk: Vddk = DISK) -> NbdkitSource:
-    return vddk.open_vddk(disk, folder, plugin=("sh", str(folder / "plugin.sh")))
+    return open_vddk(disk, folder, plugin=("sh", str(folder / "plugin.sh")))
 
 
 def copy_stand_in(folder: Path, disk: Vddk, monkeypatch: pytest.MonkeyPatch) -> moving.Ran:
-    monkeypatch.setattr("mover.sources.open.open_vddk", lambda where, secrets: open_stand_in(secrets, where))
+    monkeypatch.setattr("mover.sources.vddk.open_vddk", lambda where, secrets: open_stand_in(secrets, where))
     spec = moving.spec_of(folder / "w", moving.disk_of(disk, 9 * MIB, folder / "t"))
     return moving.run(msgspec.structs.replace(spec, credentials_dir=str(folder)))
 
@@ -304,7 +306,7 @@ def test_words_of_vddk_become_a_code_and_a_cure(stand_in: Path, said: str, kind:
 
 def test_an_nbdkit_without_the_vddk_plugin_is_named(stand_in: Path) -> None:
     with pytest.raises(PermanentError) as refused:
-        vddk.open_vddk(DISK, stand_in, plugin=("no-such-plugin",))
+        open_vddk(DISK, stand_in, plugin=("no-such-plugin",))
     assert refused.value.code == "source-no-plugin"
 
 

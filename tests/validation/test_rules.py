@@ -131,6 +131,16 @@ def test_a_text_that_lacks_its_attribute_keeps_the_rule_silent():
     assert outcome(rule(label="Disk {file}"), {"a": True, "file": "x"}) == "fires"
 
 
+def test_a_text_falls_back_to_the_next_attribute_and_at_last_to_the_place_in_the_list():
+    per_disk = rule(table="disks", condition="bad", label="Disk {info.name|id|#}")
+    documents = [
+        {"disks": [{"bad": True, "info": {"name": "n"}, "id": "i"}, {"bad": True, "id": 7}, {"bad": True, "id": ""}]}
+    ]
+    rules = load_rules(RULES, "vmware")
+    (firing,) = firings(type(rules)(provider="p", rules=(per_disk,), problems=(), version=""), documents)
+    assert [concern.label for concern in firing.concerns[0]] == ["Disk n", "Disk 7", "Disk 3"]
+
+
 def test_an_exception_that_is_undefined_excepts_nothing():
     excepted = rule(unless="b")
     assert outcome(excepted, {"a": True}) == "fires"

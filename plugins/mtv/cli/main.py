@@ -22,6 +22,7 @@ examples:
   mtv inventory lab-vcenter               what a source holds
   mtv validate include/plans/01-first-wave.yaml
   mtv rules test                          run every rule's own examples
+  mtv rules evaluate --provider vmware FILE.jsonl    what rules say of given VMs
   mtv runs                                what has run
   mtv report RUN                          write a run's report and say where it lies
 
@@ -29,6 +30,7 @@ environment:
   MTV_CONNECTIONS_FILE   connections as `airflow connections export` writes them (mode 0600)
   MTV_STATE_FOLDER       store and reports, unless the connection mtv_store says otherwise (var/mtv)
   MTV_RULES_FOLDER       validation rules (include/validation_rules)
+  MTV_MORE_RULES_FOLDERS rules of your own beside them (several folders separated as in PATH)
 
 exit codes: 0 fine, 1 problems found or refused, 2 wrong arguments, 75 try again later
 """
@@ -97,7 +99,11 @@ def parser() -> argparse.ArgumentParser:
 
     rule = commands.add_parser("rules", help="try validation rules").add_subparsers(required=True, metavar="WHAT")
     test = _command(rule, "test", rules.test, "run the examples that every rule file carries")
-    test.add_argument("--folder", type=Path, help="rules folder (default: MTV_RULES_FOLDER)")
+    evaluate = _command(rule, "evaluate", rules.evaluate, "say what rules find in VM documents, one JSON object a line")
+    evaluate.add_argument("path", type=Path, metavar="FILE", help="JSON Lines; - is standard input")
+    evaluate.add_argument("--provider", required=True, help="whose rules: a folder of them, such as vmware or ova")
+    for command in (test, evaluate):
+        command.add_argument("--folder", type=Path, help="rules folder (default: MTV_RULES_FOLDER)")
     return top
 
 

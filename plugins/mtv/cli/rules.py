@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
 
 from mtv.cli.columns import printable
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError
+
+if TYPE_CHECKING:
+    from mtv.validation import RuleSet
+
+# Documents judged at once: enough for the suite's own cost to be small beside that of the rules, and memory is bounded.
+_BATCH = 2000
+_STANDARD_INPUT = Path("-")
 
 
 def test(arguments: argparse.Namespace, installation: Installation) -> int:
     """Run the examples of every rule file of every provider; print what does not come out as said."""
     from mtv.validation import broken_examples, load_rules  # numpy and pandas, which other commands need not pay for
 
-    folder = arguments.folder or installation.settings.rules_folder
-    providers = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    folders = _folders(arguments, installation)
+    providers = sorted(
+        {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+    )
     if not providers:
-        raise PermanentError(f"{folder} holds no rules", cure="set MTV_RULES_FOLDER, or give --folder")
+        raise _no_rules(folders[0])
     code = 0
     for provider in providers:
-        rules = load_rules(folder, provider)
+        rules = load_rules(folders[0], provider, folders[1:])
         found = [*rules.problems, *broken_examples(rules)]
         for problem in found:
             print(printable(problem))
@@ -32,3 +49,56 @@ def test(arguments: argparse.Namespace, installation: Installation) -> int:
             print(f"{provider}: rule {rule_id} has no example")
             code = 1
     return code
+
+
+def evaluate(arguments: argparse.Namespace, installation: Installation) -> int:
+    """Write for each line that is not blank, in its order, one JSON object with the concerns and the errors of it.
+
+    What is wrong with rule files goes to standard error; the other rules are evaluated all the same.
+    """
+    from mtv.validation import load_rules
+
+    folders = _folders(arguments, installation)
+    rules = load_rules(folders[0], arguments.provider, folders[1:])
+    for problem in rules.problems:
+        print(f"mtv: {printable(problem)}", file=sys.stderr)
+    if not rules.rules:
+        raise _no_rules(folders[0] / rules.provider)
+    with _opened(arguments.path) as lines:
+        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        while batch := list(islice(numbered, _BATCH)):
+            for answer in _answers(rules, batch):
+                sys.stdout.write(answer.decode() + "\n")
+    return 0
+
+
+def _answers(rules: RuleSet, lines: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    from mtv.validation import evaluate as concerns_of
+    from mtv.validation import read_document
+
+    read = [read_document(line, number) for number, line in lines]
+    documents = [document for document, _ in read if document is not None]
+    concerns = iter(concerns_of(rules, documents))
+    for document, errors in read:
+        yield msgspec.json.encode({"concerns": [] if document is None else next(concerns), "errors": errors})
+
+
+def _folders(arguments: argparse.Namespace, installation: Installation) -> tuple[Path, ...]:
+    return (arguments.folder or installation.settings.rules_folder, *installation.settings.more_rules_folders)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if path == _STANDARD_INPUT:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be read: {error.strerror}", cure="name a file of JSON Lines") from error
+    with file:
+        yield file
+
+
+def _no_rules(folder: Path) -> PermanentError:
+    return PermanentError(f"{folder} holds no rules", cure="set MTV_RULES_FOLDER, or give --folder")

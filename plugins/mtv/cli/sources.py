@@ -111,7 +111,8 @@ def _rules_say(
         connection = installation.connections.get(source)
         with open_provider(connection) as provider:
             seen = snapshot(provider, [planned.name for planned in planned_vms])
-        rules = load_rules(installation.settings.rules_folder, connection.conn_type)
+        settings = installation.settings
+        rules = load_rules(settings.rules_folder, connection.conn_type, settings.more_rules_folders)
         for problem in rules.problems:
             print(printable(problem))
         ids = {planned.name: planned.id for planned in planned_vms}

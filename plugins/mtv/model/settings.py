@@ -12,13 +12,15 @@ import msgspec
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folders and names that an installation decides. Defaults are relative to the working directory.
 
-    Environment: MTV_PLANS_FOLDER, MTV_RULES_FOLDER, MTV_STATE_FOLDER (compiled plans, reports, the default store),
+    Environment: MTV_PLANS_FOLDER, MTV_RULES_FOLDER, MTV_MORE_RULES_FOLDERS (your own rules, several folders separated
+    as in PATH), MTV_STATE_FOLDER (compiled plans, reports, the default store),
     MTV_CONNECTIONS_FILE (the command line's connections), MTV_MOVER_IMAGE, MTV_POD_SERVICE_ACCOUNT,
     MTV_POD_POLL_S (how often a pod's log is read), MTV_RETRY_DELAY_S (pause before a task is tried again).
     """
 
     plans_folder: Path = Path("include/plans")
     rules_folder: Path = Path("include/validation_rules")
+    more_rules_folders: tuple[Path, ...] = ()
     state_folder: Path = Path("var/mtv")
     connections_file: Path | None = None
     mover_image: str = "localhost/mtv-mover:1"
@@ -49,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             plans_folder=Path(environ.get("MTV_PLANS_FOLDER", default.plans_folder)),
             rules_folder=Path(environ.get("MTV_RULES_FOLDER", default.rules_folder)),
+            more_rules_folders=tuple(
+                Path(folder) for folder in environ.get("MTV_MORE_RULES_FOLDERS", "").split(os.pathsep) if folder
+            ),
             state_folder=Path(environ.get("MTV_STATE_FOLDER", default.state_folder)),
             connections_file=Path(connections) if connections else None,
             mover_image=environ.get("MTV_MOVER_IMAGE", default.mover_image),

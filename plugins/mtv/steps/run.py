@@ -117,7 +117,8 @@ def _by_source(ctx: RunContext) -> dict[str, list[VmContext]]:
 
 def _rules_say(ctx: RunContext, connection_id: str, found: dict[str, SourceVm]) -> dict[str, list[Concern]]:
     """Return what the source's rules say of its VMs, by VM id. A broken rule file is named and silences no other."""
-    rules = load_rules(ctx.settings.rules_folder, ctx.connections.get(connection_id).conn_type)
+    conn_type = ctx.connections.get(connection_id).conn_type
+    rules = load_rules(ctx.settings.rules_folder, conn_type, ctx.settings.more_rules_folders)
     for problem in rules.problems:
         ctx.log(f"rule left out: {problem}")
     answers = evaluate(rules, [vm.document for vm in found.values()]) if found else []

@@ -2,7 +2,7 @@
 
     id: vmware.disk.capacity.invalid
     category: Critical                     # Critical blocks the VM; Warning and Information are shown
-    label: Disk {file} has no size         # {attribute} is filled in per row; a missing one keeps the rule silent
+    label: Disk {file} has no size         # filled in per row, see mtv.validation.templates
     assessment: One sentence on what it means for the migration and what to do.
     table: disks                           # vms (default), or a list of the document: disks, nics, devices, …
     condition: capacity <= 0               # see mtv.validation.language
@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ OUTCOMES: tuple[Outcome, ...] = ("fires", "silent", "undefined")
 _PROVIDER_FOLDERS = {"vsphere": "vmware"}
 _MAX_BYTES = 1 << 20
 _ID = re.compile(r"^[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+$")
-_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
+_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.([A-Za-z_][A-Za-z0-9_]*|\*))*$")
 _REQUIRED = ("id", "category", "label", "assessment", "condition")
 _KEYS = (*_REQUIRED, "table", "unless", "examples")
 
@@ -81,19 +81,22 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-def load_rules(folder: Path, provider: str) -> RuleSet:
+def load_rules(folder: Path, provider: str, beside: Sequence[Path] = ()) -> RuleSet:
     """Load all rule files of a provider (`vmware`, also by its connection type `vsphere`; `ova`, …).
 
-    A broken file becomes a problem and takes no other rule with it.
+    `beside` are further folders of the same form; they need not have rules for this provider, and what they add cannot
+    take an id that is there. A broken file becomes a problem and takes no other rule with it.
     """
     provider = _PROVIDER_FOLDERS.get(provider, provider)
-    place = folder / provider
+    places = [one / provider for one in (folder, *beside)]
     rules: dict[str, Rule] = {}
     problems: list[RuleProblem] = []
     version = hashlib.sha256()
-    if not place.is_dir():
-        problems.append(RuleProblem(place, f"there is no folder with rules for {provider}"))
-    for file in sorted(path for path in place.glob("*") if path.suffix in (".yaml", ".yml")):
+    if not any(place.is_dir() for place in places):
+        problems.append(RuleProblem(places[0], f"there is no folder with rules for {provider}"))
+    for file in (file for place in places for file in sorted(place.glob("*"))):
+        if file.suffix not in (".yaml", ".yml"):
+            continue
         try:
             text = _read(file)
             rule = read_rule(text, file)
@@ -101,7 +104,9 @@ def load_rules(folder: Path, provider: str) -> RuleSet:
             problems.append(RuleProblem(file, str(error)))
             continue
         if rule.id in rules:
-            problems.append(RuleProblem(file, f"the id {rule.id} is taken by {rules[rule.id].file.name}"))
+            taken = rules[rule.id].file
+            where = taken.name if taken.parent == file.parent else taken
+            problems.append(RuleProblem(file, f"the id {rule.id} is taken by {where}"))
             continue
         rules[rule.id] = rule
         version.update(text.encode() + b"\0")
@@ -147,6 +152,8 @@ def read_rule(text: str, file: Path) -> Rule:
 
 
 def _read(file: Path) -> str:
+    if not file.is_file():
+        raise RuleError("not a file")  # reading a pipe would wait for ever
     if file.stat().st_size > _MAX_BYTES:
         raise RuleError(f"the file is larger than {_MAX_BYTES} bytes")
     return file.read_text(encoding="utf-8")
@@ -161,6 +168,10 @@ def _mapping(text: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
         raise RuleError(f"{where}{getattr(error, 'problem', None) or 'not YAML'}") from error
+    except RecursionError as error:
+        raise RuleError("nested too deep") from error
+    except ValueError as error:  # a value that looks like a date and is none
+        raise RuleError(f"not YAML: {error}") from error
     if not isinstance(entry, dict):
         raise RuleError("the file must be one mapping of keys")
     return entry

@@ -49,9 +49,12 @@ def truth(condition: Condition, rows: Rows) -> Truth:
         return _member(condition, rows)
     if isinstance(condition, Match):
         return _match(condition, rows)
-    if isinstance(condition, Call) and condition.name == "has" and isinstance(condition.argument, Path):
-        there = rows.column(condition.argument.parts).kind != Kind.MISSING
-        return Truth(there, np.ones(len(rows), dtype=np.bool_))
+    if isinstance(condition, Call) and condition.name in ("has", "filled"):
+        column = _values(condition.argument, rows)
+        filled = (column.kind == Kind.TEXT) & (column.size > 0)
+        return Truth(
+            filled if condition.name == "filled" else column.kind != Kind.MISSING, np.ones(len(rows), dtype=np.bool_)
+        )
     column = _values(condition, rows)
     known = column.kind == Kind.BOOL
     return Truth(known & (column.number != 0), known)
@@ -62,6 +65,11 @@ def _values(node: Condition, rows: Rows) -> Column:
         return constant(node.value, len(rows))
     if isinstance(node, Path):
         return rows.column(node.parts)
+    if isinstance(node, Call) and node.name == "count" and node.condition is not None:
+        items = rows.items_of(node.argument.parts)
+        number = np.bincount(items.owner[truth(node.condition, items).true], minlength=len(rows))
+        kind = np.where(items.listed, Kind.NUMBER, Kind.MISSING).astype(np.int8)
+        return _values(node.argument, rows)._replace(kind=kind, number=number.astype(np.float64))
     if isinstance(node, Call) and node.name == "count":
         column = _values(node.argument, rows)
         counted = (column.kind == Kind.SIZED) | (column.kind == Kind.TEXT)

@@ -1,0 +1,151 @@
+"""`mtv-mover copy`: one disk, by hand, with the same engine and journal as a transfer."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from mover.command_options import JOURNAL_SUFFIX, uri_options
+from mover.control.controls import Controls
+from mover.disk_copy import DiskCopy
+from mover.events import Events
+from mover.failure import exit_code_of, failure_of
+from mover.feed import Patience
+from mover.halt import Halt
+from mover.progress import DiskMeter, Reporter
+from mover.sources.base import Source
+from mover.sources.open import open_source
+from mover.sources.uri import NamedSource, source_of
+from mover.targets.open import open_target
+from mover.worklock import WorkLock, work_lock
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.transfer import DiskFile, DiskResult, DiskTarget, DiskTransfer, Failure, OvaMember, Proof, Verify
+
+
+class CopyResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of the copy. `bytes_copied` were read from the source now, `bytes_skipped` is the rest of the disk:
+    holes, and what an earlier attempt had proven (`bytes_resumed`). `digest` is the root digest.
+    """
+
+    ok: bool
+    target: str
+    journal: str
+    size_bytes: int = 0
+    bytes_copied: int = 0
+    bytes_skipped: int = 0
+    bytes_resumed: int = 0
+    digest: str = ""
+    proof: Proof = Proof.NONE
+    source_digest: str = ""
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+def copy(arguments: argparse.Namespace, events: Events, halt: Halt) -> int:
+    """Copy one disk; returns the exit code. The result is the last thing said, whether it went well or not."""
+    target: Path = arguments.target.absolute()
+    journal: Path = (arguments.journal or target.with_name(target.name + JOURNAL_SUFFIX)).absolute()
+    result = CopyResult(ok=False, target=str(target), journal=str(journal))
+    try:
+        if target.is_block_device() and not arguments.journal:
+            raise PermanentError(
+                f"{target} is a device: its journal cannot lie beside it", cure="give --journal PATH", code="spec"
+            )
+        named = source_of(arguments.source, uri_options(arguments))
+        _refuse_same_file(named, target)
+        with work_lock(journal.parent, 1, takeover_wait_s=0, name=journal.name + ".lock") as lock:
+            done = _Copy(named, target, arguments, events, halt).run(journal, lock)
+        result = msgspec.structs.replace(
+            result,
+            ok=True,
+            size_bytes=done.size_bytes,
+            bytes_copied=done.bytes_read,
+            bytes_skipped=max(done.size_bytes - done.bytes_read, 0),
+            bytes_resumed=done.bytes_resumed,
+            digest=done.digest,
+            proof=done.proof,
+            source_digest=done.source_digest,
+            seconds=done.seconds,
+        )
+    except MtvError as error:
+        failure = failure_of(error)
+        events.error(failure)
+        result = msgspec.structs.replace(result, failure=failure)
+    events.end(result, _sentence(result))
+    return exit_code_of(result.failure)
+
+
+class _Copy:
+    def __init__(
+        self, named: NamedSource, target: Path, arguments: argparse.Namespace, events: Events, halt: Halt
+    ) -> None:
+        self.named = named
+        self.target = DiskTarget(path=str(target), block=target.is_block_device())
+        self.verify = Verify(arguments.verify)
+        self.controls = Controls(arguments.credentials)
+        self.events = events
+        self.halt = halt
+
+    def run(self, journal: Path, lock: WorkLock) -> DiskResult:
+        well = False
+        try:
+            with contextlib.closing(self._open()) as source:
+                if not source.size_bytes:
+                    raise PermanentError("the source is empty", cure="name the disk's own file", code="source-size")
+                with contextlib.closing(open_target(self.target, source.size_bytes)) as target:
+                    meter = DiskMeter(Path(self.target.path).name)
+                    with Reporter(self.events, [meter]):
+                        done = DiskCopy(
+                            self._disk(source.size_bytes),
+                            source,
+                            target,
+                            journal_path=journal,
+                            lock=lock,
+                            verify=self.verify,
+                            meter=meter,
+                            say=self.events.log,
+                            halt=self.halt,
+                        ).run()
+            well = True
+            return done
+        finally:
+            self.controls.close(well=well)
+
+    def _open(self) -> Source:
+        patience = Patience(self.halt, self.events.log)
+        while True:
+            try:
+                return open_source(self._disk(self.named.size_bytes), self.controls)
+            except TemporaryError as error:
+                patience.endure(error)
+
+    def _disk(self, size_bytes: int) -> DiskTransfer:
+        return DiskTransfer(
+            id=Path(self.target.path).name,
+            size_bytes=size_bytes,
+            source=self.named.source,
+            target=self.target,
+            identity=self.named.identity,
+            generation=self.named.generation,
+        )
+
+
+def _refuse_same_file(named: NamedSource, target: Path) -> None:
+    source = named.source
+    if not isinstance(source, DiskFile | OvaMember) or not target.exists():
+        return
+    path = Path(source.path)
+    if path.exists() and path.samefile(target):
+        raise PermanentError(f"{target} is the source itself", cure="name another target", code="spec")
+
+
+def _sentence(result: CopyResult) -> str:
+    if result.failure:
+        return f"{result.target}: not copied; what was proven until now is kept in {result.journal}"
+    return (
+        f"{result.target}: {result.bytes_copied / 1e6:.0f} MB copied, {result.bytes_skipped / 1e6:.0f} MB skipped in"
+        f" {result.seconds:.1f} s; proof: {result.proof.value}; root digest {result.digest}"
+    )

@@ -1,0 +1,96 @@
+"""Several disks one behind the other as one: the extents of a VMDK descriptor."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from mover.geometry import Extent, merged
+from mover.sources.base import RandomSource, Reader, ReadRequest
+
+
+class NothingSource(RandomSource):
+    """Zeros only."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    def extents(self) -> list[Extent]:
+        """None."""
+        return []
+
+    def open_reader(self) -> Reader:
+        """A reader that has zeros for every request."""
+        return _NothingReader()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _NothingReader(Reader):
+    def begin(self, request: ReadRequest) -> None:
+        """Nothing is waited for."""
+
+    def complete(self, request: ReadRequest) -> None:
+        for part in request.parts:
+            request.place(part)[:] = bytes(part.length)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class JoinedSource(RandomSource):
+    """The sources in order. Closing it closes them."""
+
+    connections = 2
+
+    def __init__(self, sources: Sequence[RandomSource]) -> None:
+        self.sources = list(sources)
+        self.ends = list(accumulate(source.size_bytes for source in sources))
+        self.size_bytes = self.ends[-1]
+
+    def extents(self) -> list[Extent]:
+        """Where the parts have data."""
+        found = (
+            Extent(end - source.size_bytes + extent.offset, extent.length)
+            for source, end in zip(self.sources, self.ends, strict=True)
+            for extent in source.extents()
+        )
+        return merged(found, self.size_bytes)
+
+    def open_reader(self) -> Reader:
+        """A reader of each part."""
+        return _JoinedReader(self)
+
+    def close(self) -> None:
+        """Close the parts."""
+        for source in self.sources:
+            source.close()
+
+
+class _JoinedReader(Reader):
+    def __init__(self, source: JoinedSource) -> None:
+        self._source = source
+        self._readers = [part.open_reader() for part in source.sources]
+
+    def begin(self, request: ReadRequest) -> None:
+        """The parts are local files, read when they are asked for."""
+
+    def complete(self, request: ReadRequest) -> None:
+        for wanted in request.parts:
+            position = wanted.offset
+            index = bisect_right(self._source.ends, position)
+            while position < wanted.end:
+                start = self._source.ends[index] - self._source.sources[index].size_bytes
+                step = min(wanted.end, self._source.ends[index]) - position
+                if step:
+                    inside = Extent(position - start, step)
+                    view = request.place(Extent(position, step))
+                    self._readers[index].complete(ReadRequest(view, inside.offset, [inside]))
+                position += step
+                index += 1
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()

@@ -1,0 +1,162 @@
+"""`mtv-mover verify`: what lies on a target now, block by block, against what the journal of its copy says."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from mover.crew import Crew
+from mover.digest import ALGORITHM, BlockDigests, block_digest
+from mover.events import Events
+from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, exit_code_of, failure_of
+from mover.feed import Lane, RandomFeed
+from mover.geometry import BlockWork, block_extent
+from mover.halt import Halt
+from mover.journal import PROVEN, Header, read_journal
+from mover.measure import open_from_medium
+from mover.progress import DiskMeter, Reporter
+from mover.sources.raw import RawSource
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.transfer import Failure
+
+_TOLD_MISMATCHES = 100
+
+
+class VerifyResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found. `blocks_unproven` are those that the journal does not vouch for; `digest` is the journal's root
+    digest, given if all blocks are proven and right.
+    """
+
+    ok: bool
+    target: str
+    size_bytes: int = 0
+    blocks_checked: int = 0
+    blocks_different: int = 0
+    blocks_unproven: int = 0
+    digest: str = ""
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+class _Difference(NamedTuple):
+    offset: int
+    length: int
+    expected: str
+    found: str
+
+
+def verify(arguments: argparse.Namespace, events: Events, halt: Halt) -> int:
+    """Compare; returns the exit code. The result is the last thing said."""
+    result = VerifyResult(ok=False, target=str(arguments.target))
+    try:
+        result = _Verification(arguments.target, arguments.journal, events, halt).run()
+        code = EXIT_PERMANENT if result.blocks_different else EXIT_TEMPORARY if result.blocks_unproven else EXIT_OK
+    except MtvError as error:
+        failure = failure_of(error)
+        events.error(failure)
+        result = msgspec.structs.replace(result, failure=failure)
+        code = exit_code_of(failure)
+    events.end(result, _sentence(result))
+    return code
+
+
+class _Verification:
+    def __init__(self, target: Path, journal: Path, events: Events, halt: Halt) -> None:
+        self.target = target
+        self.header, records = read_journal(journal)
+        if self.header.algorithm != ALGORITHM:
+            raise PermanentError(
+                f"{journal} is of the scheme {self.header.algorithm}, this mover knows {ALGORITHM}",
+                cure="use the mover that made the copy",
+                code="journal",
+            )
+        self.digests = BlockDigests(self.header.size_bytes)
+        self.proven = bytearray(self.digests.count)
+        for record in records:
+            for index in range(record.first, record.first + record.blocks):
+                self.proven[index] = record.kind == PROVEN
+                self.digests[index] = record.digest
+        self.events = events
+        self.halt = halt
+        self.meter = DiskMeter(target.name)
+        self.differences: list[_Difference] = []
+        self._lock = threading.Lock()
+
+    def run(self) -> VerifyResult:
+        began = time.monotonic()
+        source = open_from_medium(self.target, size_bytes=self.header.size_bytes)
+        try:
+            self._say_if_another_file(self.header)
+            with Reporter(self.events, [self.meter]):
+                self._compare(source)
+        finally:
+            source.close()
+        for difference in sorted(self.differences)[:_TOLD_MISMATCHES]:
+            self.events.log(
+                f"the block at {difference.offset} ({difference.length} bytes) differs: the journal says"
+                f" {difference.expected}, the target has {difference.found}",
+                disk=self.target.name,
+            )
+        unproven = self.digests.count - sum(self.proven)
+        ok = not self.differences and not unproven
+        return VerifyResult(
+            ok=ok,
+            target=str(self.target),
+            size_bytes=self.header.size_bytes,
+            blocks_checked=sum(self.proven),
+            blocks_different=len(self.differences),
+            blocks_unproven=unproven,
+            digest=self.digests.root() if ok else "",
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _compare(self, source: RawSource) -> None:
+        self.meter.enter("verify", total=sum(work.parts[0].length for work in self._work()))
+        feed = RandomFeed(source, self._work(), self.halt, self.events.log)
+        crew = Crew(self.halt)
+        for number, lane in enumerate(feed.lanes()):
+            crew.start(f"verify-{number}", lambda lane=lane: self._run_lane(lane))  # type: ignore[misc]
+        crew.join()
+        if self.halt.is_set():
+            raise TemporaryError("stopped on request", cure="start it again", code="interrupted")
+        self.meter.enter("done", total=self.header.size_bytes, done=self.header.size_bytes)
+
+    def _work(self) -> Iterator[BlockWork]:
+        for index in range(self.digests.count):
+            if self.proven[index]:
+                yield BlockWork(index, (block_extent(index, self.header.size_bytes),))
+
+    def _run_lane(self, lane: Lane) -> None:
+        try:
+            while (loaded := lane.take()) is not None:
+                found, expected = block_digest(loaded.view), self.digests[loaded.block]
+                if found != expected:
+                    where = block_extent(loaded.block, self.header.size_bytes)
+                    with self._lock:
+                        self.differences.append(_Difference(where.offset, where.length, expected.hex(), found.hex()))
+                self.meter.add(len(loaded.view))
+                lane.give_back(loaded)
+        finally:
+            lane.close()
+
+    def _say_if_another_file(self, header: Header) -> None:
+        here = f"inode {self.target.stat().st_ino}" if self.target.is_file() else ""
+        if here != header.target:
+            self.events.log("the target is not the file that was written then, but may be a copy of it")
+
+
+def _sentence(result: VerifyResult) -> str:
+    if result.failure:
+        return f"{result.target}: not verified"
+    if result.ok:
+        return f"{result.target}: all {result.blocks_checked} blocks are right; root digest {result.digest}"
+    return (
+        f"{result.target}: {result.blocks_different} of {result.blocks_checked} blocks differ,"
+        f" {result.blocks_unproven} were never proven"
+    )

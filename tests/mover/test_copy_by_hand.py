@@ -1,0 +1,233 @@
+"""`mtv-mover copy` and `verify` as people use them: sources as URIs, resumed copies, offsets and digests of damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mover.cli import main
+from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD
+from mover.measure import digest_of_path
+from mover.sources.uri import SCHEMES
+from mover.worklock import work_lock
+from tests.mover import moving, web
+from tests.mover.moving import MIB
+
+SIZE = 13 * MIB + 700
+AREAS = [(0, MIB), (9 * MIB, 70000)]
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return moving.make_disk(tmp_path_factory.mktemp("disk") / "disk.img", SIZE, AREAS)
+
+
+class Said:
+    """Runs the command in this process and keeps what it says."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.lines: list[dict[str, Any]] = []
+
+    def __call__(self, *argv: object) -> int:
+        code = main([str(word) for word in argv])
+        self.lines = [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+        return code
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.lines[-1]
+
+    def words(self) -> str:
+        return json.dumps(self.lines)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
+
+
+def test_a_copy_ends_with_what_it_did_and_the_next_one_has_nothing_to_do(
+    tmp_path: Path, disk: Path, said: Said
+) -> None:
+    assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t") == EXIT_OK
+    assert said.last["event"] == "result"
+    assert said.last["digest"] == digest_of_path(disk)
+    assert (said.last["ok"], said.last["proof"]) == (True, "as read")
+    assert said.last["bytes_copied"] + said.last["bytes_skipped"] == SIZE
+    assert MIB < said.last["bytes_copied"] < 2 * MIB
+    assert said.last["seconds"] >= 0
+    assert (tmp_path / "t.mtv-journal").exists()
+    assert moving.same_bytes(disk, tmp_path / "t", SIZE)
+    assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t") == EXIT_OK
+    assert "bytes_copied" not in said.last
+    assert said.last["bytes_skipped"] == SIZE
+    assert said.last["bytes_resumed"] > 0
+
+
+def test_a_source_that_was_written_to_is_copied_anew(tmp_path: Path, disk: Path, said: Said) -> None:
+    source = tmp_path / "s"
+    source.write_bytes(disk.read_bytes())
+    assert said("copy", "--source", f"file:{source}", "--target", tmp_path / "t") == EXIT_OK
+    with source.open("r+b") as file:
+        file.seek(3 * MIB)
+        file.write(b"new")
+    os.utime(source, ns=(1, 1))
+    assert said("copy", "--source", f"file:{source}", "--target", tmp_path / "t") == EXIT_OK
+    assert said.last["digest"] == digest_of_path(source)
+    assert "another generation" in said.words()
+
+
+def test_every_kind_of_source_can_be_written_as_a_uri(tmp_path: Path, disk: Path, said: Said) -> None:
+    vmdk = tmp_path / "disk.vmdk"
+    argv = ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", disk, vmdk]
+    subprocess.run(argv, check=True)
+    with tarfile.open(tmp_path / "a.ova", "w") as tar:
+        tar.add(vmdk, arcname="disk1.vmdk")
+    secrets = tmp_path / "secrets"
+    rounded = -(-SIZE // 512) * 512  # a VMDK has whole sectors
+    padded = moving.make_disk(tmp_path / "padded", rounded, [])
+    with padded.open("r+b") as file:
+        file.write(disk.read_bytes())
+    with moving.nbdkit(tmp_path, "file", str(disk)) as nbd, web.serve(disk, secrets) as server:
+        server.token = "right"
+        (secrets / "token").write_text("X-Auth-Token: right\n")
+        https = (f"{server.url}/disk", "--credentials", secrets, "--header-file", "token")
+        for number, (expected, source) in enumerate(
+            [
+                (disk, (f"file:{disk}",)),
+                (disk, (f"file://{disk}",)),
+                (padded, (f"vmdk:{vmdk}",)),
+                (padded, (f"ova:{tmp_path / 'a.ova'}!disk1.vmdk",)),
+                (disk, (nbd,)),
+                (disk, https),
+            ]
+        ):
+            assert said("copy", "--target", tmp_path / f"t{number}", "--source", *source) == EXIT_OK, said.words()
+            assert said.last["digest"] == digest_of_path(expected)
+            assert main(["digest", *map(str, source)]) == EXIT_OK
+            assert said._capsys.readouterr().out.strip() == digest_of_path(expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("/images/disk.raw", "file:/path"),
+        ("ftp://host/disk", "nbd:"),
+        ("file:", "names no file"),
+        ("file:/x/disk.vmdk", "vmdk:/x/disk.vmdk"),
+        ("file:/x/disk.qcow2", "qemu-nbd"),
+        ("vmdk:/none.vmdk", "No such file"),
+        ("ova:/none.ova!a", "No such file"),
+        ("https://user:pw@host/disk", "holds credentials"),
+        ("file:/dev/null", "neither a file"),
+    ],
+)
+def test_a_source_that_is_not_understood_is_told_with_its_cure(
+    tmp_path: Path, said: Said, source: str, words: str
+) -> None:
+    assert said("copy", "--source", source, "--target", tmp_path / "t") == EXIT_PERMANENT
+    assert words in said.words()
+    assert said.last["failure"]["cure"]
+    assert said.last["ok"] is False
+    assert not (tmp_path / "t").exists()
+
+
+def test_an_ova_tells_which_disks_it_has(tmp_path: Path, disk: Path, said: Said) -> None:
+    with tarfile.open(tmp_path / "a.ova", "w") as tar:
+        tar.add(disk, arcname="web-disk1.img")
+    for uri in (f"ova:{tmp_path / 'a.ova'}", f"ova:{tmp_path / 'a.ova'}!other"):
+        assert said("copy", "--source", uri, "--target", tmp_path / "t") == EXIT_PERMANENT
+        assert "web-disk1.img" in said.words()
+
+
+def test_an_option_that_means_nothing_for_the_source_is_refused(tmp_path: Path, disk: Path, said: Said) -> None:
+    argv = ("copy", "--source", f"file:{disk}", "--target", tmp_path / "t", "--header-file", "x")
+    assert said(*argv) == EXIT_PERMANENT
+    assert "--header-file means nothing" in said.words()
+
+
+def test_the_source_is_never_its_own_target(tmp_path: Path, disk: Path, said: Said) -> None:
+    (tmp_path / "link").symlink_to(disk)
+    assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "link") == EXIT_PERMANENT
+    assert disk.stat().st_size == SIZE
+
+
+def test_two_copies_to_one_target_do_not_run_at_once(tmp_path: Path, disk: Path, said: Said) -> None:
+    with work_lock(tmp_path, 1, name="t.mtv-journal.lock"):
+        assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t") == EXIT_VOLUME_HELD
+    assert not (tmp_path / "t").exists()
+
+
+def test_verify_names_offset_and_both_digests_of_every_wrong_block(tmp_path: Path, disk: Path, said: Said) -> None:
+    target, journal = tmp_path / "t", tmp_path / "j"
+    assert said("copy", "--source", f"file:{disk}", "--target", target, "--journal", journal) == EXIT_OK
+    assert said("verify", "--target", target, "--journal", journal) == EXIT_OK
+    assert (said.last["ok"], said.last["blocks_checked"]) == (True, 4)
+    assert said.last["digest"] == digest_of_path(disk)
+    right = journal.read_bytes()
+    with target.open("r+b") as file:
+        for offset in (6 * MIB, SIZE - 1):  # one in a hole, one in the last, short block
+            file.seek(offset)
+            file.write(b"\xa5")
+    assert said("verify", "--target", target, "--journal", journal) == EXIT_PERMANENT
+    assert (said.last["blocks_different"], said.last["ok"]) == (2, False)
+    messages = [line["message"] for line in said.lines if line["event"] == "log"]
+    assert [message.split(" (")[0] for message in messages] == [
+        f"the block at {offset}" for offset in (4 * MIB, 12 * MIB)
+    ]
+    assert all(len(word) == 64 for message in messages for word in message.replace(",", "").split()[-4::4])
+    assert journal.read_bytes() == right
+
+
+def test_verify_of_a_copy_that_was_not_finished_says_so(tmp_path: Path, disk: Path, said: Said) -> None:
+    target, journal = tmp_path / "t", tmp_path / "j"
+    assert said("copy", "--source", f"file:{disk}", "--target", target, "--journal", journal) == EXIT_OK
+    with journal.open("r+b") as file:
+        file.truncate(journal.stat().st_size - 1)
+    assert said("verify", "--target", target, "--journal", journal) == EXIT_TEMPORARY
+    assert said.last["blocks_unproven"] >= 1
+    with target.open("r+b") as file:
+        file.truncate(SIZE - 1)
+    assert said("verify", "--target", target, "--journal", journal) == EXIT_PERMANENT
+    assert said.last["failure"]["code"] == "source-truncated"
+
+
+def test_verify_needs_a_true_journal(tmp_path: Path, disk: Path, said: Said) -> None:
+    (tmp_path / "j").write_bytes(b"something else")
+    assert said("verify", "--target", disk, "--journal", tmp_path / "j") == EXIT_PERMANENT
+    assert said.last["failure"]["code"] == "journal"
+    assert said("verify", "--target", disk, "--journal", tmp_path / "none") == EXIT_PERMANENT
+
+
+def test_help_has_an_example_of_every_kind_of_source(capsys: pytest.CaptureFixture[str]) -> None:
+    helped = {}
+    for command in ("copy", "verify", "digest"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        helped[command] = capsys.readouterr().out
+        assert "example" in helped[command]
+    for kind in {name.split("+")[0].rstrip("s") for name in SCHEMES}:
+        assert kind in helped["copy"]
+
+
+def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Path, disk: Path) -> None:
+    ours, theirs = pty.openpty()
+    search = os.pathsep.join([str(moving.REPO), str(moving.REPO / "plugins")])
+    argv = [sys.executable, "-m", "mover", "copy", "--source", f"file:{disk}", "--target", tmp_path / "t"]
+    done = subprocess.run(argv, stdout=theirs, env={**os.environ, "PYTHONPATH": search}, check=False)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as terminal:
+        shown = terminal.read1(65536).decode()
+    assert done.returncode == EXIT_OK
+    assert "[########################] 100%" in shown
+    assert "root digest" in shown.splitlines()[-1]
+    assert "{" not in shown
