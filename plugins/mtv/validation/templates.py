@@ -5,7 +5,7 @@
 {file|'without a name'}   words for when it is not
 {freeSpace:MiB}           bytes as whole MiB, rounded
 {file:last}               what follows the last slash of a path
-{name|id|#}               # is the row's place in its list, from 1, and always there
+{#}                       the row's place in its list, from 1; always there
 {{ }}                     braces
 """
 
