@@ -69,6 +69,8 @@ BROKEN = {
     "bad-table": (GOOD + 'table: "a b"\n', "table"),
     "bad-examples": (GOOD + "examples: {fire: []}\n", "examples"),
     "anchor": (GOOD + "examples: {fires: [&a {one: 1}]}\n", "anchors"),
+    "no-date": (GOOD + "examples: {fires: [{one: 2001-99-99}]}\n", "not YAML"),
+    "deep": (GOOD + "examples: " + "[" * 5000, "too deep"),
     "binary": (b"\xff\xfe\x00", "decode"),
 }
 
