@@ -213,6 +213,25 @@ def lists(item: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 sizes = one_of(-1, 0, 1, 0.5, 1 << 40)
 names = one_of("web-1", "a", "-a", "a.", "a b", "a_b", "ä", "a\n", "a" * 63, "a" * 64, "a-" * 31 + "a", "a-" * 40)
 interfaces = one_of("virtio", "virtio_scsi", "sata", "ide", "spapr_vscsi", "e1000", "rtl8139_virtio", "VIRTIO")
+SYSTEMS = ["rhel", "centos", "windows", "fedora", "fedora-coreos", "ubuntu", ""]
+VERSIONS = [
+    "7",
+    "8",
+    "9.4",
+    "10",
+    "11",
+    "6.9",
+    "x10",
+    "2003",
+    "2008",
+    "2012 R2",
+    "2016",
+    "2019",
+    "2022",
+    "x2k8",
+    "2k12",
+]
+VERSIONS += ["2k16", "2k19", "2k22", "2k25", "35", "36", "37", "38", "39", "138", ""]
 VMS = {
     "ovirt": st.fixed_dictionaries(
         {},
@@ -271,10 +290,8 @@ VMS = {
                     os_secure_boot=one_of("required", "optional"),
                     hw_watchdog_action=one_of("reset", "disabled"),
                     # A system or version that is no text is unlike anything that an image can say.
-                    os_distro=st.sampled_from(["rhel", "centos", "windows", "fedora", "fedora-coreos", "ubuntu", ""]),
-                    os_version=st.sampled_from(
-                        ["7", "9.4", "10", "6.9", "2012 R2", "x2k8", "2k19", "2003", "11", "38", "39", "138", "", "8"]
-                    ),
+                    os_distro=st.sampled_from(SYSTEMS),
+                    os_version=st.sampled_from(VERSIONS),
                 )
             ),
             "flavor": some_of(
@@ -311,6 +328,16 @@ def test_each_rule_says_what_its_condition_in_plain_words_says(provider):
     compare()
     mine = {rule_id for rule_id in SAID if rule_id.startswith(provider + ".")}
     assert set(seen) == mine  # every condition above belongs to a rule that is there
+
+
+def test_every_system_in_every_version_is_told_apart():
+    vms = [
+        {"image": {"properties": {"os_distro": system, "os_version": version}}}
+        for system in SYSTEMS
+        for version in VERSIONS
+    ]
+    (found,) = (one for one in firings(LOADED["openstack"], vms) if one.rule.id == "openstack.os.unsupported")
+    assert found.true.tolist() == [unknown_system(vm) for vm in vms]
 
 
 @pytest.mark.parametrize(
