@@ -22,6 +22,7 @@ from mover.journal import PROVEN, Header, read_journal
 from mover.measure import open_from_medium
 from mover.progress import DiskMeter, Reporter
 from mover.sources.raw import RawSource
+from mover.targets.file import mark_of
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import Failure
 
@@ -146,7 +147,10 @@ class _Verification:
             lane.close()
 
     def _say_if_another_file(self, header: Header) -> None:
-        here = f"inode {self.target.stat().st_ino}" if self.target.is_file() else ""
+        here = ""
+        if self.target.is_file():
+            with self.target.open("rb") as file:
+                here = mark_of(file.fileno())
         if here != header.target:
             self.events.log("the target is not the file that was written then, but may be a copy of it")
 

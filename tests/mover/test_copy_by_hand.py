@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -231,3 +232,16 @@ def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Pat
     assert "[########################] 100%" in shown
     assert "root digest" in shown.splitlines()[-1]
     assert "{" not in shown
+
+
+def test_verify_knows_the_file_that_was_copied_from_a_copy_of_it(tmp_path: Path, disk: Path, said: Said) -> None:
+    target, journal = tmp_path / "t", tmp_path / "t.mtv-journal"
+    options = ("--verify-source", "--preallocate")
+    assert said("copy", "--source", f"file:{disk}", "--target", target, *options) == EXIT_OK
+    assert said.last["proof"] == "re-read"
+    assert target.stat().st_blocks * 512 >= SIZE
+    assert said("verify", "--target", target, "--journal", journal) == EXIT_OK
+    assert "not the file that was written" not in said.words()
+    shutil.copy(target, tmp_path / "copy")
+    assert said("verify", "--target", tmp_path / "copy", "--journal", journal) == EXIT_OK
+    assert "not the file that was written" in said.words()
