@@ -18,11 +18,10 @@ from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, exit_code_of,
 from mover.feed import Lane, RandomFeed
 from mover.geometry import BlockWork, block_extent
 from mover.halt import Halt
-from mover.journal import PROVEN, Header, read_journal
+from mover.journal import PROVEN, read_journal
 from mover.measure import open_from_medium
 from mover.progress import DiskMeter, Reporter
 from mover.sources.raw import RawSource
-from mover.targets.file import mark_of
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import Failure
 
@@ -93,7 +92,6 @@ class _Verification:
         began = time.monotonic()
         source = open_from_medium(self.target, size_bytes=self.header.size_bytes)
         try:
-            self._say_if_another_file(self.header)
             with Reporter(self.events, [self.meter]):
                 self._compare(source)
         finally:
@@ -145,14 +143,6 @@ class _Verification:
                 lane.give_back(loaded)
         finally:
             lane.close()
-
-    def _say_if_another_file(self, header: Header) -> None:
-        here = ""
-        if self.target.is_file():
-            with self.target.open("rb") as file:
-                here = mark_of(file.fileno())
-        if here != header.target:
-            self.events.log("the target is not the file that was written then, but may be a copy of it")
 
 
 def _sentence(result: VerifyResult) -> str:

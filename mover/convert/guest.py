@@ -7,7 +7,6 @@ never passed: their content is read where it is used.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import msgspec
 
 import mtv.model
 from mover.convert import failures
+from mover.convert.process_group import kill_group
 from mover.convert.volumes import Volume
 from mover.failure import Interrupted
 from mover.halt import Halt
@@ -91,7 +91,7 @@ def visit(
             return Answer(failure=failures.timed_out("looking into the guest", timeout_s))
         finally:
             if process.poll() is None:
-                _kill_group(process.pid)
+                kill_group(process.pid)
                 process.communicate()
     try:
         return msgspec.json.decode(out, type=Answer)
@@ -118,10 +118,3 @@ def _wait(process: subprocess.Popen[bytes], question: bytes, *, timeout_s: float
             if time.monotonic() > deadline:
                 raise
         send = None
-
-
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has just ended by itself

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from mover.convert.process_group import kill_group
 from mover.halt import Halt
 
 TIMEOUT_S = 4 * 3600.0
@@ -91,7 +91,7 @@ def run(
         finally:
             watchdog.end()
             if process.poll() is None:
-                _kill_group(process.pid)
+                kill_group(process.pid)
                 process.wait()
     return Report(
         exit_code=exit_code,
@@ -142,17 +142,10 @@ class _Watchdog(threading.Thread):
         while not self._over.wait(_LOOK_S):
             self.timed_out = time.monotonic() > self._deadline
             if self.timed_out or self._halt.is_set():
-                _kill_group(self._group)
+                kill_group(self._group)
                 return
 
     def end(self) -> None:
         """Stop watching; the process has ended."""
         self._over.set()
         self.join()
-
-
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has just ended by itself

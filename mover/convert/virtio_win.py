@@ -157,7 +157,9 @@ def _iso_files(image: BinaryIO) -> Iterator[str]:
             at += size
             entries += 1
             raw = entry[33 : 33 + entry[32]]
-            if raw in (b"\0", b"\1") or entries > _MAX_ENTRIES:
+            if entries > _MAX_ENTRIES:
+                return
+            if raw in (b"\0", b"\1"):  # the folder itself and the one above it
                 continue
             name = f"{folder}{raw.decode(encoding).split(';')[0]}"
             if entry[25] & 2:

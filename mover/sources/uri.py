@@ -5,6 +5,8 @@
     ova:/appliance.ova!disk1.vmdk       a disk inside an OVA
     nbd://host/export  nbd+unix:///?socket=/run/disk.sock  nbds://…
     https://host/disk.img               a raw image on a web server that serves ranges
+    imageio:+/transfer.url              the oVirt image transfer whose URL is in that file, as it holds a secret;
+                                        imageio:https://host:54322/images/TICKET works too, but others see it
 
 Paths are taken as they stand, nothing in them is quoted.
 """
@@ -19,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import DiskFile, DiskSource, HttpRange, NbdUri
+from mtv.model.transfer import DiskFile, DiskSource, HttpRange, ImageioDisk, NbdUri
 
 
 class UriOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +117,22 @@ def _http(uri: str, _rest: str, options: UriOptions) -> NamedSource:
     return NamedSource(source, f"{name_of(uri)} {hashlib.sha256(uri.encode()).hexdigest()[:16]}")
 
 
+def _imageio(_uri: str, rest: str, options: UriOptions) -> NamedSource:
+    from mover.control.imageio_ticket import location_of
+
+    _refuse_options("imageio:", options, allowed=("thumbprint", "insecure"))
+    url = rest
+    if rest.startswith("+"):
+        try:
+            url = Path(rest[1:]).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise PermanentError(f"imageio:{rest}: {error.strerror}", code="spec") from error
+    where = location_of(url, thumbprint=options.thumbprint, insecure=options.insecure, ca_file=None)
+    # Known by the ticket's hash: whether another ticket is for the same disk cannot be told.
+    name = f"imageio:{where.endpoint.host} {hashlib.sha256(where.path.encode()).hexdigest()[:16]}"
+    return NamedSource(ImageioDisk(url=url, thumbprint=options.thumbprint, insecure=options.insecure), name)
+
+
 SchemeReader = Callable[[str, str, UriOptions], NamedSource]
 """Takes the whole URI, what follows its scheme, and the options."""
 SCHEMES: Mapping[str, SchemeReader] = {
@@ -127,6 +145,7 @@ SCHEMES: Mapping[str, SchemeReader] = {
     "nbds+unix": _nbd,
     "http": _http,
     "https": _http,
+    "imageio": _imageio,
 }
 
 

@@ -30,14 +30,16 @@ class FileTarget(Target):
     def __init__(self, path: Path, size_bytes: int, *, preallocate: bool = False) -> None:
         super().__init__(path, size_bytes)
         self.preallocate = preallocate
-        self.is_recognizable = _generation(self._buffered) is not None
+        self._generation = _generation(self._buffered)
+        self.is_recognizable = self._generation is not None
 
     @property
     def mark(self) -> str:
         """The inode and its generation: a file made anew under the same name never inherits a journal, although file
         systems give the same inode number out again.
         """
-        return mark_of(self._buffered)
+        inode = f"inode {os.fstat(self._buffered).st_ino}"
+        return inode if self._generation is None else f"{inode} generation {self._generation}"
 
     @property
     def is_intact(self) -> bool:
@@ -91,12 +93,6 @@ class FileTarget(Target):
 
     def _open(self, flags: int) -> int:
         return super()._open(flags | os.O_CREAT)
-
-
-def mark_of(fd: int) -> str:
-    """The mark of an open file, as journals of its copies have it."""
-    inode, generation = f"inode {os.fstat(fd).st_ino}", _generation(fd)
-    return inode if generation is None else f"{inode} generation {generation}"
 
 
 def _generation(fd: int) -> int | None:

@@ -150,8 +150,7 @@ def test_a_byte_flipped_on_the_target_is_found_named_and_mended_on_the_next_run(
         flip(tmp_path / "t", offset)
         ran = moving.run(spec)
     assert ran.result.ok
-    in_a_hole = offset == 8 * BLOCK + 1
-    assert ran.said("not proven are cleared" if in_a_hole else f"block at {offset // BLOCK * BLOCK} reads back wrong")
+    assert ran.said(f"block at {offset // BLOCK * BLOCK} reads back wrong")  # in a hole too: the journal has them
     assert ran.result.disks[0].bytes_read <= BLOCK
     assert moving.same_bytes(disk, tmp_path / "t", size)
 

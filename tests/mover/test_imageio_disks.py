@@ -30,6 +30,7 @@ from mover.measure import digest_of_path
 from mover.sources.base import ReadRequest
 from mover.sources.imageio import ImageioSource, _ImageioReader, areas_in, joined_over_gaps
 from mover.sources.imageio_http import ImageioConnection
+from mover.sources.uri import UriOptions, source_of
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.transfer import ImageioDisk, OvirtDisk, Proof
 from tests.mover import moving
@@ -395,6 +396,17 @@ def test_noise_instead_of_extents_is_an_error_of_ours(noise: bytes) -> None:
     if noise.strip() != b"[]":
         with pytest.raises(TemporaryError):
             areas_in(noise, "x")
+
+
+def test_a_transfer_is_named_by_its_url_or_by_the_file_that_holds_it(tmp_path: Path) -> None:
+    url = "https://ovirt-1:54322/images/canary-ticket"
+    (tmp_path / "url").write_text(url + "\n")
+    named = source_of(f"imageio:+{tmp_path / 'url'}", UriOptions(thumbprint="AA"))
+    assert named == source_of(f"imageio:{url}", UriOptions(thumbprint="AA"))
+    assert named.source == ImageioDisk(url=url, thumbprint="AA")
+    assert "canary" not in repr(named)
+    with pytest.raises(PermanentError, match="No such file"):
+        source_of("imageio:+/nonexistent", UriOptions())
 
 
 def test_near_parts_are_asked_for_at_once() -> None:

@@ -21,7 +21,8 @@ from mover.geometry import (
     merged,
     runs_without,
 )
-from mover.measure import digest_of_nbd, digest_of_path
+from mover.measure import digest_of_path, digest_of_source
+from mover.sources.nbd import NbdSource
 from tests.mover import moving
 
 SIZES = [1, 511, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 12345]
@@ -49,9 +50,9 @@ def test_holes_stored_zeros_and_servers_without_extents_give_one_digest(tmp_path
     full.write_bytes(sparse.read_bytes())
     found = {digest_of_path(sparse), digest_of_path(full), by_the_book(full.read_bytes())}
     with moving.nbdkit(tmp_path, "file", str(sparse), name="a") as uri:
-        found.add(digest_of_nbd(uri))
+        found.add(digest_of_source(NbdSource(uri)))
     with moving.nbdkit(tmp_path, "--filter=noextents", "file", str(sparse), name="b") as uri:
-        found.add(digest_of_nbd(uri))
+        found.add(digest_of_source(NbdSource(uri)))
     assert len(found) == 1
 
 

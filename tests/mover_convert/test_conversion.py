@@ -15,7 +15,7 @@ from lab.guests.hardware import KUBEVIRT
 from lab.guests.image import GuestImage, copy_image, guest_image
 from lab.guests.spec import GuestSpec
 from mover.convert import convert, overlay
-from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec, Progress
+from mtv.model.transfer import ConvertDisk, ConvertNic, ConvertResult, ConvertSpec, GuestScript, Progress
 
 pytestmark = [pytest.mark.convert, pytest.mark.timeout(1800)]
 
@@ -42,9 +42,19 @@ def run(spec: ConvertSpec) -> tuple[ConvertResult, list[Progress], list[str]]:
     return result, progress, said
 
 
+def file_in(image: GuestImage, path: str) -> str:
+    """A file of the guest's root filesystem, which begins at 1 MiB of the root disk."""
+    disk = f"{image.root}?offset={1 << 20}"
+    return subprocess.run(["debugfs", "-R", f"cat {path}", disk], capture_output=True, text=True, check=True).stdout
+
+
 def test_a_vmware_guest_with_two_disks_is_converted_and_boots_on_virtio(tmp_path):
     image = copy_image(guest_image(GuestSpec(hostname="convert-me", data_mb=48, data_payload_mb=8)), tmp_path / "disks")
-    spec = spec_of(image, tmp_path / "work")
+    spec = msgspec.structs.replace(
+        spec_of(image, tmp_path / "work"),
+        nics=(ConvertNic(mac="00:50:56:AA:BB:01", addresses=("10.0.2.15/24",)),),
+        scripts=(GuestScript(name="10_linux_run_mark.sh", content="echo ran on $(uname -s) >/etc/mtv-ran\n"),),
+    )
 
     result, progress, said = run(spec)
 
@@ -55,6 +65,17 @@ def test_a_vmware_guest_with_two_disks_is_converted_and_boots_on_virtio(tmp_path
     assert result.digests == {disk.id: sha256(disk.path) for disk in spec.disks}
     assert result.digests["disk-0"] != spec.disks[0].digest
     assert [p.phase for p in progress][-1] == "done"
+    # The source told no name; the guest's own configuration ties it to the address.
+    assert "MACAddress=00:50:56:aa:bb:01" in file_in(image, "/etc/systemd/network/10-mtv-ens192.link")
+    assert file_in(image, "/etc/mtv-ran") == "ran on Linux\n"
+    found = result.inspection
+    assert found is not None
+    assert found.complete
+    assert (found.root, found.boot_loader, found.hostname) == ("/dev/sda1", "grub2", "convert-me")
+    assert [filesystem.mountpoint for filesystem in found.filesystems] == ["/", "/data"]
+    assert all(0 < filesystem.free_bytes < filesystem.size_bytes for filesystem in found.filesystems)
+    assert "open-vm-tools 12.2.0-1" in found.applications
+    assert "default-kernel-unchanged" in {notice.code for notice in result.notices}
     assert any("conversion runs on" in line for line in said)
     assert not list((tmp_path / "work").glob("overlay-*"))
     with Machine(image.disks, KUBEVIRT) as machine:

@@ -18,7 +18,7 @@ from mtv.model.transfer import GuestFilesystem, Notice
         ("not enough free space for conversion on filesystem ‘/’.  3.8 MB free < 50 MB", "guest-disk-full"),
         ("not enough available inodes for conversion on filesystem ‘/’.  7 inodes available", "guest-inodes-full"),
         ("inspection could not detect the source guest (or physical machine).", "no-operating-system"),
-        ("inspection could not detect …\n\nNo root device found in this operating system image.", "no-operating-system"),
+        ("inspection could not detect …\n\nNo root device found in this image.", "no-operating-system"),
         ("root device /dev/sdb9 not found.  Roots found were: /dev/sda1", "root-disk-unknown"),
         ("libguestfs thinks this is not an installed operating system (it might be a live CD)", "not-installed"),
         ("multi-boot operating systems are not supported by virt-v2v.", "several-operating-systems"),

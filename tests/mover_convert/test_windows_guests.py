@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -110,7 +111,9 @@ def test_drivers_are_found_in_a_folder_and_in_an_iso(tmp_path, form):
     assert found == virtio_win.Drivers(block=True, network=True, agent=form != "plain")
 
 
-WINDOWS_2019 = Inspection(type="windows", distro="windows", os_id="win2k19", arch="x86_64", product="Windows Server 2019")
+WINDOWS_2019 = Inspection(
+    type="windows", distro="windows", os_id="win2k19", arch="x86_64", product="Windows Server 2019"
+)
 
 
 @pytest.fixture
@@ -167,7 +170,5 @@ def test_a_file_that_is_no_iso_is_refused(tmp_path):
 def test_an_iso_that_ends_too_early_never_hangs(tmp_path, cut):
     iso = iso_of(virtio_win_folder(tmp_path / "virtio-win"), "-J")
     os.truncate(iso, cut * 2048)
-    try:
-        virtio_win.paths_in(iso)
-    except PermanentError as error:
-        assert error.code == "virtio-win-missing"
+    with contextlib.suppress(PermanentError):
+        assert len(virtio_win.paths_in(iso)) <= 5

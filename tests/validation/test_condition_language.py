@@ -73,6 +73,10 @@ def slow_value(node: Any, row: Any) -> Any:
             return node.fallback.value if value is MISSING else value
         if node.name == "lower":
             return value.lower() if isinstance(value, str) else MISSING
+        if node.condition is not None:
+            if not isinstance(value, list):
+                return MISSING
+            return sum(slow_truth(node.condition, item) is True for item in value)
         return len(value) if isinstance(value, (str, list, dict)) else MISSING
     result = slow_truth(node, row)
     return MISSING if result is None else result
@@ -107,7 +111,11 @@ words = st.sampled_from(["", "up", "UP", "powering up", "x"])
 scalars = st.one_of(words, st.integers(-2, 2), st.booleans(), st.none(), st.just(0.5))
 documents = st.dictionaries(
     st.sampled_from(["a", "b", "c", "o"]),
-    st.one_of(scalars, st.lists(scalars, max_size=2), st.dictionaries(st.just("x"), scalars)),
+    st.one_of(
+        scalars,
+        st.lists(st.one_of(scalars, st.dictionaries(st.sampled_from(["a", "b"]), scalars)), max_size=3),
+        st.dictionaries(st.just("x"), scalars),
+    ),
 )
 
 
@@ -121,6 +129,7 @@ values = st.one_of(
     names,
     scalars.map(written),
     names.map(lambda name: f"count({name})"),
+    st.tuples(names, names, scalars).map(lambda part: f"count({part[0]}, {part[1]} == {written(part[2])})"),
     names.map(lambda name: f"lower({name})"),
     names.map(lambda name: f"has({name})"),
     names.map(lambda name: f"filled({name})"),
@@ -190,6 +199,17 @@ def test_all_rows_at_once_is_the_same_as_one_by_one(text, rows):
         ('a contains "up"', {"a": "powering_up"}, True),
         ("a not in [1, 2]", {"a": 3}, True),
         ("not a and b", {"a": False, "b": True}, True),
+        ("count(a, b == 1) == 2", {"a": [{"b": 1}, {"b": 2}, {}, 3, {"b": 1}]}, True),
+        ("count(a, b == 1) == 0", {"a": []}, True),
+        ("count(a, b == 1) == 0", {"a": {"x": []}}, None),
+        ("count(a, b == 1) == 0", {"a": "text"}, None),
+        ("count(a, b == 1) == 0", {}, None),
+        (
+            "count(o.a, count(c, d == vm.e) > 0) == 1",
+            {"e": 1, "o": {"a": [{"c": [{"d": 1}]}, {"c": [{"d": 2}]}]}},
+            True,
+        ),
+        ('["x:y"]["z z"].a == 1', {"x:y": {"z z": {"a": 1}}}, True),
         ("a or b and c", {"a": True, "b": False, "c": False}, True),
     ],
 )
@@ -211,6 +231,10 @@ def test_single_cases(text, document, outcome):
         ("count(1)", 0, "attribute"),
         ('filled("x")', 0, "attribute"),
         ('a matches "x{99999999999}"', 10, "regular expression"),
+        ("count(a, )", 9, "missing"),
+        ("count(a, b", 10, "')'"),
+        ("has(a, b)", 5, "')'"),
+        ("[1] == 1", 1, "in brackets"),
         ('a matches "("', 10, "regular expression"),
         ("a matches b", 10, "only a number"),
         ("a in [b]", 6, "only a number"),
@@ -245,6 +269,13 @@ def test_parts_see_their_vm():
     result = truth(parse('size == 1 and vm.name == "v"'), rows)
     assert result.true.tolist() == [True, False, False]
     assert rows.owner.tolist() == [0, 0, 1]
+
+
+def test_a_star_takes_the_lists_of_all_attributes_of_an_object():
+    rows = Rows([{"n": {"a": [1, 2], "b": "x", "c": [3]}}, {"n": {}}, {"n": [4]}, {}], "n.*")
+    assert rows.items == [1, 2, 3]
+    assert rows.owner.tolist() == [0, 0, 0]
+    assert rows.listed.tolist() == [True, True, False, False]
 
 
 def test_paths_are_known_to_the_loader():

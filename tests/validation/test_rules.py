@@ -69,6 +69,8 @@ BROKEN = {
     "bad-table": (GOOD + 'table: "a b"\n', "table"),
     "bad-examples": (GOOD + "examples: {fire: []}\n", "examples"),
     "anchor": (GOOD + "examples: {fires: [&a {one: 1}]}\n", "anchors"),
+    "no-date": (GOOD + "examples: {fires: [{one: 2001-99-99}]}\n", "not YAML"),
+    "deep": (GOOD + "examples: " + "[" * 5000, "too deep"),
     "binary": (b"\xff\xfe\x00", "decode"),
 }
 
@@ -131,6 +133,16 @@ def test_a_text_that_lacks_its_attribute_keeps_the_rule_silent():
     assert outcome(rule(label="Disk {file}"), {"a": True, "file": "x"}) == "fires"
 
 
+def test_a_text_falls_back_to_the_next_attribute_and_at_last_to_the_place_in_the_list():
+    per_disk = rule(table="disks", condition="bad", label="Disk {info.name|id|#}")
+    documents = [
+        {"disks": [{"bad": True, "info": {"name": "n"}, "id": "i"}, {"bad": True, "id": 7}, {"bad": True, "id": ""}]}
+    ]
+    rules = load_rules(RULES, "vmware")
+    (firing,) = firings(type(rules)(provider="p", rules=(per_disk,), problems=(), version=""), documents)
+    assert [concern.label for concern in firing.concerns[0]] == ["Disk n", "Disk 7", "Disk 3"]
+
+
 def test_an_exception_that_is_undefined_excepts_nothing():
     excepted = rule(unless="b")
     assert outcome(excepted, {"a": True}) == "fires"
@@ -170,14 +182,15 @@ def test_the_suite_gives_each_document_its_concerns_gravest_first_and_phones_nob
         {},
         {"guestId": "debian12_64Guest", "disks": []},
     ]
-    result = validate(load_rules(RULES, "vmware"), documents)
+    rules = load_rules(RULES, "vmware")
+    result = validate(rules, documents)
     assert [[concern.id for concern in said] for said in result.concerns] == [
         ["vmware.disk.capacity.invalid", "vmware.disk.capacity.invalid", "vmware.changed_block_tracking.disabled"],
         [],
         ["vmware.os.unsupported"],
     ]
     assert result.concerns[0][0].label != result.concerns[0][1].label
-    assert result.result["statistics"]["evaluated_expectations"] == 5
+    assert result.result["statistics"]["evaluated_expectations"] == len(rules.rules)
     severities = {
         one["expectation_config"]["kwargs"]["column"]: one["expectation_config"]["severity"]
         for one in result.result["results"]

@@ -35,3 +35,9 @@ STORAGE_CLASSES = Kind("apis/storage.k8s.io/v1", "storageclasses", namespaced=Fa
 STORAGE_PROFILES = Kind("apis/cdi.kubevirt.io/v1beta1", "storageprofiles", namespaced=False)
 VIRTUAL_MACHINES = Kind("apis/kubevirt.io/v1", "virtualmachines")
 INSTANCES = Kind("apis/kubevirt.io/v1", "virtualmachineinstances")
+ALL_MACHINES = Kind("apis/kubevirt.io/v1", "virtualmachines", namespaced=False)
+"""The same objects of all namespaces, to be listed only."""
+ALL_INSTANCES = Kind("apis/kubevirt.io/v1", "virtualmachineinstances", namespaced=False)
+KUBEVIRTS = Kind("apis/kubevirt.io/v1", "kubevirts", namespaced=False)
+ATTACHMENTS = Kind("apis/k8s.cni.cncf.io/v1", "network-attachment-definitions")
+QUOTAS = Kind("api/v1", "resourcequotas")

@@ -78,9 +78,14 @@ def decide_modes(cluster: Cluster, target: StorageTarget) -> tuple[VolumeMode, s
 def default_class(cluster: Cluster) -> str:
     """Return the cluster's default StorageClass, or an empty text."""
     for item in cluster.find(STORAGE_CLASSES):
-        if item["metadata"].get("annotations", {}).get(_DEFAULT_CLASS) == "true":
+        if is_default_class(item):
             return str(item["metadata"]["name"])
     return ""
+
+
+def is_default_class(item: Mapping[str, Any]) -> bool:
+    """Whether a StorageClass is marked as the cluster's default."""
+    return (item["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
 
 
 def ensure_claims(

@@ -7,7 +7,9 @@ from collections import defaultdict
 import msgspec
 
 from mtv.inventory import snapshot
+from mtv.kubevirt.target_facts import facts_of
 from mtv.model.concern import Category, Concern
+from mtv.model.condition import Condition
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
@@ -17,7 +19,7 @@ from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.recovery import settle_leftovers
-from mtv.validation import evaluate, load_rules, plan_conditions
+from mtv.validation import conditions, evaluate, for_plan, for_vm, load_rules
 
 __all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdict"]
 
@@ -47,26 +49,35 @@ def snapshot_inventory(ctx: RunContext) -> None:
         for connection_id, vms in _by_source(ctx).items():
             with ctx.provider(connection_id) as provider:
                 seen = snapshot(provider, [vm.vm.name for vm in vms])
-            by_name = {vm.name: vm for vm in seen.vms}
+            by_name: dict[str, list[SourceVm]] = defaultdict(list)
+            for found in seen.vms:
+                by_name[found.name].append(found)
             ctx.store.put_inventory(connection_id, [vm.document for vm in seen.vms])
             for vm in vms:
-                found = by_name.get(vm.vm.name)
-                if found is not None:
-                    source.pin(ctx, vm.vm.id, found)
+                for found, subject in zip(by_name.get(vm.vm.name, ()), ("", source.NAMESAKE), strict=False):
+                    source.pin(ctx, vm.vm.id, found, subject=subject)
             ctx.log(f"{connection_id}: {len(by_name)} of {len(vms)} VM(s) read")
 
 
 def validate(ctx: RunContext) -> None:
-    """Evaluate rules and plan conditions on what was pinned; a Critical concern blocks its VM, not the others."""
+    """Evaluate rules on what was pinned, and conditions of the plan on that and on the target as it is now.
+
+    What is Critical about a VM blocks it, not the others; what is Critical about the plan blocks all of them.
+    Raises `TemporaryError` while the target does not answer.
+    """
     with recorded(ctx, "validate"):
         sources = _by_source(ctx)
-        found = {vm.vm.id: source.seen(ctx, vm.vm.id) for vms in sources.values() for vm in vms}
+        contexts = [vm for vms in sources.values() for vm in vms]
+        found = {vm.vm.id: source.seen(ctx, vm.vm.id) for vm in contexts}
         present = {vm_id: vm for vm_id, vm in found.items() if vm is not None}
-        conditions = plan_conditions(ctx.plan, ctx.wave, list(present.values()))
+        concerns: dict[str, list[Concern]] = {}
         for connection_id, vms in sources.items():
-            said = _rules_say(ctx, connection_id, {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present})
-            for vm in vms:
-                _judge(ctx, vm, [*conditions.get(vm.vm.name, []), *said.get(vm.vm.id, [])])
+            concerns |= _rules_say(
+                ctx, connection_id, {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present}
+            )
+        said = _conditions(ctx, set(found), present, concerns)
+        for vm in contexts:
+            _judge(ctx, vm, [*for_vm(said, vm.vm.id), *concerns.get(vm.vm.id, [])])
 
 
 def report(ctx: RunContext) -> ReportFiles:
@@ -112,6 +123,34 @@ def _rules_say(ctx: RunContext, connection_id: str, found: dict[str, SourceVm]) 
         ctx.log(f"rule left out: {problem}")
     answers = evaluate(rules, [vm.document for vm in found.values()]) if found else []
     return dict(zip(found, answers, strict=True))
+
+
+def _conditions(
+    ctx: RunContext, pinned: set[str], present: dict[str, SourceVm], concerns: dict[str, list[Concern]]
+) -> tuple[Condition, ...]:
+    """Return the conditions of the run's VMs; those of the plan are logged here and kept as evidence of the run."""
+    seen = {
+        vm_id: [vm, *filter(None, [source.seen(ctx, vm_id, subject=source.NAMESAKE)])] for vm_id, vm in present.items()
+    }
+    # VMs that are migrated already are no part of this run; names are compared with those of the whole plan.
+    wave = ctx.wave.model_copy(update={"vms": tuple(vm for vm in ctx.wave.vms if vm.id in pinned)})
+    said = conditions(
+        ctx.plan,
+        wave,
+        seen,
+        target=facts_of(ctx.connections, ctx.plan.target, ctx.open_cluster),
+        concerns=concerns,
+        service_account=ctx.settings.pod_service_account,
+    )
+    about_plan = for_plan(said)
+    for condition in about_plan:
+        ctx.log(f"plan {ctx.plan.name}: {condition.category.value}: {condition.message}")
+    document = {
+        "concerns": msgspec.to_builtins([condition.concern() for condition in about_plan]),
+        "conditions": msgspec.to_builtins(said),
+    }
+    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject="conditions")
+    return said
 
 
 def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern]) -> None:

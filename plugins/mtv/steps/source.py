@@ -14,6 +14,8 @@ from mtv.store import SourceChange
 
 FINAL = "final"
 """Subject of the SOURCE evidence taken after power-off; the pinned one has no subject."""
+NAMESAKE = "namesake"
+"""Subject of the SOURCE evidence of a second VM with the name: the plan cannot tell which of them is meant."""
 POWER = "power"
 """Kind of the source change that is recorded before the source is shut down."""
 

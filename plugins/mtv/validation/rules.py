@@ -39,7 +39,7 @@ OUTCOMES: tuple[Outcome, ...] = ("fires", "silent", "undefined")
 _PROVIDER_FOLDERS = {"vsphere": "vmware"}
 _MAX_BYTES = 1 << 20
 _ID = re.compile(r"^[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+$")
-_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
+_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.([A-Za-z_][A-Za-z0-9_]*|\*))*$")
 _REQUIRED = ("id", "category", "label", "assessment", "condition")
 _KEYS = (*_REQUIRED, "table", "unless", "examples")
 

@@ -5,6 +5,7 @@
 {file|'without a name'}   words for when it is not
 {freeSpace:MiB}           bytes as whole MiB, rounded
 {file:last}               what follows the last slash of a path
+{#}                       the row's place in its list, from 1; always there
 {{ }}                     braces
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
+_NAME = r"(?:#|[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)"
 _INSIDE = re.compile(rf"(?P<paths>{_NAME}(?:\|{_NAME})*)(?:\|'(?P<words>[^']*)')?(?::(?P<form>[A-Za-z]+))?")
 _MIB = 1 << 20
 

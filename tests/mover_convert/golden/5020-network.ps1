@@ -65,10 +65,11 @@ foreach ($wanted in $cards) {
         }
         $place = 1
         foreach ($server in @($wanted.Dns | Where-Object { $_.Family -eq $family })) {
+            $ip = $server.Ip
             if ($place -eq 1) {
-                Invoke-Netsh interface $family set dnsservers name=$index source=static address=$($server.Ip) validate=no
+                Invoke-Netsh interface $family set dnsservers name=$index source=static address=$ip validate=no
             } else {
-                Invoke-Netsh interface $family add dnsservers name=$index address=$($server.Ip) index=$place validate=no
+                Invoke-Netsh interface $family add dnsservers name=$index address=$ip index=$place validate=no
             }
             $place++
         }

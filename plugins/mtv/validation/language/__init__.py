@@ -7,8 +7,9 @@
     guestName contains "windows"                      substring
     lower(guestId) matches "^rhel[78]_64guest$"       regular expression, found anywhere in the text
     count(cpuAffinity) != 0                           length of a list, an object or a text
+    count(volumes, status == "error") > 0             how many items of a list a condition is true for
     has(hostName), default(hostName, "")              whether an attribute is there; a value for when it is not
-    extraSpecs["quota:cpu_shares"] > 0                attributes whose name is no word
+    extraSpecs["quota:cpu_shares"] > 0                attributes whose name is no word; also ["quota:cpu_shares"]
     filled(guestOS)                                   whether it is there, a text, and not empty; never undefined
     vm.powerState == "poweredOn"                      in tables of parts: an attribute of the VM itself
 

@@ -103,37 +103,65 @@ def attribute(row: Any, parts: Sequence[str]) -> Any:
     return row
 
 
+def items_at(row: Any, parts: Sequence[str]) -> list[Any] | None:
+    """Return the items of the list that a path leads to, None where it leads to no list.
+
+    The part `*` stands for every attribute of an object: the lists in it are taken as one.
+    """
+    for at, part in enumerate(parts):
+        if not isinstance(row, Mapping):
+            return None
+        if part == "*":
+            lists = (items_at(value, parts[at + 1 :]) for value in row.values())
+            return [item for items in lists if items is not None for item in items]
+        if part not in row:
+            return None
+        row = row[part]
+    return list(row) if isinstance(row, (list, tuple)) else None
+
+
 class Rows:
     """The rows of one table: `vms` (the documents themselves) or the items of one list in each document.
 
-    `owner[i]` is the position of the document that row `i` belongs to. Columns are made once and kept.
+    `owner[i]` is the position of the document that row `i` belongs to; `listed` tells which documents have the list.
+    Columns are made once and kept.
     """
 
-    def __init__(self, documents: Sequence[Mapping[str, Any]], table: str) -> None:
-        self.table = table
-        self._documents = documents
+    def __init__(self, documents: Sequence[Any], table: str) -> None:
+        self._columns: dict[tuple[str, ...], Column] = {}
+        self._vms: list[Any] | None = None
         if table == "vms":
             self.items: list[Any] = list(documents)
             self.owner = np.arange(len(documents))
+            self.listed: Bools = np.ones(len(documents), dtype=np.bool_)
+            self._places = [1] * len(documents)
         else:
-            self.items = []
-            owners: list[int] = []
-            path = table.split(".")
-            for position, document in enumerate(documents):
-                found = attribute(document, path)
-                if isinstance(found, (list, tuple)):
-                    self.items += found
-                    owners += [position] * len(found)
-            self.owner = np.array(owners, dtype=np.intp)
-        self._columns: dict[tuple[str, ...], Column] = {}
+            self._gather(documents, documents, table.split("."))
+
+    def _gather(self, documents: Sequence[Any], vms: Sequence[Any], path: Sequence[str]) -> None:
+        lists = [items_at(document, path) for document in documents]
+        sizes = [len(items or ()) for items in lists]
+        self.items = [item for items in lists for item in items or ()]
+        self.owner = np.repeat(np.arange(len(documents)), sizes)
+        self.listed = np.array([items is not None for items in lists], dtype=np.bool_)
+        self._places = [place for size in sizes for place in range(1, size + 1)]
+        self._vms = [vm for vm, size in zip(vms, sizes, strict=True) for _ in range(size)]
 
     def __len__(self) -> int:
         return len(self.items)
 
+    def items_of(self, parts: Sequence[str]) -> Rows:
+        """Return the items of a list in each row as rows of their own; their `owner` is the row, their `vm` the VM."""
+        inner = Rows((), "vms")
+        inner._gather(self.items, self.items if self._vms is None else self._vms, parts)
+        return inner
+
     def value(self, row: int, parts: Sequence[str]) -> Any:
-        """Return one value of one row; the mark of a missing one where there is none."""
-        if self.table != "vms" and parts[0] == "vm":
-            return attribute(self._documents[self.owner[row]], parts[1:])
+        """Return one value of one row; the mark of a missing one where there is none. `#` is its place in the list."""
+        if parts[0] == "#":
+            return self._places[row]
+        if self._vms is not None and parts[0] == "vm":
+            return attribute(self._vms[row], parts[1:])
         return attribute(self.items[row], parts)
 
     def column(self, parts: tuple[str, ...]) -> Column:

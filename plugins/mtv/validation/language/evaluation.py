@@ -65,6 +65,11 @@ def _values(node: Condition, rows: Rows) -> Column:
         return constant(node.value, len(rows))
     if isinstance(node, Path):
         return rows.column(node.parts)
+    if isinstance(node, Call) and node.name == "count" and node.condition is not None:
+        items = rows.items_of(node.argument.parts)
+        number = np.bincount(items.owner[truth(node.condition, items).true], minlength=len(rows))
+        kind = np.where(items.listed, Kind.NUMBER, Kind.MISSING).astype(np.int8)
+        return _values(node.argument, rows)._replace(kind=kind, number=number.astype(np.float64))
     if isinstance(node, Call) and node.name == "count":
         column = _values(node.argument, rows)
         counted = (column.kind == Kind.SIZED) | (column.kind == Kind.TEXT)

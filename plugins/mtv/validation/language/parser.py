@@ -133,6 +133,9 @@ class _Parser:
             return Literal(_CONSTANTS[token.text])
         if token.kind == "word" and token.text not in _WORDS:
             return self._call(token) if self._peek().text == "(" else self._path(token)
+        if token.text == "[":
+            self._at -= 1
+            return self._path()
         raise ConditionError(f"a value is missing before {token.text!r}", token.position)
 
     def _call(self, name: _Token) -> Condition:
@@ -144,15 +147,19 @@ class _Parser:
         self._depth -= 1
         if name.text in ("count", "has", "filled") and not isinstance(argument, Path):
             raise ConditionError(f"{name.text} takes an attribute", name.position)
-        fallback = None
+        fallback = condition = None
         if name.text == "default":
             self._expect(",")
             fallback = self._literal()
+        elif name.text == "count" and self._take("sign", ","):
+            self._deeper()
+            condition = self._either()
+            self._depth -= 1
         self._expect(")")
-        return Call(name.text, argument, fallback)
+        return Call(name.text, argument, fallback, condition)
 
-    def _path(self, first: _Token) -> Path:
-        parts = [first.text]
+    def _path(self, *first: _Token) -> Path:
+        parts = [token.text for token in first]
         while True:
             if self._take("sign", "."):
                 token = self._next()

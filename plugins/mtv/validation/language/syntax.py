@@ -32,11 +32,15 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A function of one value: count, lower, has, filled; or `default` with what to use instead."""
+    """A function of one value: count, lower, has, filled; or `default` with what to use instead.
+
+    `condition` is what `count` asks of each item; its attributes are the item's.
+    """
 
     name: str
     argument: Any
     fallback: Literal | None = None
+    condition: Any = None
 
 
 class Compare(msgspec.Struct, frozen=True):

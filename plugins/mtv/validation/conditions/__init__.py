@@ -1,0 +1,104 @@
+"""Conditions of a plan: what it asks of its VMs and of its target beyond what rules say of a VM alone.
+
+Pure functions over plan, inventory and target facts. A map that names networks or datastores which no VM uses is fine:
+one big map serves many plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from mtv.model.concern import Category, Concern
+from mtv.model.condition import Condition, ConditionCategory
+from mtv.model.plan import Plan, Wave
+from mtv.model.source import SourceVm
+from mtv.model.target_facts import TargetFacts
+from mtv.validation.conditions import addresses, disks, maps, target_cluster, target_machines, vms, warm
+from mtv.validation.conditions.case import Case, critical
+
+__all__ = ["conditions", "for_plan", "for_vm", "plan_conditions"]
+
+_ORDER = list(ConditionCategory)
+
+
+def conditions(
+    plan: Plan,
+    wave: Wave,
+    found: Mapping[str, Sequence[SourceVm]],
+    *,
+    target: TargetFacts | None = None,
+    concerns: Mapping[str, Sequence[Concern]] | None = None,
+    service_account: str = "",
+) -> tuple[Condition, ...]:
+    """Return the conditions of a wave, gravest first; one that is the same for several VMs is one with all of them.
+
+    `found` is what the sources hold under each VM's name, by VM id: one VM in the good case. Without `target` only the
+    source and the plan are judged. `concerns` are what rules said of the VMs, by VM id; `service_account` is the one
+    that pods of this installation run under, empty for the namespace's default.
+    """
+    cases = [Case(plan=plan, wave=wave, vm=vm, found=tuple(found.get(vm.id, ()))) for vm in wave.vms]
+    said: list[Condition] = []
+    for case in cases:
+        said += vms.existence(case)
+        said += vms.target_name(case)
+        for seen in case.found:
+            said += [
+                *vms.kind(case, seen),
+                *maps.networks(case, seen),
+                *maps.storage(case, seen),
+                *disks.of_vm(case, seen),
+                *warm.of_vm(case, seen),
+                *addresses.of_guest(case, seen),
+            ]
+    said += disks.shared(cases)
+    said += _blocked_by_rules(concerns or {})
+    if target is not None:
+        said += target_cluster.conditions(plan, cases, target, service_account)
+        if not target.refused:
+            said += target_machines.conditions(cases, target)
+    return _merged(said)
+
+
+def for_vm(found: Iterable[Condition], vm_id: str) -> list[Concern]:
+    """Return what conditions mean for one VM: those about it, and those that block the plan as a whole.
+
+    What rules have said of the VM is left out, because their concerns stand for themselves.
+    """
+    about = [c for c in found if (vm_id in c.vms or (c.blocks and not c.vms)) and c.type != "VMCriticalConcerns"]
+    return list(dict.fromkeys(condition.concern() for condition in about))
+
+
+def for_plan(found: Iterable[Condition]) -> list[Condition]:
+    """Return the conditions that are about the plan as a whole."""
+    return [condition for condition in found if not condition.vms]
+
+
+def plan_conditions(plan: Plan, wave: Wave, vms: Sequence[SourceVm]) -> dict[str, list[Concern]]:
+    """Return the concerns of each VM of the wave by its name (as the plan calls it), of plan and source alone."""
+    found = {vm.id: [seen for seen in vms if seen.name == vm.name] for vm in wave.vms}
+    said = conditions(plan, wave, found)
+    return {vm.name: for_vm(said, vm.id) for vm in wave.vms}
+
+
+def _blocked_by_rules(concerns: Mapping[str, Sequence[Concern]]) -> Iterable[Condition]:
+    for vm_id, said in concerns.items():
+        if any(concern.category is Category.CRITICAL for concern in said):
+            yield critical(
+                "VMCriticalConcerns",
+                "plan.vm.critical_concerns",
+                "NotValid",
+                "Rules found a Critical concern",
+                "See the concerns of the VM; mend it on the source, or take it out of the wave.",
+                vms=(vm_id,),
+            )
+
+
+def _merged(said: Iterable[Condition]) -> tuple[Condition, ...]:
+    vms: dict[Condition, dict[str, None]] = {}
+    for condition in said:
+        bare = msgspec.structs.replace(condition, vms=())
+        vms.setdefault(bare, {}).update(dict.fromkeys(condition.vms))
+    merged = [msgspec.structs.replace(bare, vms=tuple(about)) for bare, about in vms.items()]
+    return tuple(sorted(merged, key=lambda condition: _ORDER.index(condition.category)))

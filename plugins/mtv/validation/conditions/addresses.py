@@ -1,0 +1,41 @@
+"""Static addresses of the guest, and whether they can work where its cards go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mtv.model.condition import Condition
+from mtv.model.source import PowerState, SourceVm
+from mtv.validation.conditions.case import Case, warning
+
+
+def of_guest(case: Case, seen: SourceVm) -> Iterable[Condition]:
+    """Whether the addresses to be kept are known at all."""
+    rows = seen.document.get("guestNetworks")
+    if case.keeps_addresses and isinstance(rows, list) and not rows and seen.power is PowerState.ON:
+        yield warning(
+            "VMMissingGuestIPs",
+            "plan.network.no_guest_addresses",
+            "MissingGuestInformation",
+            "The guest's addresses are not known, so static ones cannot be kept",
+            "Let its tools run once before the wave, or set preserve_static_ips: false.",
+            vms=(case.vm.id,),
+        )
+
+
+def on_pod_network(case: Case, seen: SourceVm) -> dict[str, str]:
+    """Return the static addresses, with their cards' MAC, of the cards that go to the pod network."""
+    if not case.keeps_addresses:
+        return {}
+    macs = {nic.mac for nic in seen.nics if (target := case.network(nic)) is not None and target.type == "pod"}
+    return {str(row["ip"]): str(row["mac"]) for row in _static(seen) if row.get("mac") in macs and row.get("ip")}
+
+
+def _static(seen: SourceVm) -> list[dict[str, Any]]:
+    rows = seen.document.get("guestNetworks")
+    return [
+        row
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict) and str(row.get("origin", "")).lower() == "manual"
+    ]

@@ -1,0 +1,114 @@
+"""The VM's disks: there are some, they have sizes, and nobody else writes to them during the copy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mtv.model.condition import Condition
+from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.validation.conditions.case import Case, critical, warning
+
+
+def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
+    """What each disk is by itself."""
+    vms = (case.vm.id,)
+    if not seen.disks:
+        yield critical(
+            "VMHasNoDisks",
+            "plan.vm.no_disks",
+            "NotFound",
+            f"{seen.name} has no disks",
+            "There is nothing to copy and nothing to boot from.",
+            vms=vms,
+        )
+    empty = [disk.id for disk in seen.disks if disk.size_bytes <= 0]
+    if empty:
+        yield critical(
+            "InvalidDiskSizes",
+            "plan.disk.no_size",
+            "NotValid",
+            f"The source says no size of disk {', '.join(empty)}",
+            "A claim must be as large as the disk. Look at the disk on the source; it may be damaged or locked.",
+            vms=vms,
+        )
+    for disk in _rows(seen):
+        name = disk.get("file") or disk.get("key") or "?"
+        if disk.get("rdm") is True and (not case.is_warm or disk.get("physicalMode") is True):
+            yield warning(
+                "RDMDiskWarning",
+                "plan.disk.raw_device",
+                "NotSupported",
+                f"Disk {name} is a raw device of the storage array",
+                "Its whole device is copied into a claim; what else uses the device keeps using the old one.",
+                vms=vms,
+            )
+        if str(disk.get("mode", "")).startswith("independent"):
+            yield warning(
+                "IndependentDiskWarning",
+                "plan.disk.independent",
+                "NotSupported",
+                f"Disk {name} is independent",
+                "Snapshots leave it out, so it can be copied only while the VM is off.",
+                vms=vms,
+            )
+
+
+def shared(cases: Sequence[Case]) -> Iterable[Condition]:
+    """Disks that several VMs use: a copy holds only while every one of them is off."""
+    users: dict[str, list[tuple[Case, SourceVm]]] = defaultdict(list)
+    for case in cases:
+        for seen in case.found:
+            for disk in seen.disks:
+                if disk.shared:
+                    users[_key(seen, disk)].append((case, seen))
+    for key, sharers in users.items():
+        for case, seen in sharers:
+            others = [other for _, other in sharers if other.id != seen.id]
+            yield from _shared_disk(case, key, others)
+
+
+def _shared_disk(case: Case, key: str, others: Sequence[SourceVm]) -> Iterable[Condition]:
+    vms = (case.vm.id,)
+    running = ", ".join(sorted(other.name for other in others if other.power is not PowerState.OFF))
+    if case.is_warm:
+        yield critical(
+            "SharedDisks",
+            "plan.disk.shared_warm",
+            "NotSupported",
+            f"Disk {key} is shared, and the VM is to move warm",
+            "Others write to it between two rounds. Move the VM cold, with all VMs that use the disk off.",
+            vms=vms,
+        )
+    elif running:
+        yield critical(
+            "SharedDisks",
+            "plan.disk.shared_running",
+            "NotValid",
+            f"Disk {key} is shared with {running}, which runs",
+            "A copy of a disk that somebody writes to is no copy. Shut all VMs down that use the disk.",
+            vms=vms,
+        )
+    if not others:
+        yield warning(
+            "SharedWarnDisks",
+            "plan.disk.shared_outside",
+            "NotValid",
+            f"Disk {key} is shared with VMs that are not in the wave",
+            "Make sure that they are off during the copy; they keep the old disk, this VM gets one of its own.",
+            vms=vms,
+        )
+
+
+def _key(seen: SourceVm, disk: SourceDisk) -> str:
+    """Return what names a disk across VMs: its file where the source has files, else its identity."""
+    for row in _rows(seen):
+        if str(row.get("key", "")) == disk.id and row.get("file"):
+            return str(row["file"])
+    return disk.identity
+
+
+def _rows(seen: SourceVm) -> list[dict[str, Any]]:
+    rows = seen.document.get("disks")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -1,0 +1,138 @@
+"""Facts about a target: from the lab's real API server, as an administrator and as an account that may read little."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from mtv.kubevirt import labels, machines
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.resources import NAMESPACES, QUOTAS, SERVICE_ACCOUNTS
+from mtv.kubevirt.target_facts import facts_of, read
+from mtv.kubevirt.virtual_machine import virtual_machine
+from mtv.model.connection import Connection
+from mtv.model.errors import PermanentError
+from mtv.model.plan import Target
+from mtv.model.target_facts import KubeVirt, Namespace, TargetFacts
+from tests.kubevirt.values import source_vm, target_vm
+
+
+class OneConnection:
+    """Knows `cluster` only."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, conn_id: str) -> Connection:
+        if conn_id != "cluster":
+            raise PermanentError(f"no connection {conn_id}")
+        return self._connection
+
+
+def connection(kubeconfig: str | Path, conn_type: str = "kubernetes") -> Connection:
+    return Connection(conn_id="cluster", conn_type=conn_type, extra={"kube_config_path": str(kubeconfig)})
+
+
+def test_a_target_that_is_no_cluster_is_said_to_be_missing(tmp_path: Path) -> None:
+    for known, name in ((connection(tmp_path), "other"), (connection(tmp_path, "vsphere"), "cluster")):
+        facts = facts_of(OneConnection(known), Target(connection=name, namespace="n"))
+        assert facts.refused
+        assert facts.is_missing
+    facts = facts_of(OneConnection(connection(tmp_path / "none")), Target(connection="cluster", namespace="n"))
+    assert "kube_config_path" in facts.refused
+    assert not facts.is_missing
+
+
+@pytest.mark.lab
+def test_facts_are_those_of_the_cluster_and_what_may_not_be_read_is_unknown(lab: Any, tmp_path: Path) -> None:
+    assert lab.endpoints("kubevirt")
+    kubeconfig = Path(lab.endpoints("cluster")["kubeconfig"])
+    name = f"mtv-facts-{uuid.uuid4().hex[:8]}"
+    with Cluster(connection(kubeconfig)) as admin:
+        before = read(admin, name)
+        assert before.namespace == Namespace(name=name), "there is none yet"
+        admin.ensure_namespace(name)
+        try:
+            _furnish(admin, name)
+            _see_all(read(admin, name), name)
+            with Cluster(connection(_weak(admin, name, kubeconfig, tmp_path))) as weak:
+                _see_little(read(weak, name))
+        finally:
+            machines.remove(admin, name, labels.of_vm("first", "web-1"), timeout_s=60)
+            admin.delete(NAMESPACES, name, "")
+    stranger = tmp_path / "stranger"
+    stranger.write_text(_kubeconfig(kubeconfig, {"token": "none"}))
+    facts = facts_of(OneConnection(connection(stranger)), Target(connection="cluster", namespace=name))
+    assert "does not know us" in facts.refused
+
+
+def _furnish(admin: Cluster, namespace: str) -> None:
+    admin.merge(NAMESPACES, namespace, "", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}})
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "room", "namespace": namespace},
+        "spec": {"hard": {"requests.storage": "10Gi", "requests.cpu": "500m", "persistentvolumeclaims": "7"}},
+    }
+    admin.create(QUOTAS, quota)
+    vm = source_vm()
+    machines.ensure(admin, virtual_machine(vm, target_vm(vm, namespace=namespace)))
+
+
+def _see_all(facts: TargetFacts, namespace: str) -> None:
+    assert facts.unknowns() == {}
+    assert facts.namespace == Namespace(name=namespace, phase="Active", pod_security="baseline")
+    assert isinstance(facts.kubevirt, KubeVirt)
+    assert facts.kubevirt.is_served
+    assert {one.name for one in facts.storage_classes} >= {"lab-fs", "lab-block"}
+    assert all(one.provisioner for one in facts.storage_classes)
+    assert {one.binding for one in facts.storage_classes} <= {"Immediate", "WaitForFirstConsumer"}
+    (machine,) = facts.machines
+    assert (machine.name, machine.plan, machine.vm, machine.source_id) == ("web-1", "first", "web-1", "vm-42")
+    assert machine.macs == ("00:50:56:aa:00:01",)
+    assert all(one.namespace != namespace for one in facts.machines_elsewhere)
+    (quota,) = facts.quotas
+    assert dict(quota.hard) == {"requests.storage": 10 * 1024**3, "persistentvolumeclaims": 7}
+    assert "default" in facts.service_accounts
+
+
+def _see_little(facts: TargetFacts) -> None:
+    unknowns = facts.unknowns()
+    assert {"namespace", "storage_classes", "machines", "machines_elsewhere", "quotas"} <= set(unknowns)
+    assert all("not allowed to" in why for why in unknowns.values())
+    assert not facts.refused
+
+
+def _weak(admin: Cluster, namespace: str, kubeconfig: Path, folder: Path) -> Path:
+    import kubernetes
+
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "weak", "namespace": namespace}}
+    admin.create(SERVICE_ACCOUNTS, account)
+    api = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(kubeconfig)))
+    token = api.create_namespaced_service_account_token("weak", namespace, {"spec": {"expirationSeconds": 600}})
+    api.api_client.close()
+    path = folder / "weak"
+    path.write_text(_kubeconfig(kubeconfig, {"token": token.status.token}))
+    return path
+
+
+def _kubeconfig(admin: Path, user: dict[str, str]) -> str:
+    cluster = dict(YAML(typ="safe", pure=True).load(admin)["clusters"][0]["cluster"])
+    if "certificate-authority" in cluster:
+        authority = Path(cluster.pop("certificate-authority")).read_bytes()
+        cluster["certificate-authority-data"] = base64.b64encode(authority).decode()
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    return json.dumps(document)
