@@ -13,6 +13,7 @@ from pathlib import Path
 PROBE_TIMEOUT_S = 20.0
 """Real KVM needs about one second to the panic that ends the trial; TCG four."""
 KVM_DEVICE = Path("/dev/kvm")
+CPU_INFO = Path("/proc/cpuinfo")
 PROOF = b"Kernel panic - not syncing: VFS"
 
 
@@ -24,6 +25,8 @@ def probe(environ: Mapping[str, str] = os.environ, *, qemu: str = "qemu-system-x
     """
     if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         return "tcg", f"no usable {KVM_DEVICE}"
+    if not _cpu_virtualizes():
+        return "tcg", f"{KVM_DEVICE} is there, but this CPU has no virtualization (vmx or svm) for it"
     kernel = appliance_kernel(environ)
     if kernel is None:
         return "tcg", "no kernel to try KVM with"
@@ -40,6 +43,15 @@ def probe(environ: Mapping[str, str] = os.environ, *, qemu: str = "qemu-system-x
         return "kvm", "a trial kernel booted on it"
     reason = err.decode(errors="replace").strip().splitlines()
     return "tcg", f"a trial launch on KVM failed: {reason[-1] if reason else f'exit code {process.returncode}'}"
+
+
+def _cpu_virtualizes() -> bool:
+    """Whether an x86 CPU says that it has hardware for guests: without it KVM is an emulation slower than TCG.
+
+    Such machines are spared the time of a trial that cannot end well. Other CPUs have no such flag: they are tried.
+    """
+    flags = [line for line in CPU_INFO.read_text().splitlines() if line.startswith("flags")]
+    return not flags or any({"vmx", "svm"} & set(line.split()) for line in flags)
 
 
 def environment(environ: Mapping[str, str], chosen: str, *, scratch: Path, memory_mb: int = 0) -> dict[str, str]:

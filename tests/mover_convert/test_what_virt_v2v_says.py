@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mover.convert import domain, failures, log_inspection, virt_v2v, warnings
+from mover.convert import accelerator, domain, failures, log_inspection, virt_v2v, warnings
 from mtv.model.transfer import GuestFilesystem, Notice
 
 
@@ -137,6 +137,26 @@ def test_facts_are_read_from_the_debug_log(tmp_path):
     log = tmp_path / "log"
     log.write_text("noise\ni_distro = debian\n  gcaps_block_bus = virtio-blk\ni_distro = debian\nother = x\n")
     assert virt_v2v.read_facts(log) == {"i_distro": "debian", "gcaps_block_bus": "virtio-blk"}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "tried"),
+    [
+        ("flags\t\t: fpu vmx sse\n", True),
+        ("flags\t\t: fpu svm\n", True),
+        ("flags\t\t: fpu sse\n", False),
+        ("vmx flags\t: vnmi\nflags\t: fpu\n", False),
+        ("Features\t: fp asimd\n", True),
+    ],
+)
+def test_kvm_is_tried_only_on_a_cpu_that_may_have_it(tmp_path, monkeypatch, cpu, tried):
+    (tmp_path / "cpuinfo").write_text(cpu)
+    (tmp_path / "kvm").touch()
+    monkeypatch.setattr(accelerator, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(accelerator, "KVM_DEVICE", tmp_path / "kvm")
+    chosen, why = accelerator.probe({"LIBGUESTFS_PATH": str(tmp_path)}, qemu="false")
+    assert chosen == "tcg"
+    assert ("trial" in why) is tried
 
 
 def test_a_fact_is_read_behind_an_unended_line_of_the_appliances_console(tmp_path):
