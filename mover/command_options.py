@@ -53,6 +53,12 @@ def add_copy_arguments(parser: argparse.ArgumentParser) -> None:
         default=Verify.FULL.value,
         help="how much of the target is read back and compared (default: %(default)s)",
     )
+    parser.add_argument(
+        "--verify-source", action="store_true", help="read the source a second time and compare with the first"
+    )
+    parser.add_argument(
+        "--preallocate", action="store_true", help="reserve all space of the target file before the copy begins"
+    )
 
 
 def add_source_arguments(parser: argparse.ArgumentParser, *, positional: str = "") -> None:

@@ -83,8 +83,9 @@ class _Copy:
         self, named: NamedSource, target: Path, arguments: argparse.Namespace, events: Events, halt: Halt
     ) -> None:
         self.named = named
-        self.target = DiskTarget(path=str(target), block=target.is_block_device())
+        self.target = DiskTarget(path=str(target), block=target.is_block_device(), preallocate=arguments.preallocate)
         self.verify = Verify(arguments.verify)
+        self.verify_source: bool = arguments.verify_source
         self.controls = Controls(arguments.credentials)
         self.events = events
         self.halt = halt
@@ -105,6 +106,7 @@ class _Copy:
                             journal_path=journal,
                             lock=lock,
                             verify=self.verify,
+                            verify_source=self.verify_source,
                             meter=meter,
                             say=self.events.log,
                             halt=self.halt,

@@ -232,3 +232,13 @@ def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Pat
     assert "[########################] 100%" in shown
     assert "root digest" in shown.splitlines()[-1]
     assert "{" not in shown
+
+
+def test_a_copy_by_hand_reads_its_source_again_and_reserves_space_on_demand(
+    tmp_path: Path, disk: Path, said: Said
+) -> None:
+    options = ("--verify-source", "--preallocate")
+    assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t", *options) == EXIT_OK
+    assert said.last["proof"] == "re-read"
+    assert (tmp_path / "t").stat().st_blocks * 512 >= SIZE
+    assert said("verify", "--target", tmp_path / "t", "--journal", tmp_path / "t.mtv-journal") == EXIT_OK
