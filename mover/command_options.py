@@ -19,6 +19,7 @@ examples:
   mtv-mover copy --source vmdk:/export/web-1.vmdk --target /mnt/disk.img
   mtv-mover copy --source 'ova:/export/web-1.ova!web-1-disk1.vmdk' --target /mnt/disk.img
   mtv-mover copy --source 'nbd+unix:///?socket=/run/disk.sock' --target /dev/vdb --journal /var/tmp/vdb.journal
+  mtv-mover copy --source imageio:+/run/transfer.url --target /mnt/disk.img
   mtv-mover copy --source https://images.example.org/web-1.raw --target /mnt/disk.img \\
       --credentials /etc/mtv/images --header-file token --checksum sha256:9f86d08…
 
