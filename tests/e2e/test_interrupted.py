@@ -69,7 +69,10 @@ def test_a_run_marked_failed_at_any_earlier_step_is_undone_and_a_new_run_ends_we
 def assert_undone(factory: Factory, name: str, step: str) -> None:
     assert factory.source_power("web-1") is PowerState.ON, f"marked failed at {step}: the source is not on again"
     row = factory.store.vm(name, "web-1")
-    assert (row.holder, row.phase) == ("", VmPhase.FAILED)
+    # A task that is running may not have begun its step yet: then there was nothing to undo.
+    untouched = {VmPhase.PENDING} if step == "prepare" else set()
+    assert row.holder == ""
+    assert row.phase in {VmPhase.FAILED} | untouched
     assert factory.store.open_source_changes(name, "web-1") == []
     with factory.cluster() as cluster:
         for kind in (VIRTUAL_MACHINES, INSTANCES, PODS, SECRETS):
