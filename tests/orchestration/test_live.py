@@ -89,8 +89,10 @@ def test_a_vm_whose_prepare_fails_is_settled_and_turns_the_run_red_while_others_
 
 
 def test_only_freeze_leaves_an_xcom_and_it_holds_ids(live: Live, sad):
+    dag_id, _ = sad
     with sqlite3.connect(live.folder / "airflow.db") as database:
-        rows = database.execute("select distinct task_id, key, value from xcom").fetchall()
+        query = "select distinct task_id, key, value from xcom where dag_id = ?"
+        rows = database.execute(query, (dag_id,)).fetchall()
     assert {(task, key) for task, key, _ in rows} == {("freeze", "return_value")}
     assert all(set(json.loads(json.loads(value) if value.startswith('"') else value)) for _, _, value in rows)
 

@@ -129,7 +129,7 @@ def _itineraries(plan: Plan, wave: Wave, vms: Iterable[PlannedVm]) -> tuple[tupl
 
 def unreadable(name: str, file: str, problems: tuple[str, ...]) -> Outline:
     """Return the outline of a plan that does not check: one red DAG that says why."""
-    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "plan"
+    safe = re.sub(r"\.{2,}", ".", re.sub(r"[^\w.-]+", "-", name)).strip("-.") or "plan"
     return Outline(dag_id=f"mtv.{safe}.invalid", plan=safe, file=file, problems=problems)
 
 
