@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -36,7 +38,7 @@ class Conversation:
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "launcher-sock"
         command = [sys.executable, "-c", PROGRAM, str(folder), str(folder)]
-        self.process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, start_new_session=True)
         wait_until(self.socket.exists, timeout_s=60, what="the launcher's socket")
 
     def connect(self) -> Any:
@@ -52,7 +54,8 @@ class Conversation:
 def launcher(tmp_path: Path) -> Iterator[Conversation]:
     conversation = Conversation(tmp_path)
     yield conversation
-    conversation.process.kill()
+    with contextlib.suppress(ProcessLookupError):  # nobody of it is left
+        os.killpg(conversation.process.pid, signal.SIGKILL)  # with its QEMU
     conversation.process.wait()
 
 
