@@ -181,6 +181,15 @@ def test_whatever_stands_in_a_yaml_file_the_places_exist(data: st.DataObject, tm
     assert_places_exist(tmp_path / "p.yaml")
 
 
+@pytest.mark.parametrize(
+    "text", ["\r[", "[\r", "\r\r[x", "name: p\rname: [", "\rx: 1\rx: 2", "a:\r  - &b c\r", "\u2028["]
+)
+def test_places_are_counted_as_editors_count_them(text: str, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(text.encode())
+    assert problems_of(tmp_path / "p.yaml")
+    assert_places_exist(tmp_path / "p.yaml")
+
+
 @many_in_one_folder
 @given(data=st.data())
 def test_whatever_stands_in_a_csv_file_the_places_exist(data: st.DataObject, tmp_path: Path) -> None:

@@ -72,28 +72,30 @@ def read_yaml(text: str, file: str) -> YamlDocument:
         document.problems.append(refused.problem)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         words = " ".join(part for part in (error.context, error.problem) if part)
         document.problems.append(
-            Problem(file, *_within(text, line, column), f"this is not YAML: {words}", "mind indentation and quotes")
+            Problem(
+                file,
+                *_place_at(text, mark.index if mark else 0),
+                f"this is not YAML: {words}",
+                "mind indentation and quotes",
+            )
         )
     except ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         document.problems.append(
-            Problem(file, *_within(text, line, column), f"a character that YAML forbids: {error.reason}", "remove it")
+            Problem(
+                file, *_place_at(text, error.position), f"a character that YAML forbids: {error.reason}", "remove it"
+            )
         )
     except YAMLError as error:
         document.problems.append(Problem(file, 1, 1, f"this is not YAML: {error}"))
     return document
 
 
-def _within(text: str, line: int, column: int) -> Place:
-    """Move a position just past the end of the file back into it."""
-    lines = text.split("\n")
-    if line > len(lines):
-        line, column = len(lines), len(lines[-1]) + 1
-    return line, min(column, len(lines[line - 1]) + 1)
+def _place_at(text: str, index: int) -> Place:
+    """Line and column of a character, as editors count them: the parser's own count misses some breaks of lines."""
+    lines = re.split(r"\r\n|[\r\n]", text[:index])
+    return len(lines), len(lines[-1]) + 1
 
 
 class _Refused(Exception):
