@@ -16,8 +16,9 @@ from mover import command_options, failure
 from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
+from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult
 from mtv.model.errors import MtvError, PermanentError
-from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, ConvertResult, ConvertSpec, PreflightResult, TransferResult
+from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, TransferResult
 
 _EXIT_CODES = """\
 exit codes:

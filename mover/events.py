@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from mtv.model.transfer import ConvertResult, Failure, PreflightResult, Progress, TransferResult
+from mtv.model.conversion import ConvertResult, PreflightResult
+from mtv.model.transfer import Failure, Progress, TransferResult
 
 MAX_LINE_BYTES = 4096
 _CUT = "…"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from mtv.model.transfer import ConvertResult, PreflightResult, TransferResult
+from mtv.model.conversion import ConvertResult, PreflightResult
+from mtv.model.transfer import TransferResult
 
 MAX_BYTES = 4096
 _TEXT_BYTES = 600

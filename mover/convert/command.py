@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mover.convert.preflight import preflight
 from mover.halt import Halt
-from mtv.model.transfer import LuksKey, PreflightResult
+from mtv.model.conversion import LuksKey, PreflightResult
 
 EXAMPLES = """\
 examples:

@@ -21,7 +21,8 @@ from mover.convert.process_group import kill_group
 from mover.convert.volumes import Volume
 from mover.failure import Interrupted
 from mover.halt import Halt
-from mtv.model.transfer import ConvertNic, Failure, GuestScript, Inspection, Notice
+from mtv.model.conversion import ConvertNic, GuestScript, Inspection, Notice
+from mtv.model.transfer import Failure
 
 LOG = "inspection.log"
 _LOOK_S = 0.5

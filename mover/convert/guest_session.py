@@ -20,8 +20,9 @@ from mover.convert.guest import Answer, Drive, Key, Request
 from mover.convert.linux_files import GuestFile
 from mover.convert.scripts import When, sorted_scripts
 from mover.convert.survey import shortage, survey
+from mtv.model.conversion import Inspection, Notice
 from mtv.model.errors import MtvError, PermanentError
-from mtv.model.transfer import Failure, Inspection, Notice
+from mtv.model.transfer import Failure
 
 _SYSTEM_PACKAGES = "/usr/lib/python3/dist-packages"
 _MAX_CONFIG_BYTES = 256 << 10

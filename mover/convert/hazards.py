@@ -12,8 +12,8 @@ from mover.convert.domain import disk_letters
 from mover.convert.guest import Key
 from mover.convert.volumes import Read, Volume, volumes_of
 from mover.failure import storage_error
+from mtv.model.conversion import LuksKey, Notice
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import LuksKey, Notice
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from mtv.model.transfer import ConvertNic
+from mtv.model.conversion import ConvertNic
 
 PATTERNS = (
     "/etc/sysconfig/network-scripts/ifcfg-*",

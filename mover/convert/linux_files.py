@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from mtv.model.transfer import GuestScript
+from mtv.model.conversion import GuestScript
 
 FIRST_BOOT_FOLDER = "/usr/lib/mtv-firstboot"
 FIRST_BOOT_UNIT = "/etc/systemd/system/mtv-firstboot.service"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mtv.model.transfer import GuestFilesystem, Inspection
+from mtv.model.conversion import GuestFilesystem, Inspection
 
 _MOUNTED = re.compile(r"mountpoint statvfs (?P<device>/dev/\S+) (?P<point>/.*) \((?P<type>\w*)\):\s*$")
 _NUMBERS = re.compile(r"bsize=(?P<bsize>\d+) blocks=(?P<blocks>\d+) bfree=(?P<bfree>\d+) bavail=\d+")

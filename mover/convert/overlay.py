@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from mtv.model.conversion import ConvertDisk, ConvertResult
 from mtv.model.errors import PermanentError, TemporaryError
-from mtv.model.transfer import ConvertDisk, ConvertResult
 
 JOURNAL = "commit.json"
 TOOL_TIMEOUT_S = 6 * 3600.0

@@ -18,8 +18,9 @@ from mover.convert.volumes import Volume
 from mover.failure import failure_of
 from mover.halt import Halt
 from mover.sources.nbd_module import load_nbd
+from mtv.model.conversion import Inspection, LuksKey, Notice, PreflightResult
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
-from mtv.model.transfer import Failure, Inspection, LuksKey, Notice, PreflightResult
+from mtv.model.transfer import Failure
 
 _NBD = ("nbd://", "nbd+unix://")
 _CONVERTIBLE = frozenset(

@@ -27,8 +27,9 @@ from mover.convert.guest import Answer, Drive, Key, Request
 from mover.convert.volumes import Volume
 from mover.failure import Interrupted, failure_of
 from mover.halt import Halt
+from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, Notice
 from mtv.model.errors import MtvError, PermanentError
-from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec, Notice, Progress
+from mtv.model.transfer import Progress
 
 LOG = "convert.log"
 Emit = Callable[[Progress], None]

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 
+from mtv.model.conversion import GuestScript
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import GuestScript
 
 _NAME = re.compile(
     r"^(?P<order>[0-9]+)_(?P<when>win_firstboot|linux_run|linux_firstboot)(?:[A-Za-z0-9_.-]*)\.(?P<ext>ps1|sh)$"

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtv.model.conversion import ConvertDisk
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import ConvertDisk
 
 _MIB = 1 << 20
 _CLUSTER = 65536

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtv.model.transfer import Failure, GuestFilesystem, Inspection
+from mtv.model.conversion import GuestFilesystem, Inspection
+from mtv.model.transfer import Failure
 
 _MIB = 1 << 20
 _MIN_INODES = 100

@@ -15,8 +15,8 @@ from typing import BinaryIO
 import msgspec
 
 from mover.convert import failures
+from mtv.model.conversion import Inspection, Notice
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import Inspection, Notice
 
 ENVIRONMENT = "VIRTIO_WIN"
 TOOLS_ENVIRONMENT = "VIRT_TOOLS_DATA_DIR"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mtv.model.transfer import Notice
+from mtv.model.conversion import Notice
 
 
 class _Meaning(NamedTuple):

@@ -15,8 +15,8 @@ import msgspec
 
 from mover.convert.interface_names import mac_of
 from mover.convert.linux_files import GuestFile
+from mtv.model.conversion import ConvertNic, GuestScript
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import ConvertNic, GuestScript
 
 FOLDER = "/Program Files/Guestfs/Firstboot"
 _WINDOWS_FOLDER = r"%SystemDrive%\Program Files\Guestfs\Firstboot\mtv"

@@ -21,17 +21,9 @@ from mover.progress import bar_line
 from mover.sources.nbd_module import load_nbd
 from mover.termination import MAX_BYTES, termination_message
 from mover.worklock import work_lock
+from mtv.model.conversion import ConvertResult
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import (
-    ConvertResult,
-    DiskResult,
-    Failure,
-    OvaMember,
-    Progress,
-    Proof,
-    TransferResult,
-    TransferSpec,
-)
+from mtv.model.transfer import DiskResult, Failure, OvaMember, Progress, Proof, TransferResult, TransferSpec
 from tests.mover import moving
 
 SIZE = 9 * moving.MIB

@@ -19,7 +19,7 @@ from mover.failure import Interrupted
 from mover.halt import Halt
 from mover.termination import MAX_BYTES, termination_message
 from mtv.kubevirt import claims
-from mtv.model.transfer import (
+from mtv.model.conversion import (
     ConvertDisk,
     ConvertResult,
     ConvertSpec,

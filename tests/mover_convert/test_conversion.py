@@ -15,7 +15,8 @@ from lab.guests.hardware import KUBEVIRT
 from lab.guests.image import GuestImage, copy_image, guest_image
 from lab.guests.spec import GuestSpec
 from mover.convert import convert, overlay
-from mtv.model.transfer import ConvertDisk, ConvertNic, ConvertResult, ConvertSpec, GuestScript, Progress
+from mtv.model.conversion import ConvertDisk, ConvertNic, ConvertResult, ConvertSpec, GuestScript
+from mtv.model.transfer import Progress
 
 pytestmark = [pytest.mark.convert, pytest.mark.timeout(1800)]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mover.convert import linux_files
 from mover.convert.interface_names import interfaces_in, names_of
 from mover.convert.scripts import When, sorted_scripts
+from mtv.model.conversion import ConvertNic, GuestScript
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import ConvertNic, GuestScript
 
 MAC = "00:50:56:aa:bb:cc"
 NIC = ConvertNic(mac=MAC.upper(), addresses=("10.1.2.3/24", "fe80::1/64"))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mover.convert import overlay
+from mtv.model.conversion import ConvertDisk, ConvertResult
 from mtv.model.errors import PermanentError, TemporaryError
-from mtv.model.transfer import ConvertDisk, ConvertResult
 
 SIZE = 256 << 20
 CHANGED = 160 << 20
@@ -23,7 +23,7 @@ COMMIT = """
 import sys
 from pathlib import Path
 from mover.convert import overlay
-from mtv.model.transfer import ConvertDisk
+from mtv.model.conversion import ConvertDisk
 disk = ConvertDisk(id="root", path=sys.argv[2], block=False, size_bytes=Path(sys.argv[2]).stat().st_size, digest="")
 overlay.commit(Path(sys.argv[1]), [disk])
 """

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mover.convert import hazards, ntfs
 from mover.convert.volumes import volumes_of
+from mtv.model.conversion import LuksKey
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import LuksKey
 
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover.convert import accelerator, domain, failures, log_inspection, virt_v2v, warnings
-from mtv.model.transfer import GuestFilesystem, Notice
+from mtv.model.conversion import GuestFilesystem, Notice
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 from mover.convert import virtio_win, windows_files
 from mover.convert.windows_files import DriveLetter
+from mtv.model.conversion import ConvertNic, GuestScript, Inspection
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import ConvertNic, GuestScript, Inspection
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from mtv.kubevirt.pods import PodRequest
-from mtv.model.transfer import ConvertResult, TransferResult
+from mtv.model.conversion import ConvertResult
+from mtv.model.transfer import TransferResult
 from mtv.orchestration.pods.lifecycle import PodKey, result_of, secret_of, why
 
 KEY = PodKey(namespace="ns", name="web-1-transfer-3", uid="u-1")

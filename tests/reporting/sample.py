@@ -12,10 +12,11 @@ from blake3 import blake3
 from sqlalchemy import update
 
 from mtv.model.concern import Category, Concern
+from mtv.model.conversion import ConvertResult
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
-from mtv.model.transfer import ConvertResult, DiskResult, Failure, Proof, TransferResult
+from mtv.model.transfer import DiskResult, Failure, Proof, TransferResult
 from mtv.reporting import write_report
 from mtv.store import Store
 from mtv.store.tables import RunRecord, StepRecord

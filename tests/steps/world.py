@@ -31,18 +31,10 @@ from mtv.kubevirt.resources import (
     Kind,
 )
 from mtv.model.connection import Connection
+from mtv.model.conversion import ConvertResult, ConvertSpec
 from mtv.model.errors import TemporaryError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
-from mtv.model.transfer import (
-    ConvertResult,
-    ConvertSpec,
-    DiskResult,
-    DiskSource,
-    NbdUri,
-    Proof,
-    TransferResult,
-    TransferSpec,
-)
+from mtv.model.transfer import DiskResult, DiskSource, NbdUri, Proof, TransferResult, TransferSpec
 
 CONSOLE = "MTV-PAYLOAD 00 /srv/a\nMTV-BOOT-OK web-1 disk-driver=virtio_blk\nweb-1 login: "
 

@@ -10,10 +10,10 @@ from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import KVM, PodRequest
 from mtv.kubevirt.resources import INSTANCES, NODES
 from mtv.kubevirt.volumes import DiskState
+from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
-from mtv.model.transfer import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.steps import holding, layout, results, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
