@@ -127,11 +127,13 @@ def _parser() -> argparse.ArgumentParser:
     digest = add("digest", "print the root digest of a file, device or any source read at an offset", _DIGEST_EXAMPLE)
     command_options.add_source_arguments(digest, positional="disk")
     digest.add_argument("--size", type=int, default=None, help="bytes to digest (default: all)")
-    from mover.convert import command as preflight_command
-
-    inspection = add("preflight", "can these disks be converted? asked before copying", preflight_command.EXAMPLES)
-    preflight_command.add_options(inspection)
-    inspection.add_argument("--termination-log", type=Path, default=None, help="as of convert")
+    command_options.add_preflight_arguments(
+        add(
+            "preflight",
+            "can these disks be converted? asked before copying",
+            command_options.PREFLIGHT_EXAMPLES,
+        )
+    )
     preflight = add("preflight-block", "prove that this user can write a block device", _PREFLIGHT_EXAMPLE)
     preflight.add_argument("path", type=Path)
     return parser
@@ -202,10 +204,19 @@ def _digest(arguments: argparse.Namespace) -> int:
 
 
 def _preflight(arguments: argparse.Namespace) -> int:
-    from mover.convert import command as preflight_command
+    from mover.convert.preflight import preflight
 
     events = Events()
-    result = preflight_command.run(arguments, say=events.log, halt=_halt_on_signals())
+    result = preflight(
+        arguments.disks,
+        say=events.log,
+        root_disk=arguments.root_disk,
+        luks_keys=arguments.key,
+        credentials_dir=arguments.credentials,
+        windows_drivers=arguments.virtio_win,
+        timeout_s=arguments.timeout,
+        halt=_halt_on_signals(),
+    )
     if result.failure:
         events.error(result.failure)
     return _end(events, result, arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY
+from mtv.model.conversion import LuksKey
 from mtv.model.transfer import SPEC_PATH, Verify
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ exit codes:
   {EXIT_OK}   every block is what the journal says
   {EXIT_PERMANENT}  a block differs: its offset and both digests are told
   {EXIT_TEMPORARY}  nothing differs, but the copy was not finished: start it again, it resumes
+"""
+PREFLIGHT_EXAMPLES = """\
+examples:
+  mtv-mover preflight --disk /disks/0/disk.img --disk /disks/1/disk.img
+  mtv-mover preflight --source 'nbd+unix:///?socket=/run/disk.sock'
+  mtv-mover preflight --disk win.img --virtio-win /usr/share/virtio-win/virtio-win.iso
+  mtv-mover preflight --disk luks.img --credentials /run/mtv --key all=luks-passphrase
+
+Disks in boot order. Nothing is written. The result names the guest and says by the same codes as a conversion why that
+would fail; that the guest's own initrd can be rebuilt shows only in the conversion itself.
 """
 
 
@@ -85,6 +96,27 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
     parser.add_argument("--target", type=Path, required=True, metavar="PATH", help="the file or device that was copied")
     parser.add_argument("--journal", type=Path, required=True, metavar="PATH", help="the journal of its copy")
+
+
+def add_preflight_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `preflight`."""
+    # One list for both, because their order on the command line is the boot order.
+    parser.add_argument("--disk", "--source", action="append", required=True, dest="disks", metavar="PATH|URI")
+    parser.add_argument("--root-disk", default="", metavar="DEVICE", help="which root, if there are several: /dev/sda2")
+    parser.add_argument(
+        "--key", action="append", default=[], type=_key, metavar="DEVICE=FILE", help="LUKS key file; DEVICE may be all"
+    )
+    parser.add_argument("--credentials", type=Path, default=Path("/run/mtv"), help="folder of key files")
+    parser.add_argument("--virtio-win", default="", metavar="PATH", help="ISO or folder (default: $VIRTIO_WIN)")
+    parser.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="(default: %(default)s)")
+    parser.add_argument("--termination-log", type=Path, default=None, help="as of convert")
+
+
+def _key(text: str) -> LuksKey:
+    device, found, file = text.rpartition("=")
+    if not found or not device or not file:
+        raise argparse.ArgumentTypeError(f"{text!r} is not DEVICE=FILE")
+    return LuksKey(device=device, file=file)
 
 
 def uri_options(arguments: argparse.Namespace) -> UriOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from http import HTTPStatus
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 
 from mover.control.credentials import read_credential
 from mover.control.endpoint import Endpoint
-from mover.control.tls import connect
+from mover.control.exchange import TRANSPORT_ERRORS, exchange, no_answer
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 
 _CURE = "mount the Secret with user and password, or application-credential-id and application-credential-secret"
@@ -56,32 +55,27 @@ class KeystoneSession:
         where = f"{self.scope.endpoint.host}:{self.scope.endpoint.port}"
         body = msgspec.json.encode({"auth": self._auth()})
         try:
-            connection = connect(self.scope.endpoint)
-            try:
-                path = f"{self.scope.path}/v3/auth/tokens"
-                connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
-                response = connection.getresponse()
-                response.read(_MAX_ANSWER_BYTES)
-            finally:
-                connection.close()
-        except (OSError, http.client.HTTPException) as error:
-            # The cause is not chained: it may carry what was sent.
-            raise TemporaryError(
-                f"Keystone at {where} does not answer: {type(error).__name__}",
-                cure="check host, port and network policy",
-                code="source-lost",
-            ) from None
-        token = response.headers.get("X-Subject-Token", "")
-        if response.status == HTTPStatus.CREATED and token:
+            answer = exchange(
+                self.scope.endpoint,
+                "POST",
+                f"{self.scope.path}/v3/auth/tokens",
+                body=body,
+                headers={"Content-Type": "application/json"},
+                longest_bytes=_MAX_ANSWER_BYTES,
+            )
+        except TRANSPORT_ERRORS as error:
+            raise no_answer(f"Keystone at {where}", error) from None
+        token = answer.headers.get("X-Subject-Token", "")
+        if answer.status == HTTPStatus.CREATED and token:
             return token
-        if response.status == HTTPStatus.UNAUTHORIZED:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
             raise ConnectionRefused(
                 f"Keystone at {where} refused the login",
                 cure="check user, password, domains and project of the connection",
                 code="source-login",
             )
-        said = f"Keystone at {where}: HTTP {response.status} to a login"
-        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status == HTTPStatus.TOO_MANY_REQUESTS:
+        said = f"Keystone at {where}: HTTP {answer.status} to a login"
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             raise TemporaryError(said, cure="see the server's load", code="source-busy")
         raise PermanentError(said, cure="check the auth URL", code="source-login")
 

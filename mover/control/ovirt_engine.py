@@ -16,7 +16,7 @@ from typing import Any
 
 from mover.control.credentials import read_credential
 from mover.control.endpoint import Endpoint
-from mover.control.tls import connect
+from mover.control.exchange import TRANSPORT_ERRORS, exchange, no_answer
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 
 _API = "/ovirt-engine/api"
@@ -99,21 +99,18 @@ class OvirtEngine:
         return self._exchange(method, f"{_API}/{path}", ET.tostring(body), headers)
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """One request on a connection of its own: they are few and far between."""
         try:
-            connection = connect(self.endpoint)
-            try:
-                connection.request(method, path, body=body, headers={**headers, "Connection": "close"})
-                response = connection.getresponse()
-                return response.status, response.read(_LONGEST_ANSWER_BYTES)
-            finally:
-                connection.close()
-        except (OSError, http.client.HTTPException) as error:
-            raise TemporaryError(
-                f"{self._name} does not answer: {type(error).__name__}",
-                cure="check host, port and network policy",
-                code="source-lost",
-            ) from None
+            answer = exchange(
+                self.endpoint,
+                method,
+                path,
+                body=body,
+                headers={**headers, "Connection": "close"},
+                longest_bytes=_LONGEST_ANSWER_BYTES,
+            )
+        except TRANSPORT_ERRORS as error:
+            raise no_answer(self._name, error) from None
+        return answer.status, answer.body
 
     def _refusal(self, status: int, what: str, answer: bytes) -> MtvError:
         said = f"{self._name}: {what}: HTTP {status} {_fault(answer)}".rstrip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import urllib.parse
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from mover.control.exchange import TRANSPORT_ERRORS, exchange
 from mover.control.keystone import KeystoneScope, KeystoneSession
-from mover.control.tls import connect
 from mover.sources.http_range import refuse_secrets_in_the_open, web_location
 from mover.sources.ranged import Location, RangedFile, RangedSource
 from mtv.model.errors import ConnectionRefused, DriftError, PermanentError, TemporaryError
@@ -127,16 +126,18 @@ class GlanceFile(RangedFile):
 
     def _ask(self, credential: Mapping[str, str]) -> tuple[int, bytes]:
         try:
-            connection = connect(self.location.endpoint)
-            try:
-                connection.request("GET", self._record_path, headers=dict(credential))
-                response = connection.getresponse()
-                return response.status, response.read(_MAX_RECORD_BYTES)
-            finally:
-                connection.close()
-        except (OSError, http.client.HTTPException) as error:
+            answer = exchange(
+                self.location.endpoint,
+                "GET",
+                self._record_path,
+                body=None,
+                headers=credential,
+                longest_bytes=_MAX_RECORD_BYTES,
+            )
+        except TRANSPORT_ERRORS as error:
             raise TemporaryError(
                 f"{self.name}: connection lost ({type(error).__name__})",
                 cure="check host, port and network policy",
                 code="source-lost",
             ) from None
+        return answer.status, answer.body
