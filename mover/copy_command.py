@@ -21,7 +21,7 @@ from mover.sources.open import open_source
 from mover.sources.uri import NamedSource, source_of
 from mover.targets.open import open_target
 from mover.worklock import WorkLock, work_lock
-from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import DiskFile, DiskResult, DiskTarget, DiskTransfer, Failure, OvaMember, Proof, Verify
 
 
@@ -117,12 +117,8 @@ class _Copy:
             self.controls.close(well=well)
 
     def _open(self) -> Source:
-        patience = Patience(self.halt, self.events.log)
-        while True:
-            try:
-                return open_source(self._disk(self.named.size_bytes), self.controls)
-            except TemporaryError as error:
-                patience.endure(error)
+        disk = self._disk(self.named.size_bytes)
+        return Patience(self.halt, self.events.log).persist(lambda: open_source(disk, self.controls))
 
     def _disk(self, size_bytes: int) -> DiskTransfer:
         return DiskTransfer(

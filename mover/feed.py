@@ -11,7 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mover.buffers import ZEROS, block_buffer
 from mover.geometry import BLOCK_BYTES, BlockWork, Extent, block_extent, gaps
@@ -19,6 +19,7 @@ from mover.halt import Halt
 from mover.sources.base import Piece, RandomSource, Reader, ReadRequest, Source, StreamSource
 from mtv.model.errors import TemporaryError
 
+T = TypeVar("T")
 MAX_ATTEMPTS = 6
 """Times a source may fail in a row before the copy gives up (it then ends resumable)."""
 _FIRST_PAUSE_S = 0.5
@@ -60,6 +61,14 @@ class Patience:
     def succeeded(self) -> None:
         """The source answered."""
         self._failures = 0
+
+    def persist(self, attempt: Callable[[], T]) -> T:
+        """Call `attempt` until it does not fail for a time; raises what it fails with otherwise, or too often."""
+        while True:
+            try:
+                return attempt()
+            except TemporaryError as error:
+                self.endure(error)
 
     def endure(self, error: TemporaryError) -> None:
         """Wait before another try, or raise the error when there were too many or we are told to stop."""

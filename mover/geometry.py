@@ -7,7 +7,8 @@ extents     ###########        ####                        #######     (data; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 BLOCK_BYTES = 4 << 20
@@ -31,6 +32,14 @@ class BlockWork(NamedTuple):
 
     block: int
     parts: tuple[Extent, ...]
+
+
+class Span(NamedTuple):
+    """A part of what was wanted: where it lies inside of the thing with this number, and at what place of the wish."""
+
+    number: int
+    inside: Extent
+    at: int
 
 
 def block_count(size_bytes: int) -> int:
@@ -75,6 +84,21 @@ def cut_into_blocks(extents: Iterable[Extent]) -> Iterator[BlockWork]:
             offset += length
     if parts:
         yield BlockWork(index, tuple(parts))
+
+
+def spans(ends: Sequence[int], wanted: Extent) -> Iterator[Span]:
+    """Where `wanted` lies in things that are one behind the other; `ends` are their ends, the last one at or behind
+    `wanted`'s. Things without a byte are passed over.
+    """
+    position = wanted.offset
+    index = bisect_right(ends, position)
+    while position < wanted.end:
+        start = ends[index - 1] if index else 0
+        step = min(wanted.end, ends[index]) - position
+        if step:
+            yield Span(index, Extent(position - start, step), position - wanted.offset)
+        position += step
+        index += 1
 
 
 def runs_without(blocks: Iterable[int], count: int) -> Iterator[range]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mover.digest import DIGEST_BYTES
+from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.failure import storage_error
 from mover.geometry import block_count
 from mover.positioned import write_all
@@ -170,6 +170,18 @@ def read_journal(path: Path) -> tuple[Header, list[Record]]:
         )
     records, _ = _parse_records(raw, found.end, found.crc, block_count(found.header.size_bytes))
     return found.header, records
+
+
+def replay(records: Iterable[Record], size_bytes: int) -> tuple[BlockDigests, bytearray]:
+    """Where records leave a disk: the digests of its blocks, and 1 for each block that is proven."""
+    digests = BlockDigests(size_bytes)
+    proven = bytearray(digests.count)
+    for record in records:
+        for index in range(record.first, record.first + record.blocks):
+            proven[index] = record.kind == PROVEN
+            if record.kind == PROVEN:
+                digests[index] = record.digest
+    return digests, proven
 
 
 class _FoundHeader(NamedTuple):

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from mover.digest import BlockDigests, zero_digest
+from mover.digest import zero_digest
 from mover.geometry import BLOCK_BYTES, Extent, block_extent, runs_without
-from mover.journal import DROPPED, PROVEN, Journal, Record
+from mover.journal import DROPPED, PROVEN, Journal, Record, replay
 from mover.targets.base import Target
 from mtv.model.errors import MtvError
 
@@ -29,8 +29,7 @@ class Ledger:
         *,
         check_lock: Callable[[], None],
     ) -> None:
-        self.digests = BlockDigests(size_bytes)
-        self._proven = bytearray(self.digests.count)
+        self.digests, self._proven = replay(records, size_bytes)
         self._journal = journal
         self._target = target
         self._check_lock = check_lock
@@ -44,11 +43,6 @@ class Ledger:
         self._failure: BaseException | None = None
         self.on_proven: Callable[[list[int]], None] = lambda _indexes: None
         """Told which blocks have just become durable."""
-        for record in records:
-            for index in range(record.first, record.first + record.blocks):
-                self._proven[index] = record.kind == PROVEN
-                if record.kind == PROVEN:
-                    self.digests[index] = record.digest
 
     def is_proven(self, index: int) -> bool:
         """Whether the block is known to be durable on the target."""

@@ -29,7 +29,7 @@ from mover.sources.base import Source
 from mover.sources.open import open_source
 from mover.targets.open import open_target
 from mover.worklock import WorkLock, work_lock
-from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import DiskResult, DiskTransfer, Failure, TransferResult, TransferSpec
 
 RESULT_NAME = "transfer-result.json"
@@ -161,8 +161,4 @@ class _Transfer:
 
     def _open_source(self, disk: DiskTransfer) -> Source:
         patience = Patience(self.halt, lambda message: self.events.log(message, disk=disk.id))
-        while True:
-            try:
-                return open_source(disk, self.controls)
-            except TemporaryError as error:
-                patience.endure(error)
+        return patience.persist(lambda: open_source(disk, self.controls))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from mover.crew import Crew
-from mover.digest import ALGORITHM, BlockDigests, block_digest
+from mover.digest import ALGORITHM
 from mover.events import Events
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, exit_code_of, failure_of
-from mover.feed import Lane, RandomFeed
-from mover.geometry import BlockWork, block_extent
+from mover.geometry import block_extent, merged
 from mover.halt import Halt
-from mover.journal import PROVEN, read_journal
-from mover.measure import open_from_medium
+from mover.journal import read_journal, replay
+from mover.measure import open_from_medium, read_digests
 from mover.progress import DiskMeter, Reporter
 from mover.sources.raw import RawSource
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
@@ -76,17 +72,11 @@ class _Verification:
                 cure="use the mover that made the copy",
                 code="journal",
             )
-        self.digests = BlockDigests(self.header.size_bytes)
-        self.proven = bytearray(self.digests.count)
-        for record in records:
-            for index in range(record.first, record.first + record.blocks):
-                self.proven[index] = record.kind == PROVEN
-                self.digests[index] = record.digest
+        self.digests, self.proven = replay(records, self.header.size_bytes)
         self.events = events
         self.halt = halt
         self.meter = DiskMeter(target.name)
         self.differences: list[_Difference] = []
-        self._lock = threading.Lock()
 
     def run(self) -> VerifyResult:
         began = time.monotonic()
@@ -96,7 +86,7 @@ class _Verification:
                 self._compare(source)
         finally:
             source.close()
-        for difference in sorted(self.differences)[:_TOLD_MISMATCHES]:
+        for difference in self.differences[:_TOLD_MISMATCHES]:
             self.events.log(
                 f"the block at {difference.offset} ({difference.length} bytes) differs: the journal says"
                 f" {difference.expected}, the target has {difference.found}",
@@ -116,33 +106,20 @@ class _Verification:
         )
 
     def _compare(self, source: RawSource) -> None:
-        self.meter.enter("verify", total=sum(work.parts[0].length for work in self._work()))
-        feed = RandomFeed(source, self._work(), self.halt, self.events.log)
-        crew = Crew(self.halt)
-        for number, lane in enumerate(feed.lanes()):
-            crew.start(f"verify-{number}", lambda lane=lane: self._run_lane(lane))  # type: ignore[misc]
-        crew.join()
+        proven = [index for index, flag in enumerate(self.proven) if flag]
+        extents = [block_extent(index, self.header.size_bytes) for index in proven]
+        self.meter.enter("verify", total=sum(extent.length for extent in extents))
+        found = read_digests(
+            source, merged(extents, self.header.size_bytes), self.halt, complain=self.events.log, count=self.meter.add
+        )
         if self.halt.is_set():
             raise TemporaryError("stopped on request", cure="start it again", code="interrupted")
+        self.differences = [
+            _Difference(where.offset, where.length, self.digests[index].hex(), found[index].hex())
+            for index, where in zip(proven, extents, strict=True)
+            if found[index] != self.digests[index]
+        ]
         self.meter.enter("done", total=self.header.size_bytes, done=self.header.size_bytes)
-
-    def _work(self) -> Iterator[BlockWork]:
-        for index in range(self.digests.count):
-            if self.proven[index]:
-                yield BlockWork(index, (block_extent(index, self.header.size_bytes),))
-
-    def _run_lane(self, lane: Lane) -> None:
-        try:
-            while (loaded := lane.take()) is not None:
-                found, expected = block_digest(loaded.view), self.digests[loaded.block]
-                if found != expected:
-                    where = block_extent(loaded.block, self.header.size_bytes)
-                    with self._lock:
-                        self.differences.append(_Difference(where.offset, where.length, expected.hex(), found.hex()))
-                self.meter.add(len(loaded.view))
-                lane.give_back(loaded)
-        finally:
-            lane.close()
 
 
 def _sentence(result: VerifyResult) -> str:

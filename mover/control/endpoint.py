@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,3 +18,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: Path | None = None
     tls: bool = True
     """False: plain HTTP, which proves nothing about the server and hides nothing."""
+
+
+class Location(NamedTuple):
+    """A server and the path (with its query, if it has one) of a file there. The path may hold a secret."""
+
+    endpoint: Endpoint
+    path: str

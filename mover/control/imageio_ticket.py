@@ -18,9 +18,8 @@ import xml.etree.ElementTree as ET
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from mover.control.endpoint import Endpoint
+from mover.control.endpoint import Endpoint, Location
 from mover.control.ovirt_engine import Conflict, NotThere, OvirtEngine
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import OvirtDisk
@@ -34,13 +33,6 @@ _FIRST_POLL_S = 0.05
 _LONGEST_POLL_S = 2.0
 _UNDER_WAY = ("initializing", "transferring", "resuming", "paused_system", "paused_user")
 _HAS_ENDED = ("finished", "cancelled")
-
-
-class Location(NamedTuple):
-    """Where an image is served: the server, and the path with the ticket, which is a secret."""
-
-    endpoint: Endpoint
-    path: str
 
 
 class ImageioTicket(ABC):
@@ -63,7 +55,7 @@ class ImageioTicket(ABC):
 
 
 def location_of(url: str, *, thumbprint: str, insecure: bool, ca_file: Path | None) -> Location:
-    """Take the URL of a transfer apart. `PermanentError` (source-url) does not repeat it: it holds the ticket."""
+    """Where the URL of a transfer leads. `PermanentError` (source-url) does not repeat it: its path is the ticket."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port or 443

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
-from mover.geometry import Extent, merged
+from mover.geometry import Extent, merged, spans
 from mover.sources.window import Window
 from mtv.model.transfer import FileRange
-
-
-class _Span(NamedTuple):
-    """`length` bytes at `offset` of a piece; `at` of what was asked for."""
-
-    piece: Window
-    offset: int
-    length: int
-    at: int
 
 
 class ChainedWindow(Window):
@@ -57,12 +46,17 @@ class ChainedWindow(Window):
 
     def read(self, length: int, offset: int) -> bytes:
         """`length` bytes at `offset`, over the borders of pieces."""
-        return b"".join(span.piece.read(span.length, span.offset) for span in self._spans(length, offset))
+        self._within(length, offset)
+        return b"".join(
+            self._pieces[index].read(inside.length, inside.offset)
+            for index, inside, _ in spans(self._ends, Extent(offset, length))
+        )
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from `offset`, over the borders of pieces."""
-        for span in self._spans(len(view), offset):
-            span.piece.read_into(view[span.at : span.at + span.length], span.offset)
+        self._within(len(view), offset)
+        for index, inside, at in spans(self._ends, Extent(offset, len(view))):
+            self._pieces[index].read_into(view[at : at + inside.length], inside.offset)
 
     def check(self, checksum: str, should_stop: Callable[[], bool]) -> str:  # noqa: ARG002 - each piece has its own
         """Compare every piece with its checksum; returns one that stands for them all, "" when told to stop."""
@@ -78,16 +72,3 @@ class ChainedWindow(Window):
         """Close the files."""
         for piece in self._pieces:
             piece.close()
-
-    def _spans(self, length: int, offset: int) -> Iterator[_Span]:
-        self._within(length, offset)
-        at = 0
-        index = bisect_right(self._ends, offset)
-        while at < length:
-            start = self._ends[index] - self._pieces[index].length
-            inside = offset + at - start
-            step = min(length - at, self._pieces[index].length - inside)
-            if step:
-                yield _Span(self._pieces[index], inside, step, at)
-            at += step
-            index += 1

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from mover.control.endpoint import Location
 from mover.control.exchange import TRANSPORT_ERRORS, exchange
 from mover.control.keystone import KeystoneScope, KeystoneSession
 from mover.sources.http_range import refuse_secrets_in_the_open, web_location
-from mover.sources.ranged import Location, RangedFile, RangedSource
+from mover.sources.ranged import RangedFile, RangedSource
 from mtv.model.errors import ConnectionRefused, DriftError, PermanentError, TemporaryError
 from mtv.model.transfer import GlanceImage
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mover.control.credentials import read_credential
-from mover.sources.ranged import Location, RangedFile, RangedSource, location_of
+from mover.control.endpoint import Location
+from mover.sources.ranged import RangedFile, RangedSource, location_of
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.transfer import HttpRange
 

@@ -6,7 +6,8 @@ import http.client
 import socket
 from collections.abc import Mapping
 
-from mover.control.imageio_ticket import ImageioTicket, Location
+from mover.control.endpoint import Location
+from mover.control.imageio_ticket import ImageioTicket
 from mover.control.tls import connect
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-from mover.geometry import Extent, merged
+from mover.geometry import Extent, merged, spans
 from mover.sources.base import RandomSource, Reader, ReadRequest
 
 
@@ -79,17 +78,9 @@ class _JoinedReader(Reader):
 
     def complete(self, request: ReadRequest) -> None:
         for wanted in request.parts:
-            position = wanted.offset
-            index = bisect_right(self._source.ends, position)
-            while position < wanted.end:
-                start = self._source.ends[index] - self._source.sources[index].size_bytes
-                step = min(wanted.end, self._source.ends[index]) - position
-                if step:
-                    inside = Extent(position - start, step)
-                    view = request.place(Extent(position, step))
-                    self._readers[index].complete(ReadRequest(view, inside.offset, [inside]))
-                position += step
-                index += 1
+            for index, inside, at in spans(self._source.ends, wanted):
+                view = request.place(Extent(wanted.offset + at, inside.length))
+                self._readers[index].complete(ReadRequest(view, inside.offset, [inside]))
 
     def close(self) -> None:
         for reader in self._readers:

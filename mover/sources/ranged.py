@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from mover.control.endpoint import Endpoint
+from mover.control.endpoint import Endpoint, Location
 from mover.control.tls import connect
 from mover.geometry import Extent
 from mover.sources.base import RandomSource, Reader, ReadRequest
@@ -28,13 +28,6 @@ _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _BUSY = frozenset((408, 425, 429))
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-class Location(NamedTuple):
-    """A server and the path (with its query) of a file there."""
-
-    endpoint: Endpoint
-    path: str
 
 
 class Version(NamedTuple):

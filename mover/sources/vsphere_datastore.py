@@ -9,7 +9,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mover.sources.ranged import Location, RangedFile
+from mover.control.endpoint import Location
+from mover.sources.ranged import RangedFile
 from mtv.model.transfer import VsphereDatastore
 
 if TYPE_CHECKING:
