@@ -121,14 +121,7 @@ class _Copy:
         return Patience(self.halt, self.events.log).persist(lambda: open_source(disk, self.controls))
 
     def _disk(self, size_bytes: int) -> DiskTransfer:
-        return DiskTransfer(
-            id=Path(self.target.path).name,
-            size_bytes=size_bytes,
-            source=self.named.source,
-            target=self.target,
-            identity=self.named.identity,
-            generation=self.named.generation,
-        )
+        return self.named.as_disk(Path(self.target.path).name, self.target, size_bytes=size_bytes)
 
 
 def _refuse_same_file(named: NamedSource, target: Path) -> None:

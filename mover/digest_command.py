@@ -13,7 +13,7 @@ from mover.sources.base import RandomSource
 from mover.sources.open import open_source
 from mover.sources.uri import is_uri, source_of
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import DiskTarget, DiskTransfer
+from mtv.model.transfer import DiskTarget
 
 
 def digest_of(arguments: argparse.Namespace) -> str:
@@ -23,14 +23,7 @@ def digest_of(arguments: argparse.Namespace) -> str:
     if arguments.size is not None:
         raise PermanentError("--size is for paths only", cure="leave it out", code="spec")
     named = source_of(arguments.disk, uri_options(arguments))
-    disk = DiskTransfer(
-        id="0",
-        size_bytes=named.size_bytes,
-        source=named.source,
-        target=DiskTarget(path=""),
-        identity=named.identity,
-        generation=named.generation,
-    )
+    disk = named.as_disk("0", DiskTarget(path=""), size_bytes=named.size_bytes)
     controls = Controls(arguments.credentials)
     try:
         with contextlib.closing(open_source(disk, controls)) as source:

@@ -10,7 +10,6 @@ The ticket in the URL is a secret: no message holds the URL.
 from __future__ import annotations
 
 import http.client
-import re
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -21,6 +20,7 @@ from mover.geometry import Extent, merged
 from mover.sources.base import RandomSource, Reader, ReadRequest
 from mover.sources.imageio_checksum import ImageioChecksum
 from mover.sources.imageio_http import ImageioConnection
+from mover.sources.ranged import content_range
 from mtv.model.errors import PermanentError, TemporaryError
 
 _MOST_CONNECTIONS = 3
@@ -31,7 +31,6 @@ _NEAR_BYTES = 128 << 10
 """Zeros between two parts that are cheaper to read than to ask twice."""
 _NO_OPTIONS = (204, 405)
 """How old daemons and proxies answer a question that they do not know: no extents, one reader."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class _Options(msgspec.Struct):
@@ -148,8 +147,8 @@ class _ImageioReader(Reader):
         response = self._connection.ask("GET", headers={"Range": f"bytes={offset}-{last}"})
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             raise self._connection.refusal(response)
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if not match or (int(match.group(1)), int(match.group(2))) != (offset, last):
+        sent = content_range(response)
+        if sent is None or sent[:2] != (offset, last):
             self._connection.close()
             raise _nonsense(self._name, "another range than was asked for")
         try:
@@ -195,10 +194,10 @@ def _size_by_range(connection: ImageioConnection, name: str) -> int:
     response = connection.ask("GET", headers={"Range": "bytes=0-0"})
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         raise connection.refusal(response)
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if not match:
+    sent = content_range(response)
+    if sent is None:
         raise _nonsense(name, "no size")
-    return int(match.group(3))
+    return sent[2]
 
 
 def _end_of(areas: list[Area]) -> int:

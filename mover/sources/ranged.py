@@ -138,8 +138,8 @@ class _RangedReader(Reader):
         return found
 
     def _check(self, response: http.client.HTTPResponse, offset: int, last: int) -> Version:
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if not match or (int(match[1]), int(match[2])) != (offset, last):
+        sent = content_range(response)
+        if sent is None or sent[:2] != (offset, last):
             raise TemporaryError(f"{self._name}: another range was sent than asked for", code="source-protocol")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise PermanentError(
@@ -147,7 +147,7 @@ class _RangedReader(Reader):
                 cure="turn compression off for this file on the server",
                 code="source-no-ranges",
             )
-        found = Version(int(match[3]))
+        found = Version(sent[2])
         if self._file.has_validators:
             headers = response.headers
             found = found._replace(etag=headers.get("ETag", ""), modified=headers.get("Last-Modified", ""))
@@ -245,6 +245,12 @@ class _RangedReader(Reader):
             cure="the copy resumes when the server is back",
             code="source-lost",
         )
+
+
+def content_range(response: http.client.HTTPResponse) -> tuple[int, int, int] | None:
+    """First and last byte of what was sent and the size of the whole, or None if the server does not say."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def location_of(url: str, *, ca_file: Path | None = None, thumbprint: str = "", insecure: bool = False) -> Location:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from mtv.model.errors import PermanentError
-from mtv.model.transfer import DiskFile, DiskSource, HttpRange, ImageioDisk, NbdUri
+from mtv.model.transfer import DiskFile, DiskSource, DiskTarget, DiskTransfer, HttpRange, ImageioDisk, NbdUri
 
 
 class UriOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,17 @@ class NamedSource(NamedTuple):
     identity: str
     generation: str = ""
     size_bytes: int = 0
+
+    def as_disk(self, disk_id: str, target: DiskTarget, *, size_bytes: int) -> DiskTransfer:
+        """The copy of this source to a target, as a spec would name it."""
+        return DiskTransfer(
+            id=disk_id,
+            size_bytes=size_bytes,
+            source=self.source,
+            target=target,
+            identity=self.identity,
+            generation=self.generation,
+        )
 
 
 def source_of(uri: str, options: UriOptions) -> NamedSource:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SERVICE_ACCOUNTS, V
 from mtv.kubevirt.virtual_machine import virtual_machine
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
-from tests.kubevirt.values import source_vm, target_vm
+from tests.kubevirt.values import kubeconfig_text, source_vm, target_vm
 
 
 def connection(kubeconfig: str | Path, **extra: Any) -> Connection:
@@ -31,16 +30,8 @@ def kubeconfig(folder: Path, server: str, *, authority: str = "", user: dict[str
     cluster: dict[str, Any] = {"server": server}
     if authority:
         cluster["certificate-authority-data"] = authority
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": user or {"token": "none"}}],
-    }
     path = folder / "kubeconfig"
-    path.write_text(json.dumps(document))
+    path.write_text(kubeconfig_text(cluster, user or {"token": "none"}))
     return path
 
 

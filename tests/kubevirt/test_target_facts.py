@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.model.plan import Target
 from mtv.model.target_facts import KubeVirt, Namespace, TargetFacts
-from tests.kubevirt.values import source_vm, target_vm
+from tests.kubevirt.values import kubeconfig_text, source_vm, target_vm
 
 
 class OneConnection:
@@ -127,12 +126,4 @@ def _kubeconfig(admin: Path, user: dict[str, str]) -> str:
     if "certificate-authority" in cluster:
         authority = Path(cluster.pop("certificate-authority")).read_bytes()
         cluster["certificate-authority-data"] = base64.b64encode(authority).decode()
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": user}],
-    }
-    return json.dumps(document)
+    return kubeconfig_text(cluster, user)

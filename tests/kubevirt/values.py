@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mtv.kubevirt import labels
@@ -61,3 +62,16 @@ def target_vm(vm: SourceVm, *networks: NetworkTarget, **changes: Any) -> TargetV
         "networks": {n.index: network for n, network in zip(vm.nics, networks or (POD,) * len(vm.nics), strict=True)},
     }
     return TargetVm(**values | changes)
+
+
+def kubeconfig_text(cluster: dict[str, Any], user: dict[str, str]) -> str:
+    """A kubeconfig of one cluster and one user."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    return json.dumps(document)

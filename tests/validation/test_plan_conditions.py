@@ -9,7 +9,7 @@ import pytest
 from mtv.model.concern import Category
 from mtv.model.plan import NetworkTarget, Plan, PlannedVm, StorageTarget, Target, VmOptions, Wave
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
-from mtv.validation import plan_conditions
+from mtv.validation import conditions, for_vm
 
 POD, APP = NetworkTarget(type="pod"), NetworkTarget(type="multus", name="ns/app")
 
@@ -51,7 +51,10 @@ WEB = PlannedVm(id="web-1", name="web-1")
 
 
 def ids(plan: Plan, *vms: SourceVm, name: str = "web-1") -> list[str]:
-    concerns = plan_conditions(plan, plan.waves[0], vms)[name]
+    wave = plan.waves[0]
+    said = conditions(plan, wave, {vm.id: [seen for seen in vms if seen.name == vm.name] for vm in wave.vms})
+    (vm_id,) = (vm.id for vm in wave.vms if vm.name == name)
+    concerns = for_vm(said, vm_id)
     assert all(concern.category is Category.CRITICAL for concern in concerns)
     return [concern.id for concern in concerns]
 

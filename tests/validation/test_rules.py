@@ -202,7 +202,7 @@ def test_the_suite_gives_each_document_its_concerns_gravest_first_and_phones_nob
 def test_nothing_to_validate_costs_no_import():
     code = (
         "import sys, pathlib\n"
-        "from mtv.validation import evaluate, load_rules, plan_conditions\n"
+        "from mtv.validation import conditions, evaluate, load_rules\n"
         "assert evaluate(load_rules(pathlib.Path(sys.argv[1]), 'vmware'), []) == []\n"
         "assert 'great_expectations' not in sys.modules and 'pandas' not in sys.modules\n"
     )

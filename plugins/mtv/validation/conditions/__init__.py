@@ -18,7 +18,7 @@ from mtv.model.target_facts import TargetFacts
 from mtv.validation.conditions import addresses, disks, maps, target_cluster, target_machines, vms, warm
 from mtv.validation.conditions.case import Case, critical
 
-__all__ = ["conditions", "for_plan", "for_vm", "plan_conditions"]
+__all__ = ["conditions", "for_plan", "for_vm"]
 
 _ORDER = list(ConditionCategory)
 
@@ -73,13 +73,6 @@ def for_vm(found: Iterable[Condition], vm_id: str) -> list[Concern]:
 def for_plan(found: Iterable[Condition]) -> list[Condition]:
     """Return the conditions that are about the plan as a whole."""
     return [condition for condition in found if not condition.vms]
-
-
-def plan_conditions(plan: Plan, wave: Wave, vms: Sequence[SourceVm]) -> dict[str, list[Concern]]:
-    """Return the concerns of each VM of the wave by its name (as the plan calls it), of plan and source alone."""
-    found = {vm.id: [seen for seen in vms if seen.name == vm.name] for vm in wave.vms}
-    said = conditions(plan, wave, found)
-    return {vm.name: for_vm(said, vm.id) for vm in wave.vms}
 
 
 def _blocked_by_rules(concerns: Mapping[str, Sequence[Concern]]) -> Iterable[Condition]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from mtv.model.condition import Condition
 from mtv.model.source import PowerState, SourceVm
-from mtv.validation.conditions.case import Case, warning
+from mtv.validation.conditions.case import Case, rows_of, warning
 
 
 def of_guest(case: Case, seen: SourceVm) -> Iterable[Condition]:
@@ -29,13 +28,5 @@ def on_pod_network(case: Case, seen: SourceVm) -> dict[str, str]:
     if not case.keeps_addresses:
         return {}
     macs = {nic.mac for nic in seen.nics if (target := case.network(nic)) is not None and target.type == "pod"}
-    return {str(row["ip"]): str(row["mac"]) for row in _static(seen) if row.get("mac") in macs and row.get("ip")}
-
-
-def _static(seen: SourceVm) -> list[dict[str, Any]]:
-    rows = seen.document.get("guestNetworks")
-    return [
-        row
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict) and str(row.get("origin", "")).lower() == "manual"
-    ]
+    static = [row for row in rows_of(seen, "guestNetworks") if str(row.get("origin", "")).lower() == "manual"]
+    return {str(row["ip"]): str(row["mac"]) for row in static if row.get("mac") in macs and row.get("ip")}

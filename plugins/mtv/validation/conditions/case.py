@@ -59,6 +59,12 @@ class Case:
         return mapped.storage_class if mapped else None
 
 
+def rows_of(seen: SourceVm, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a list in the VM's document; none where it is missing or of another shape."""
+    rows = seen.document.get(table)
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
 def critical(type_: str, id_: str, reason: str, message: str, cure: str, *, vms: tuple[str, ...] = ()) -> Condition:
     """Return a condition that blocks what it is about."""
     return Condition(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from mtv.model.condition import Condition
 from mtv.model.source import PowerState, SourceDisk, SourceVm
-from mtv.validation.conditions.case import Case, critical, warning
+from mtv.validation.conditions.case import Case, critical, rows_of, warning
 
 
 def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
@@ -33,7 +32,7 @@ def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
             "A claim must be as large as the disk. Look at the disk on the source; it may be damaged or locked.",
             vms=vms,
         )
-    for disk in _rows(seen):
+    for disk in rows_of(seen, "disks"):
         name = disk.get("file") or disk.get("key") or "?"
         if disk.get("rdm") is True and (not case.is_warm or disk.get("physicalMode") is True):
             yield warning(
@@ -103,12 +102,7 @@ def _shared_disk(case: Case, key: str, others: Sequence[SourceVm]) -> Iterable[C
 
 def _key(seen: SourceVm, disk: SourceDisk) -> str:
     """Return what names a disk across VMs: its file where the source has files, else its identity."""
-    for row in _rows(seen):
+    for row in rows_of(seen, "disks"):
         if str(row.get("key", "")) == disk.id and row.get("file"):
             return str(row["file"])
     return disk.identity
-
-
-def _rows(seen: SourceVm) -> list[dict[str, Any]]:
-    rows = seen.document.get("disks")
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

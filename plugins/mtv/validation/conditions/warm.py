@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mtv.model.condition import Condition
 from mtv.model.source import SourceVm
-from mtv.validation.conditions.case import Case, critical, warning
+from mtv.validation.conditions.case import Case, critical, rows_of, warning
 
 PROVIDERS = ("vmware", "ovirt")
 """Providers that can tell what changed on a disk since a snapshot."""
@@ -57,10 +57,8 @@ def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
 
 
 def _untracked(seen: SourceVm) -> bool:
-    rows = seen.document.get("disks")
-    disks = rows if isinstance(rows, list) else []
     return seen.document.get("changeTrackingEnabled") is False or any(
-        isinstance(disk, dict) and disk.get("changeTrackingEnabled") is False for disk in disks
+        disk.get("changeTrackingEnabled") is False for disk in rows_of(seen, "disks")
     )
 
 
@@ -69,5 +67,4 @@ def _has_snapshots(seen: SourceVm) -> bool:
     if isinstance(snapshot, dict) and snapshot.get("id"):
         return True
     # oVirt always holds one row for the state that the VM is in.
-    rows = seen.document.get("snapshots")
-    return isinstance(rows, list) and any(isinstance(row, dict) and row.get("type") != "active" for row in rows)
+    return any(row.get("type") != "active" for row in rows_of(seen, "snapshots"))
