@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import socket
@@ -27,7 +26,6 @@ from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
 SIZE = 10 * BLOCK + 12800
-LONG = bool(os.environ.get("MTV_LONG_TESTS"))
 AREAS = [(0, MIB), (2 * BLOCK - 7, 100), (5 * BLOCK + 4096, 5 * MIB), (10 * BLOCK, 12345)]
 
 
@@ -223,7 +221,7 @@ def storage_daemon(folder: Path, live: Path) -> Iterator[Host]:
         process.wait(timeout=60)
 
 
-@pytest.mark.parametrize("links", [50 if LONG else 6])
+@pytest.mark.parametrize("links", [6, pytest.param(50, marks=pytest.mark.long)])
 def test_a_chain_by_qemus_dirty_bitmaps_equals_a_fresh_copy_byte_for_byte(tmp_path: Path, links: int) -> None:
     size, rng = 16 * MIB + 65536, random.Random(links)
     live = moving.make_disk(tmp_path / "live", size, [(0, MIB), (9 * MIB, 3 * MIB)])
