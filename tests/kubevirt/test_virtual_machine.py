@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtv.kubevirt import labels
-from mtv.kubevirt.virtual_machine import boot_proof_instance, cpu_topology, disk_serial, firmware_uuid, virtual_machine
+from mtv.kubevirt.devices import disk_serial
+from mtv.kubevirt.virtual_machine import boot_proof_instance, cpu_topology, firmware_uuid, virtual_machine
 from mtv.model.errors import PermanentError
 from mtv.model.plan import NetworkTarget
 from mtv.model.source import Firmware, SourceVm
@@ -163,7 +164,7 @@ def test_a_valid_uuid_is_kept() -> None:
 
 @given(st.text(max_size=60))
 def test_a_serial_is_short_and_safe(text: str) -> None:
-    serial = disk_serial(disk(serial=text))
+    serial = disk_serial(source_vm(), disk(serial=text))
     assert 0 < len(serial) <= 20
     assert all(char.isascii() and (char.isalnum() or char in "_.-") for char in serial)
 

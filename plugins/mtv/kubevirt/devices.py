@@ -21,6 +21,8 @@ _KVM_CARDS = {
     "e1000": "e1000",
     "e1000e": "e1000e",
     "rtl8139": "rtl8139",
+    "ne2k_pci": "ne2k_pci",
+    "pcnet": "pcnet",
     "rtl8139_virtio": "virtio",
     "pci_passthrough": SRIOV,
 }
