@@ -200,6 +200,27 @@ KINDS = {
     "shared-disk": (source_vm(disks=(disk(0), disk(1, shared=True, serial="a b/c"))), (POD,), {}),
     "odd-name": (source_vm(name="Web 1 (old)", uuid="none"), (POD,), {}),
     "odd-cpus": (source_vm(cpu_count=6, cores_per_socket=4), (POD,), {}),
+    "kvm-guest": (
+        source_vm(
+            provider="ovirt",
+            cpu_count=8,
+            threads_per_core=2,
+            timezone="Europe/Berlin",
+            serial="SN-7",
+            disks=tuple(
+                disk(index, bus=bus, serial=f"6f2d3c1e-9d5a-4a7b-8f00-00000000000{index}")
+                for index, bus in enumerate(("scsi", "sata", "ide", "virtio"))
+            ),
+            nics=(nic(0, model="rtl8139"), nic(1, model="e1000")),
+        ),
+        (POD, APP),
+        {},
+    ),
+    "pinned-kvm-guest": (
+        source_vm(provider="ovirt", dedicated_cpus=True, nics=(nic(0, model="pci_passthrough"),)),
+        (APP,),
+        {},
+    ),
 }
 
 
