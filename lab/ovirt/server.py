@@ -43,6 +43,7 @@ def handler(engine: ThinEngine) -> type[BaseHTTPRequestHandler]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes; the client would acknowledge the first late
     engine: ThinEngine
     _cut = False
 

@@ -28,5 +28,5 @@ def test_vms_are_listed_and_what_may_not_be_read_is_said(
     out = capsys.readouterr().out
     assert out.startswith("oVirt Engine 4.5.6-1.el9\n")
     assert "Red Hat Enterprise Linux 9.4" in out
-    assert "the user may not read hosts of 11 VMs, such as asleep-1" in out
+    assert "the user may not read hosts of 12 VMs, such as asleep-1" in out
     assert "canary" not in out

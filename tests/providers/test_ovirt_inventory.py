@@ -6,10 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from ovirtsdk4 import types
 
 from mtv.model.errors import PermanentError
 from mtv.model.source import Firmware, PowerState, SourceVm
-from mtv.providers.ovirt.build import power_state
+from mtv.providers.ovirt.build import build_vms, power_state
+from mtv.providers.ovirt.collect import Around, Found
+from mtv.providers.ovirt.surroundings import Surroundings
 from mtv.providers.registry import open_provider
 from mtv.validation import load_rules
 from mtv.validation.firing import firings
@@ -106,6 +109,17 @@ def test_every_vm_can_be_kept_as_json(ovirt_inventory):
 )
 def test_an_engine_s_status_means(status, state):
     assert power_state(status) is state
+
+
+def test_a_vm_of_which_an_engine_says_hardly_anything_is_read_too():
+    bare = types.Vm(
+        id="v", name="bare", disk_attachments=[types.DiskAttachment(id="d")], nics=[types.Nic(id="n", name="nic1")]
+    )
+    (vm,) = build_vms([Found(bare)], Surroundings(Around({})))
+    assert (vm.power, vm.cpu_count, vm.firmware, vm.memory_bytes) == (PowerState.UNKNOWN, 1, Firmware.BIOS, 0)
+    assert [(disk.id, disk.size_bytes, disk.storage) for disk in vm.disks] == [("d", 0, "")]
+    assert [(nic.network, nic.mac, nic.connected) for nic in vm.nics] == [("", "", False)]
+    assert {"ovirt.disk.storage_type.unsupported", "ovirt.disk.capacity.invalid"} <= concern_ids(vm)
 
 
 # -- the rules over the live inventory

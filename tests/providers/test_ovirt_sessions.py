@@ -108,7 +108,8 @@ def test_a_password_that_was_changed_meanwhile_is_refused(to_ovirt, ovirt, monke
 def test_whatever_fails_once_the_inventory_is_the_same(to_ovirt, ovirt, ovirt_inventory, faults):
     ovirt.faults.clear()
     for path, deed in faults:
-        ovirt.faults.plan(f"^{path}", deed)
+        # curl itself asks once more where a kept connection was closed
+        ovirt.faults.plan(f"^{path}", deed, count=2 if deed is Deed.DROP else 1)
     with open_provider(to_ovirt()) as provider:
         assert provider.vms(["web-1", "odd_1"]) == [ovirt_inventory["web-1"], ovirt_inventory["odd_1"]]
 

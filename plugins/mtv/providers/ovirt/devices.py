@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ovirtsdk4 import types
+
 from mtv.providers.ovirt.surroundings import Surroundings, id_of, properties, text
 
 _NUMBER = re.compile(r"(\d+)")
@@ -27,7 +29,8 @@ def _disk_attachment(attachment: Any, around: Surroundings) -> dict[str, Any]:
         "bootable": bool(attachment.bootable),
         "active": bool(attachment.active),
         "scsiReservation": bool(attachment.uses_scsi_reservation),
-        "disk": _disk(attachment.disk, around),
+        # Of a disk that the user may not see nothing but its id is told; its size of 0 and its kind then block the VM.
+        "disk": _disk(attachment.disk or types.Disk(id=attachment.id), around),
     }
 
 
