@@ -92,7 +92,7 @@ def report(folder: Path, size: int, rounds: int) -> str:
 
 
 def make_source(path: Path, size: int, share: float) -> None:
-    """Random bytes in every so-manieth stretch of 64 MiB, holes in the others."""
+    """Random bytes in every nth stretch of 64 MiB, holes in the others."""
     noise = blake3.blake3(b"bench")
     every = round(1 / share)
     with path.open("wb") as file:
