@@ -45,7 +45,7 @@ def test_a_pinned_certificate_is_accepted_and_another_is_refused(to_ovirt, ovirt
     pem = ssl.get_server_certificate(("127.0.0.1", ovirt.port))
     pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
     with open_provider(to_ovirt(extra={"thumbprint": pin})) as provider:
-        assert provider.check()
+        assert "to copy disks, name the engine's CA" in provider.check()
     with (
         pytest.raises(ConnectionRefused, match="not the pinned"),
         open_provider(to_ovirt(extra={"thumbprint": "0" * 64})),
@@ -155,6 +155,20 @@ def test_a_part_that_may_not_be_read_is_reported_and_its_rules_are_silent(to_ovi
     assert "ovirt.ha.enabled" in said
     assert not said & {"ovirt.watchdog.enabled", "ovirt.snapshot.online_memory.detected", "ovirt.nic.qos.detected"}
     assert seen.disks == odd.disks
+
+
+def test_a_page_that_an_engine_cannot_give_whole_is_read_part_by_part(to_ovirt, ovirt, ovirt_inventory):
+    ovirt.faults.plan("^vms$", Deed.BREAK, count=session_module.TRIES)
+    with open_provider(to_ovirt()) as provider:
+        assert provider.vms(["web-1", "odd_1"]) == [ovirt_inventory["web-1"], ovirt_inventory["odd_1"]]
+
+
+def test_numa_nodes_that_may_not_be_read_are_reported(to_ovirt, ovirt, ovirt_inventory):
+    ovirt.faults.forbidden.add("vms/*/numanodes")
+    with open_provider(to_ovirt()) as provider:
+        (seen,) = provider.vms(["odd_1"])
+    assert seen.document["unreadable"] == ["numa_nodes"]
+    assert "numaNodeAffinity" not in seen.document
 
 
 def test_a_user_who_may_see_no_vms_is_told_what_is_missing(to_ovirt, ovirt):

@@ -46,8 +46,7 @@ class OvirtProvider:
         """Log in and say what answered, such as "oVirt Engine 4.5.6-1.el9"."""
         product = self.session.read(lambda system: system.get(), doing="ask for the version").product_info
         version = product.version.full_version if product.version is not None else ""
-        how = " (TLS not verified)" if tls.is_insecure(self.connection) else ""
-        return f"{product.name} {version}".strip() + how
+        return f"{product.name} {version}".strip() + self._trust_in_words()
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         """Read VMs: all, or those named; a request a page of 100, and seven for what is around them."""
@@ -112,6 +111,14 @@ class OvirtProvider:
         files = {"user": self.connection.login, "password": self.connection.password}
         pem = tls.ca_pem(self.connection)
         return {**files, "ca.pem": pem} if pem else files
+
+    def _trust_in_words(self) -> str:
+        if tls.is_insecure(self.connection):
+            return " (TLS not verified)"
+        if tls.thumbprint(self.connection) and not tls.ca_pem(self.connection):
+            # A thumbprint names the engine's certificate; the hosts that serve disks show others.
+            return " (enough to read the inventory; to copy disks, name the engine's CA, which signs its hosts too)"
+        return ""
 
 
 def _refuse_doubles(chosen: list[SourceVm]) -> None:
