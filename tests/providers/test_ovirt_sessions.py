@@ -16,6 +16,7 @@ from lab.ovirt.sample import data_centre
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.source import PowerState
 from mtv.model.transfer import OvirtDisk
+from mtv.providers.ovirt.session import TRIES
 from mtv.providers.registry import open_provider
 from mtv.validation import load_rules
 from mtv.validation.firing import firings
@@ -158,7 +159,7 @@ def test_a_part_that_may_not_be_read_is_reported_and_its_rules_are_silent(to_ovi
 
 
 def test_a_page_that_an_engine_cannot_give_whole_is_read_part_by_part(to_ovirt, ovirt, ovirt_inventory):
-    ovirt.faults.plan("^vms$", Deed.BREAK, count=session_module.TRIES)
+    ovirt.faults.plan("^vms$", Deed.BREAK, count=TRIES)
     with open_provider(to_ovirt()) as provider:
         assert provider.vms(["web-1", "odd_1"]) == [ovirt_inventory["web-1"], ovirt_inventory["odd_1"]]
 
