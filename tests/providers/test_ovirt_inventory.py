@@ -83,9 +83,9 @@ def test_a_lun_has_the_size_of_its_unit(ovirt_inventory):
     assert lun.size_bytes == 4 << 30
 
 
-def test_windows_gets_a_tpm_and_utc_for_a_zone_that_only_windows_knows(ovirt_inventory):
+def test_windows_gets_a_tpm_and_its_zone_by_the_name_that_others_know(ovirt_inventory):
     odd = ovirt_inventory["odd_1"]
-    assert (odd.tpm, odd.timezone, odd.serial) == (True, "", "SN-7")
+    assert (odd.tpm, odd.timezone, odd.serial) == (True, "Europe/London", "SN-7")
     assert odd.document["timezone"] == "GMT Standard Time"
 
 

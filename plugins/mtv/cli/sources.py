@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 
 import msgspec
 
@@ -41,21 +40,12 @@ def inventory(arguments: argparse.Namespace, installation: Installation) -> int:
             for vm in seen.vms
         ]  # fmt: skip
         print(table(("VM", "POWER", "CPUS", "MEMORY", "DISKS", "SIZE", "FIRMWARE", "GUEST"), rows, right=(2, 3, 4, 5)))
-        for what, vms in _unreadable(seen.vms).items():
+        for what, vms in seen.unreadable.items():
             of = f"{words.count(len(vms), 'VM')}, such as {printable(vms[0])}"
             print(f"the user may not read {printable(what)} of {of}")
     for name in seen.missing:
         print(f"{printable(name)}: the source has no such VM")
     return 1 if seen.missing else 0
-
-
-def _unreadable(vms: Sequence[SourceVm]) -> dict[str, list[str]]:
-    """Return what could not be read for want of a permission, each with the names of the VMs that it is missing of."""
-    found: dict[str, list[str]] = {}
-    for vm in vms:
-        for what in vm.document.get("unreadable", ()):
-            found.setdefault(str(what), []).append(vm.name)
-    return found
 
 
 def validate(arguments: argparse.Namespace, installation: Installation) -> int:

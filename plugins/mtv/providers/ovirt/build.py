@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tzlocal.windows_tz import win_tz
+
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
 from mtv.providers.ovirt.collect import Found
 from mtv.providers.ovirt.devices import lun_bytes
@@ -96,11 +98,12 @@ def _source_nics(cards: Iterable[Mapping[str, Any]]) -> Iterable[SourceNic]:
 
 
 def _zone(name: str) -> str:
-    """Return the IANA name of the hardware clock's zone; "" for UTC, and for Windows' own names of zones."""
-    if name in _UTC:
+    """Return the IANA name of the hardware clock's zone, which for Windows guests has a name of Windows; "" for UTC."""
+    known = win_tz.get(name, name)
+    if known in _UTC:
         return ""
     try:
-        ZoneInfo(name)
+        ZoneInfo(known)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return ""
-    return name
+    return known
