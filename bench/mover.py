@@ -5,10 +5,10 @@ same disk.
     python bench/mover.py --cases nbd-sparse https-dense
 
 Sources are an nbdkit server on a Unix socket, a raw file, and ovirt-imageio's HTTPS, read once as any web server and
-once by its own protocol. Every method ends with its target on the medium (fdatasync). The source is dropped from the page
-cache before each run and the order of methods is shuffled in each round. A ratio is the median over rounds of wall time
-divided by that of the case's first method in the same round, so that a busy machine weighs on both alike. CPU seconds
-are those of the program and of the server; memory is the program's peak alone.
+once by its own protocol. Every method ends with its target on the medium (fdatasync). The source is dropped from the
+page cache before each run and the order of methods is shuffled in each round. A ratio is the median over rounds of wall
+time divided by that of the case's first method in the same round, so that a busy machine weighs on both alike. CPU
+seconds are those of the program and of the server; memory is the program's peak alone.
 """
 
 from __future__ import annotations
@@ -206,8 +206,8 @@ def page(results: dict[Case, dict[str, list[Measured]]], size: int, rounds: int,
         f" data is on the medium at the end. {os.cpu_count()} cores, load average {min(loads):.1f} to {max(loads):.1f}"
         f" during the run, {time.strftime('%Y-%m-%d')}. Made by `bench/mover.py`.",
         "",
-        "The ratio is the median over the rounds of wall time by that of the first method in the same round. Every run of"
-        " the mover hashes each block and keeps its journal; a started Python is in its time.",
+        "The ratio is the median over the rounds of wall time by that of the first method in the same round. Every run"
+        " of the mover hashes each block and keeps its journal; a started Python is in its time.",
     ]
     for case, runs in results.items():
         lines += ["", f"## {case.title}", "", f"| method | wall s (spread) | ÷ {case.peers[0]} | CPU s | peak MiB |"]
