@@ -17,7 +17,7 @@ from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
 from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult
-from mtv.model.errors import MtvError, PermanentError
+from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError
 from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, TransferResult
 
 _EXIT_CODES = """\
@@ -182,7 +182,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     try:
         try:
             spec = msgspec.json.decode(arguments.spec.read_bytes(), type=ConvertSpec)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *NOT_UNDERSTOOD) as error:
             raise PermanentError(f"{arguments.spec} is not a conversion spec: {error}", code="spec") from error
         with work_lock(Path(spec.work_dir), spec.epoch, takeover_wait_s=arguments.takeover_wait) as lock:
             result = convert(

@@ -28,7 +28,7 @@ from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.failure import storage_error
 from mover.geometry import block_count
 from mover.positioned import write_all
-from mtv.model.errors import PermanentError
+from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
 
 MAGIC = b"MTVJRNL1"
 PROVEN = 1
@@ -286,7 +286,7 @@ def _parse_header(raw: bytes) -> _FoundHeader | None:
         return None
     try:
         return _FoundHeader(msgspec.json.decode(text, type=Header), crc, end)
-    except msgspec.DecodeError:
+    except NOT_UNDERSTOOD:
         return None  # written by another version: its records are not ours to trust
 
 
