@@ -174,18 +174,15 @@ class DiskCopy:
     def _copy_again(self, wrong: list[int]) -> None:
         """Read these blocks from the source and write them whole; what then reads back wrong ends the copy."""
         self.ledger.drop(wrong)
-        stored: set[int] = set(wrong)
+        stored = set[int]()
         self.ledger.on_proven = stored.update  # a stream is stored anew wherever it changed
         chosen = set(wrong)
-        for index in wrong if isinstance(self.source, StreamSource) else ():
-            self.has_data[index] = False  # a stream tells anew where data is
         wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
         self._copy(Crew(self.halt), wanted, whole=True)
-        for index in wrong:
-            if not self.has_data[index]:
-                self._zero(range(index, index + 1))
+        for index in sorted(chosen - stored):  # the source has no data for them, or none any more
+            self._zero(range(index, index + 1))
         read_back = self._start_read_back()
-        read_back.hand_in(sorted(stored), always=True)
+        read_back.hand_in(sorted(stored | chosen), always=True)
         still_wrong = read_back.finish()
         self._stop_if_told()
         if still_wrong:
