@@ -34,7 +34,7 @@ from mtv.model.connection import Connection
 from mtv.model.conversion import ConvertResult, ConvertSpec
 from mtv.model.errors import TemporaryError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
-from mtv.model.transfer import DiskResult, DiskSource, NbdUri, Proof, TransferResult, TransferSpec
+from mtv.model.transfer import DiskResult, DiskSource, NbdUri, Proof, TransferResult, TransferSpec, Verify
 
 CONSOLE = "MTV-PAYLOAD 00 /srv/a\nMTV-BOOT-OK web-1 disk-driver=virtio_blk\nweb-1 login: "
 
@@ -193,7 +193,14 @@ class World:
         if fails:
             return '{"ok": false, "failure": {"code": "source-read", "message": "cannot read", "retryable": true}}'
         disks = tuple(
-            DiskResult(id=disk.id, size_bytes=disk.size_bytes, digest="d" * 64, proof=Proof.AS_READ)
+            DiskResult(
+                id=disk.id,
+                size_bytes=disk.size_bytes,
+                digest="d" * 64,
+                proof=Proof.AS_READ if spec.verify is Verify.FULL else Proof.NONE,
+                verify=spec.verify,
+                reread=spec.verify_source,
+            )
             for disk in spec.disks
         )
         return msgspec.json.encode(TransferResult(ok=True, disks=disks)).decode()
@@ -222,6 +229,10 @@ class MemoryCluster(Cluster):
     def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any] | None:
         self._world.called(f"get {kind.plural}/{name}")
         return copy.deepcopy(self._world.objects.get((kind.plural, namespace, name)))
+
+    def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        self._world.called(f"look for {kind.plural}/{name}")
+        return (kind.plural, namespace, name) in self._world.objects
 
     def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         self._world.called(f"list {kind.plural}")

@@ -14,7 +14,7 @@ from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
-from mtv.steps import holding, layout, results, source
+from mtv.steps import guest, holding, layout, results, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -51,12 +51,13 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                 return None
             if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
                 raise TemporaryError(f"{ctx.vm.name}: an instance still runs on its claims", code="claims-in-use")
+            spec = guest.add_to(ctx, cluster, _spec(ctx, vm, decided, found))
             ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTING)
             # From here on the pod may commit at any moment: the copy's journal must never be resumed on these bytes.
             for state in found.values():
                 volumes.mark(cluster, ctx.namespace, state.claim.name, {labels.CONVERTING: ctx.run.id})
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
-            return _request(ctx, vm, decided, found, epoch, kvm=_offers_kvm(cluster))
+            return _request(ctx, msgspec.structs.replace(spec, epoch=epoch), decided, kvm=_offers_kvm(cluster))
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
@@ -84,15 +85,14 @@ def finish(ctx: VmContext, termination_message: str) -> None:
         ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED, expect=_BEFORE)
 
 
-def _request(
-    ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskState], epoch: int, *, kvm: bool
-) -> PodRequest:
+def _spec(ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskState]) -> ConvertSpec:
+    """Return what there is to convert; its epoch comes when all is known to be in order."""
     sizes = {disk.id: disk.size_bytes for disk in vm.disks}
-    spec = ConvertSpec(
+    return ConvertSpec(
         plan=ctx.plan.name,
         run=ctx.run.id,
         vm=ctx.vm.id,
-        epoch=epoch,
+        epoch=0,
         disks=tuple(
             ConvertDisk(
                 id=claim.disk_id,
@@ -106,7 +106,10 @@ def _request(
         firmware=vm.firmware.value,
         root_disk=mapping.root_partition(ctx.vm.root_disk),
     )
-    name = names.pod(ctx.plan.name, ctx.vm.id, Role.CONVERT.value, epoch)
+
+
+def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, kvm: bool) -> PodRequest:
+    name = names.pod(ctx.plan.name, ctx.vm.id, Role.CONVERT.value, spec.epoch)
     pod = pods.mover_pod(
         name=name,
         namespace=ctx.namespace,
@@ -117,6 +120,8 @@ def _request(
         disks=decided.disks,
         work_claim=decided.work.name,
         secret_name=name,
+        keys_secret=ctx.vm.luks,
+        drivers_claim=guest.drivers_claim(ctx),
         service_account=ctx.settings.pod_service_account,
     )
     if not kvm:

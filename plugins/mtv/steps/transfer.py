@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from mtv.kubevirt import labels, names, pods, volumes
+from mtv.kubevirt.claims import Claim
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import INSTANCES
@@ -123,9 +124,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
             id=disk.id,
             size_bytes=disk.size_bytes,
             source=_as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
-            target=DiskTarget(
-                path=pods.disk_path(decided.claim(disk.id)), block=decided.claim(disk.id).volume_mode == "Block"
-            ),
+            target=_target(ctx, decided.claim(disk.id)),
             identity=disk.identity,
             generation=disk.generation,
         )
@@ -138,6 +137,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         epoch=epoch,
         disks=disks,
         verify=Verify(ctx.vm.verify),
+        verify_source=ctx.vm.verify_source,
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
     reads_files = any(isinstance(disk.source, OvaMember) for disk in disks)
@@ -158,12 +158,22 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
     return results.request(ctx, pod, files)
 
 
+def _target(ctx: VmContext, claim: Claim) -> DiskTarget:
+    block = claim.volume_mode == "Block"
+    return DiskTarget(path=pods.disk_path(claim), block=block, preallocate=ctx.vm.preallocate and not block)
+
+
 def _as_the_pod_sees(connection: Connection, disk_source: DiskSource) -> DiskSource:
     """Return where the pod finds the bytes: an OVA's folder is mounted in one place, whatever the worker calls it."""
     if not isinstance(disk_source, OvaMember):
         return disk_source
-    relative = PurePosixPath(disk_source.path).relative_to(str(connection.extra.get("path", "")))
-    return msgspec.structs.replace(disk_source, path=str(PurePosixPath(pods.SOURCE_DIR) / relative))
+    folder = str(connection.extra.get("path", ""))
+
+    def seen(path: str) -> str:
+        return str(PurePosixPath(pods.SOURCE_DIR) / PurePosixPath(path).relative_to(folder))
+
+    chunks = tuple(msgspec.structs.replace(chunk, path=seen(chunk.path)) for chunk in disk_source.chunks)
+    return msgspec.structs.replace(disk_source, path=seen(disk_source.path), chunks=chunks)
 
 
 def _source_volume(connection: Connection) -> dict[str, object]:
@@ -183,6 +193,14 @@ def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:
     by_id = {disk.id: disk for disk in result.disks}
     missing = [claim.disk_id for claim in decided.disks if claim.disk_id not in by_id]
     unproven = [disk.id for disk in result.disks if not disk.digest]
+    other = [disk.id for disk in result.disks if disk.verify not in (None, ctx.vm.verify)]
+    other += [disk.id for disk in result.disks if ctx.vm.verify_source and not disk.reread]
+    if other:
+        raise PermanentError(
+            f"{ctx.vm.name}: the mover verified in another way than was asked for ({', '.join(dict.fromkeys(other))})",
+            cure="mover image and factory may be of different versions",
+            code="result-incomplete",
+        )
     if Verify(ctx.vm.verify) is Verify.FULL:
         unproven += [disk.id for disk in result.disks if disk.proof is Proof.NONE and disk.id not in unproven]
     if missing or unproven:
