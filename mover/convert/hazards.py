@@ -132,7 +132,9 @@ def _named(wanted: Sequence[LuksKey], folder: Path) -> Iterator[LuksKey]:
         files = [name for name in names if not name.startswith("..")]
         if not files:
             raise PermanentError(
-                "the Secret with LUKS keys holds none", cure="give it a key of the device under any name", code="luks-key"
+                "the Secret with LUKS keys holds none",
+                cure="give it a key of the device under any name",
+                code="luks-key",
             )
         for name in files:
             yield LuksKey(device=key.device, file=name)

@@ -79,7 +79,10 @@ class Cluster:
         """Whether there is such an object. Only its metadata travels, so that a Secret's content is never read."""
         try:
             self._raw(
-                "GET", kind.path(namespace, name), accept=_METADATA, what=f"look for {kind.plural}/{name} in {namespace}"
+                "GET",
+                kind.path(namespace, name),
+                accept=_METADATA,
+                what=f"look for {kind.plural}/{name} in {namespace}",
             )
         except _NotFound:
             return False

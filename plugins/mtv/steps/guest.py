@@ -157,5 +157,7 @@ def _digest(script: GuestScript) -> str:
 
 def _missing(ctx: VmContext, code: str, what: str, option: str) -> PermanentError:
     return PermanentError(
-        f"{ctx.vm.name}: there is no {what} in {ctx.namespace}", cure=f"create it, or mend {option} in the plan", code=code
+        f"{ctx.vm.name}: there is no {what} in {ctx.namespace}",
+        cure=f"create it, or mend {option} in the plan",
+        code=code,
     )

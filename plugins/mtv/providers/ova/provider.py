@@ -109,7 +109,8 @@ class OvaProvider:
             compression=locator["compression"],
             checksum=locator["checksum"],
             chunks=tuple(
-                FileRange(**{name: chunk[name] for name in ("path", "offset", "length", "checksum")}) for chunk in chunks
+                FileRange(**{name: chunk[name] for name in ("path", "offset", "length", "checksum")})
+                for chunk in chunks
             ),
         )
 
