@@ -98,8 +98,10 @@ def _ntfs_notices(read: Read, volume: Volume) -> list[Notice]:
 
 
 def keys_for(wanted: Sequence[LuksKey], folder: Path, found: Iterable[Volume]) -> tuple[Key, ...]:
-    """Key files by device: `all` becomes every LUKS volume found, the file `*` every file of `folder`. Raises `PermanentError` (code encrypted) for a LUKS
-    volume without a key, and (code luks-key) for a key file that is missing, empty or outside `folder`.
+    """Key files by device: `all` becomes every LUKS volume found, the file `*` every file of `folder`.
+
+    Raises `PermanentError` (code encrypted) for a LUKS volume without a key, and (code luks-key) for a key file that is
+    missing, empty or outside `folder`.
     """
     encrypted = [volume for volume in found if volume.kind == "luks"]
     keys: list[Key] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -231,7 +232,7 @@ def test_a_split_file_is_read_from_all_of_its_pieces_with_the_digest_of_each(tmp
     read = b""
     for piece in (source, *source.chunks):
         assert piece.checksum.startswith("sha256:")
-        with open(piece.path, "rb") as file:
+        with Path(piece.path).open("rb") as file:
             file.seek(piece.offset)
             read += file.read(piece.length)
     assert read == DISK

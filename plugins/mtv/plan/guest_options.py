@@ -1,4 +1,4 @@
-"""Options that name things for the conversion: scripts, LUKS keys, Windows drivers. Checked at every level of a plan."""
+"""Options that name what a conversion needs: scripts, LUKS keys, Windows drivers. Checked at every level of a plan."""
 
 from __future__ import annotations
 

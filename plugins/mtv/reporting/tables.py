@@ -11,8 +11,8 @@ from mtv.reporting.facts import DiskFacts, RunFacts, VmFacts
 
 COLUMNS = (
     "run", "plan", "wave", "vm", "outcome", "source", "target", "vm_seconds", "boot_proven", "boot_line",
-    "disk", "size_bytes", "data_bytes", "read_bytes", "resumed_bytes", "digest", "proof", "verify", "reread", "converted_digest",
-    "disk_seconds", "claim", "storage_class", "volume_mode", "concerns", "failure", "cure",
+    "disk", "size_bytes", "data_bytes", "read_bytes", "resumed_bytes", "digest", "proof", "verify", "reread",
+    "converted_digest", "disk_seconds", "claim", "storage_class", "volume_mode", "concerns", "failure", "cure",
 )  # fmt: skip
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
