@@ -103,7 +103,9 @@ def add_preflight_arguments(parser: argparse.ArgumentParser) -> None:
     # One list for both, because their order on the command line is the boot order.
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--disk", "--source", action="append", dest="disks", metavar="PATH|URI")
-    what.add_argument("--spec", type=Path, metavar="PATH", help="disks of any source and all of the rest, as a pod has it")
+    what.add_argument(
+        "--spec", type=Path, metavar="PATH", help="disks of any source and all of the rest, as a pod has it"
+    )
     parser.add_argument("--root-disk", default="", metavar="DEVICE", help="which root, if there are several: /dev/sda2")
     parser.add_argument(
         "--key", action="append", default=[], type=_key, metavar="DEVICE=FILE", help="LUKS key file; DEVICE may be all"

@@ -7,6 +7,7 @@ the source calls holes is answered without asking it.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import socket
 import struct
 import threading
@@ -184,7 +185,5 @@ def _exactly(connection: socket.socket, length: int) -> bytes:
 
 
 def _shut(connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # closed by its own thread or by the client meanwhile
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # closed by its own thread or by the client meanwhile

@@ -1,4 +1,4 @@
-"""Sources of every kind as drives that the appliance can open: those that are no NBD servers are made ones for a while."""
+"""Sources as drives that the appliance can open: what is no NBD server is made one for a while."""
 
 from __future__ import annotations
 

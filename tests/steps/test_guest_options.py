@@ -21,7 +21,7 @@ from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
 from mtv.steps import convert, prepare, settle, transfer
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.guest_network import nics_of
-from mtv.steps.transfer import _as_the_pod_sees
+from mtv.steps.source_files import as_the_pod_sees
 from tests.kubevirt.values import nic, source_vm
 from tests.steps.conftest import through_validation
 from tests.steps.world import World
@@ -248,7 +248,7 @@ def test_the_pod_finds_every_piece_of_an_ova_file_below_its_mount() -> None:
     connection = Connection(conn_id="o", conn_type="ova", extra={"path": "/mnt/ova"})
     chunks = tuple(FileRange(path=f"/mnt/ova/a/d.vmdk.00000000{n}", offset=0, length=1) for n in (1, 2))
     member = OvaMember(path="/mnt/ova/a/d.vmdk.000000000", offset=0, length=1, chunks=chunks)
-    seen = _as_the_pod_sees(connection, member)
+    seen = as_the_pod_sees(connection, member)
     assert isinstance(seen, OvaMember)
     assert [piece.path for piece in (seen, *seen.chunks)] == [
         f"{pods.SOURCE_DIR}/a/d.vmdk.00000000{n}" for n in (0, 1, 2)

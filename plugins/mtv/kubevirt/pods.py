@@ -206,3 +206,29 @@ def preflight_pod(
     pod["spec"]["volumes"].append({"name": "block", "persistentVolumeClaim": {"claimName": claim_name}})
     pod["spec"]["containers"][0]["volumeDevices"] = [{"name": "block", "devicePath": PREFLIGHT_DEVICE}]
     return pod
+
+
+def secret_of(request: PodRequest, uid: str) -> dict[str, Any]:
+    """Return the Secret of a request, owned by its pod of this uid, so that it goes with it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "immutable": True,
+        "metadata": {
+            "name": request.secret_name,
+            "namespace": request.namespace,
+            "labels": request.labels,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": request.name, "uid": uid}],
+        },
+        "stringData": dict(request.secret_files),
+    }
+
+
+def left_message(pod: Mapping[str, Any]) -> str:
+    """Return the result that a pod left as its termination message; empty when it left none."""
+    for status in pod.get("status", {}).get("containerStatuses") or ():
+        message = ((status.get("state") or {}).get("terminated") or {}).get("message") or ""
+        if message.lstrip().startswith("{"):
+            return str(message)
+    return ""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from mtv.kubevirt import labels, mapping, names, pods, quantities, volumes
-from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt import labels, mapping, names, pods, volumes
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import KVM, PodRequest
-from mtv.kubevirt.resources import INSTANCES, NODES
+from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
-from mtv.steps import guest, holding, layout, results, source
+from mtv.steps import guest, holding, kvm, layout, results, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -57,7 +56,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
             for state in found.values():
                 volumes.mark(cluster, ctx.namespace, state.claim.name, {labels.CONVERTING: ctx.run.id})
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
-            return _request(ctx, msgspec.structs.replace(spec, epoch=epoch), decided, kvm=_offers_kvm(cluster))
+            return _request(ctx, msgspec.structs.replace(spec, epoch=epoch), decided, with_kvm=kvm.is_offered(cluster))
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
@@ -108,7 +107,7 @@ def _spec(ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskSt
     )
 
 
-def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, kvm: bool) -> PodRequest:
+def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, with_kvm: bool) -> PodRequest:
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.CONVERT.value, spec.epoch)
     pod = pods.mover_pod(
         name=name,
@@ -116,7 +115,7 @@ def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, kvm: bool) -
         image=ctx.settings.mover_image,
         arguments=["convert", "--spec", results.SPEC_PATH],
         object_labels=layout.object_labels(ctx, Role.CONVERT),
-        resources=msgspec.structs.replace(pods.CONVERT, kvm=kvm),
+        resources=msgspec.structs.replace(pods.CONVERT, kvm=with_kvm),
         disks=decided.disks,
         work_claim=decided.work.name,
         secret_name=name,
@@ -124,11 +123,6 @@ def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, kvm: bool) -
         drivers_claim=guest.drivers_claim(ctx),
         service_account=ctx.settings.pod_service_account,
     )
-    if not kvm:
+    if not with_kvm:
         ctx.log(f"{ctx.vm.name}: WARNING: no node offers {KVM}; the conversion is emulated and about ten times slower")
     return results.request(ctx, pod, {results.SPEC_FILE: msgspec.json.encode(spec).decode()})
-
-
-def _offers_kvm(cluster: Cluster) -> bool:
-    nodes = cluster.find(NODES)
-    return any(quantities.whole(node.get("status", {}).get("allocatable", {}).get(KVM, "0")) > 0 for node in nodes)

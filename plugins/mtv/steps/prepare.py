@@ -19,6 +19,7 @@ from mtv.steps import guest, holding, layout, preflight, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
+from mtv.steps.look_inside import look_inside
 from mtv.steps.recovery import take
 
 STEP = "prepare"
@@ -51,12 +52,16 @@ def prepare(ctx: VmContext) -> None:
             _prove_classes(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
             ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.VOLUMES, decided.document())
+            if provider.power_state(now) is PowerState.OFF:
+                look_inside(ctx, provider, cluster, now, decided)
             source.shut_down(ctx, provider, now)
             final = source.read(ctx, provider)
             source.pin(ctx, ctx.vm.id, final, subject=source.FINAL)
             _reset_work(ctx, cluster, decided, final)
             if layout.all_proven(final, layout.states(ctx, cluster, decided)):
                 ctx.log(f"{ctx.vm.name}: the claims hold a proven copy of the source as it is; it is not copied again")
+                return
+            look_inside(ctx, provider, cluster, final, decided)
 
 
 def refuse_blocked(ctx: VmContext) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 import msgspec
 
 from mtv.kubevirt import labels, names, pods, volumes
@@ -12,25 +10,23 @@ from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
-from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import (
-    DiskSource,
     DiskTarget,
     DiskTransfer,
-    OvaMember,
     Proof,
     TransferResult,
     TransferSpec,
     Verify,
 )
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, results, source
+from mtv.steps import holding, layout, results, source, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
+from mtv.steps.prepare import refuse_blocked
 
 STEP = "transfer"
 _BEFORE = frozenset({VmPhase.PREPARING, VmPhase.TRANSFERRING})
@@ -47,6 +43,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
             skip(ctx, STEP, "migrated already")
             return None
         row = holding.require(ctx, STEP, _BEFORE | holding.COPIED, clear="prepare")
+        refuse_blocked(ctx)
         decided = layout.recorded(ctx)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
             found = layout.states(ctx, cluster, decided)
@@ -123,7 +120,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         DiskTransfer(
             id=disk.id,
             size_bytes=disk.size_bytes,
-            source=_as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
+            source=source_files.as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
             target=_target(ctx, decided.claim(disk.id)),
             identity=disk.identity,
             generation=disk.generation,
@@ -140,7 +137,6 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         verify_source=ctx.vm.verify_source,
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
-    reads_files = any(isinstance(disk.source, OvaMember) for disk in disks)
     pod = pods.mover_pod(
         name=name,
         namespace=ctx.namespace,
@@ -151,7 +147,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         disks=decided.disks,
         work_claim=decided.work.name,
         secret_name=name,
-        source_volume=_source_volume(connection) if reads_files else None,
+        source_volume=source_files.volume(connection, [disk.source for disk in disks]),
         service_account=ctx.settings.pod_service_account,
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
@@ -161,31 +157,6 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
 def _target(ctx: VmContext, claim: Claim) -> DiskTarget:
     block = claim.volume_mode == "Block"
     return DiskTarget(path=pods.disk_path(claim), block=block, preallocate=ctx.vm.preallocate and not block)
-
-
-def _as_the_pod_sees(connection: Connection, disk_source: DiskSource) -> DiskSource:
-    """Return where the pod finds the bytes: an OVA's folder is mounted in one place, whatever the worker calls it."""
-    if not isinstance(disk_source, OvaMember):
-        return disk_source
-    folder = str(connection.extra.get("path", ""))
-
-    def seen(path: str) -> str:
-        return str(PurePosixPath(pods.SOURCE_DIR) / PurePosixPath(path).relative_to(folder))
-
-    chunks = tuple(msgspec.structs.replace(chunk, path=seen(chunk.path)) for chunk in disk_source.chunks)
-    return msgspec.structs.replace(disk_source, path=seen(disk_source.path), chunks=chunks)
-
-
-def _source_volume(connection: Connection) -> dict[str, object]:
-    """Return the volume by which pods see the folder of a connection's OVA files."""
-    volume = connection.extra.get("volume")
-    if not isinstance(volume, dict) or not volume:
-        raise PermanentError(
-            f"connection {connection.conn_id}: pods cannot see the folder of its OVA files",
-            cure='set extra.volume to a Kubernetes volume source, e.g. {"nfs": {"server": "…", "path": "…"}}',
-            code="ova-volume-missing",
-        )
-    return dict(volume)
 
 
 def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:
