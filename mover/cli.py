@@ -246,6 +246,8 @@ def _preflight_block(arguments: argparse.Namespace) -> int:
 def _end(
     events: Events, result: TransferResult | ConvertResult | PreflightResult, arguments: argparse.Namespace
 ) -> int:
+    if not isinstance(result, TransferResult) and result.inspection:
+        events.inspection(result.inspection)
     events.result(result)
     path = arguments.termination_log or (Path(TERMINATION_LOG) if os.access(TERMINATION_LOG, os.W_OK) else None)
     if path:

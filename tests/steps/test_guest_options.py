@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from mover.events import MAX_LINE_BYTES, Events
 from mtv.kubevirt import pods
 from mtv.kubevirt.pods import PodRequest
-from mtv.kubevirt.resources import CLAIMS, CONFIG_MAPS, SECRETS, Kind
+from mtv.kubevirt.resources import CLAIMS, CONFIG_MAPS, PODS, SECRETS, Kind
 from mtv.model.connection import Connection
-from mtv.model.conversion import ConvertSpec
+from mtv.model.conversion import ConvertResult, ConvertSpec, Inspection
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind
+from mtv.model.inspection_lines import inspection_in
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
 from mtv.steps import convert, prepare, settle, transfer
@@ -136,6 +139,31 @@ def test_no_key_is_read_by_the_worker_and_nothing_of_it_leaves_the_cluster(make_
     assert "canary-key" not in everything
     assert "look for secrets/keys" in world.log, "only whether it is there is asked"
     assert not [line for line in world.log if line.startswith(("get secrets", "list secrets"))]
+
+
+def test_the_whole_inspection_report_is_evidence_though_only_its_head_fits_the_result(
+    make_run: MakeRun, world: World
+) -> None:
+    vm = through_validation(make_run(inspect=True))
+    request = to_conversion(vm, world)
+    applications = tuple(f"package-{n} 1.{n}-\u00e9" for n in range(3000))
+    full = Inspection(root="/dev/sda1", complete=True, applications=applications)
+    out = io.StringIO()
+    Events(out).inspection(full)
+    assert max(map(len, out.getvalue().splitlines())) < MAX_LINE_BYTES
+    world.console = f"a line of something else\n{out.getvalue()}"
+    world.put(PODS, request.pod)
+    short = msgspec.structs.replace(full, applications=(), applications_left_out=3000)
+    result = msgspec.json.decode(world.run_pod(request), type=ConvertResult)
+    convert.finish(vm, msgspec.json.encode(msgspec.structs.replace(result, inspection=short)).decode())
+    (found,) = vm.store.evidence(vm.run.id, "web-1", EvidenceKind.CONVERSION)
+    assert msgspec.convert(found.document["inspection"], Inspection) == full
+
+
+@pytest.mark.parametrize("data", ["", "no base64!", "eJyLjgUAARUAuQ==", "AAAA", None, 7])
+def test_a_log_that_holds_no_report_gives_none(data: object) -> None:
+    line = json.dumps({"event": "inspection", "part": 1, "parts": 1, "data": data})
+    assert inspection_in(["", "{", line, line.replace('"part": 1', '"part": 2'), "null"]) is None
 
 
 def test_what_was_asked_is_evidence_with_the_digests_of_the_scripts(make_run: MakeRun, world: World) -> None:

@@ -13,7 +13,7 @@ from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
-from mtv.steps import guest, holding, kvm, layout, results, source
+from mtv.steps import guest, holding, inspection, kvm, layout, results, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -64,6 +64,9 @@ def finish(ctx: VmContext, termination_message: str) -> None:
     with ending(ctx, STEP):
         holding.require(ctx, STEP, _BEFORE, clear="transfer")
         result = results.decode(ctx, STEP, termination_message, ConvertResult)
+        with ctx.cluster() as cluster:
+            found = inspection.whole(ctx, cluster, Role.CONVERT, result.inspection)
+        result = msgspec.structs.replace(result, inspection=found)
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONVERSION, msgspec.to_builtins(result))
         if not result.ok:
             raise results.error_of(ctx, STEP, result.failure)

@@ -21,7 +21,7 @@ from mtv.model.errors import MtvError, TemporaryError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.source import SourceVm
 from mtv.providers.base import Provider
-from mtv.steps import guest, kvm, layout, results, source_files
+from mtv.steps import guest, inspection, kvm, layout, results, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.layout import Layout
 
@@ -73,7 +73,9 @@ def _ask(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm, dec
             what=f"pod {request.name} to look into the disks",
             interval_s=1.0,
         )
-        return results.decode(ctx, "preflight", pods.left_message(pod), PreflightResult)
+        result = results.decode(ctx, "preflight", pods.left_message(pod), PreflightResult)
+        found = inspection.whole(ctx, cluster, Role.INSPECT, result.inspection)
+        return msgspec.structs.replace(result, inspection=found)
     finally:
         _remove(ctx, cluster, having)
 
