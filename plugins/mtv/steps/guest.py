@@ -20,6 +20,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import SourceVm
 from mtv.plan.guest_options import CLAIM, OWN_SET
 from mtv.plan.script_sets import MAX_SET_BYTES
+from mtv.steps import layout
 from mtv.steps.context import VmContext
 from mtv.steps.guest_network import nics_of
 
@@ -44,7 +45,12 @@ def pin(ctx: VmContext, cluster: Cluster, vm: SourceVm) -> None:
 
     Raises `PermanentError` for a ConfigMap, Secret or claim that is missing, and for scripts that cannot run.
     """
-    if ctx.vm.skip_guest_conversion:
+    if not layout.converts(ctx, vm):
+        unused = [name for name in ("customization_scripts", "luks", "inspect", "preflight") if getattr(ctx.vm, name)]
+        if unused:
+            ctx.log(
+                f"{ctx.vm.name}: WARNING: the guest is not converted, so {', '.join(unused)} of the plan do nothing"
+            )
         return
     if ctx.vm.luks and not cluster.exists(SECRETS, ctx.vm.luks, ctx.namespace):
         raise _missing(ctx, "luks-secret-missing", f"Secret {ctx.vm.luks} with its LUKS keys", "luks")

@@ -38,7 +38,7 @@ def look_inside(ctx: VmContext, provider: Provider, cluster: Cluster, vm: Source
 
     Raises `PermanentError` with the code of a conversion that would fail, `TemporaryError` when a retry helps.
     """
-    if not ctx.vm.preflight or ctx.vm.skip_guest_conversion:
+    if not ctx.vm.preflight or not layout.converts(ctx, vm):
         return
     if layout.all_proven(vm, layout.states(ctx, cluster, decided)):
         return  # nothing is going to be copied
