@@ -56,7 +56,7 @@ def look_inside(ctx: VmContext, provider: Provider, cluster: Cluster, vm: Source
     if failure is not None:
         raise failure
     if result.inspection is not None:
-        ctx.log(f"{ctx.vm.name}: {result.inspection.product or result.inspection.os_id} can be converted")
+        ctx.log(f"{ctx.vm.name}: {result.inspection.os_id or result.inspection.product} can be converted")
 
 
 def _ask(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm, decided: Layout) -> PreflightResult:
