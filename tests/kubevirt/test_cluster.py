@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import socket
 import uuid
 from collections.abc import Iterator
@@ -120,24 +119,26 @@ def test_every_pod_is_taken_by_a_namespace_that_enforces_the_restricted_level(ad
         **common, "arguments": [], "disks": claims, "work_claim": "w", "secret_name": "s", "keys_secret": "k",
         "drivers_claim": "d",
     }  # fmt: skip
-    nfs = {"nfs": {"server": "nas", "path": "/ova"}}
+    share = {"persistentVolumeClaim": {"claimName": "ova", "readOnly": True}}
     made = [
-        pods.mover_pod(name="transfer", resources=pods.TRANSFER, source_volume=nfs, **mover),
+        pods.mover_pod(name="transfer", resources=pods.TRANSFER, source_volume=share, **mover),
         pods.mover_pod(name="convert", resources=msgspec.structs.replace(pods.CONVERT, kvm=True), **mover),
         pods.preflight_pod(name="preflight", claim_name="b", deadline_s=60, **common),
     ]
     for pod in made:
         admin.create(PODS, pod)
-    wrong = copy.deepcopy(made[0])
-    wrong["metadata"]["name"] = "wrong"
-    wrong["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
-    with pytest.raises(PermanentError, match="violates PodSecurity"):
-        admin.create(PODS, wrong)
+    nfs = {
+        "nfs": {"server": "nas", "path": "/ova"}
+    }  # the one thing that a connection can ask for and the level forbids
+    with pytest.raises(PermanentError, match="restricted volume types"):
+        admin.create(PODS, pods.mover_pod(name="nfs", resources=pods.TRANSFER, source_volume=nfs, **mover))
+    assert {pod["metadata"]["name"] for pod in admin.find(PODS, namespace)} == {"transfer", "convert", "preflight"}
 
 
 @pytest.mark.lab
 def test_a_secret_is_known_to_be_there_without_its_content(admin: Cluster, namespace: str) -> None:
-    body = {"metadata": {"name": "keys", "namespace": namespace}, "stringData": {"passphrase": "canary-key"}}
+    metadata = {"name": "keys", "namespace": namespace}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"passphrase": "canary-key"}}
     admin.create(SECRETS, body)
     said: list[bytes] = []
     raw = admin._raw

@@ -13,7 +13,8 @@ import pytest
 from mover.events import MAX_LINE_BYTES, Events
 from mtv.kubevirt import pods
 from mtv.kubevirt.pods import PodRequest
-from mtv.kubevirt.resources import CLAIMS, CONFIG_MAPS, PODS, SECRETS, Kind
+from mtv.kubevirt.resources import CLAIMS, CONFIG_MAPS, NAMESPACES, PODS, SECRETS, Kind
+from mtv.kubevirt.target_facts import POD_SECURITY
 from mtv.model.connection import Connection
 from mtv.model.conversion import ConvertResult, ConvertSpec, Inspection
 from mtv.model.errors import PermanentError
@@ -270,6 +271,30 @@ def test_addresses_become_cards_as_the_guest_needs_them(vm: SourceVm, addresses:
 )
 def test_what_is_no_address_of_a_card_is_left_out(rows: Any) -> None:
     assert nics_of(guest(rows, ROUTES, nics=(nic(0), nic(1, mac="")))) == ()
+
+
+@pytest.mark.parametrize(
+    ("level", "volume", "refused"),
+    [
+        ("restricted", {"nfs": {"server": "nas", "path": "/ova"}}, True),
+        ("restricted", {"persistentVolumeClaim": {"claimName": "ova"}}, False),
+        ("baseline", {"nfs": {"server": "nas", "path": "/ova"}}, False),
+    ],
+)
+def test_a_share_that_no_pod_may_mount_is_refused_before_the_shutdown(
+    make_run: MakeRun, world: World, level: str, volume: dict[str, Any], refused: bool
+) -> None:
+    world.put(NAMESPACES, {"metadata": {"name": "demo", "labels": {POD_SECURITY: level}}})
+    vm = through_validation(make_run())
+    connection = msgspec.structs.replace(vm.connections.get("vcenter"), extra={"volume": volume})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(vm.connections), "get", lambda *_: connection)
+        if refused:
+            with pytest.raises(PermanentError, match="may mount no nfs volume"):
+                prepare.prepare(vm)
+            assert world.vm.power is PowerState.ON
+        else:
+            prepare.prepare(vm)
 
 
 def test_the_pod_finds_every_piece_of_an_ova_file_below_its_mount() -> None:

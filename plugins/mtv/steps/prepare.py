@@ -15,7 +15,7 @@ from mtv.model.concern import Category, Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
-from mtv.steps import guest, holding, layout, preflight, source
+from mtv.steps import guest, holding, layout, preflight, source, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
@@ -49,6 +49,7 @@ def prepare(ctx: VmContext) -> None:
             decided = layout.decide(ctx, cluster, now)
             layout.machine(ctx, now, decided)  # what cannot be built must fail before the shutdown, not after the copy
             guest.pin(ctx, cluster, source.pinned(ctx))
+            source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
             ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.VOLUMES, decided.document())
