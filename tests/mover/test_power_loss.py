@@ -328,6 +328,7 @@ def test_a_delta_whose_journal_takes_the_place_of_its_bases(tmp_path: Path, monk
     newer = raw_spec(tmp_path, 2)
     disk = msgspec.structs.replace(newer.disks[0], generation="2", base_generation="1", dirty=tuple(AREAS))
     assert copy(msgspec.structs.replace(newer, disks=(disk,)))
+    assert moving.same_bytes(tmp_path / "s", tmp_path / "t", SIZE)
     # Until the folder is flushed the old one may come back; the target is as it was for that long.
     folder_flushed = min(
         began for flushed in recorder.files.values() for began, _ in flushed.flushes if began > renamed[0]
