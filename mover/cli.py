@@ -247,7 +247,7 @@ def _preflight_of_spec(path: Path, events: Events) -> PreflightResult:
 
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=PreflightSpec)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_UNDERSTOOD) as error:
         wrong = PermanentError(f"{path} is not a preflight spec: {error}", code="spec")
         return PreflightResult(ok=False, failure=failure.failure_of(wrong))
     return preflight_spec(spec, say=events.log, halt=_halt_on_signals())
