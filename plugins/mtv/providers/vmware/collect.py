@@ -65,7 +65,7 @@ VM_PATHS = (
     "customValue",
 )
 
-_SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
+SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
     "Folder": ("name", "parent"),
     "Datacenter": ("name", "parent"),
     "ComputeResource": ("name", "parent"),
@@ -128,7 +128,7 @@ def vm_reference(api: Api, vm_id: str) -> vim.VirtualMachine:
 
 def surroundings(api: Api) -> list[Found]:
     """Read folders, datacenters, clusters, hosts, datastores and networks: what VMs refer to."""
-    return _in_view(api, _SURROUNDING_PATHS)
+    return _in_view(api, SURROUNDING_PATHS)
 
 
 def last_power_ons(api: Api) -> dict[str, str]:
