@@ -26,9 +26,9 @@ from mtv.model.connection import Connection
 
 BAR = 1.3
 USER, PASSWORD = "administrator@vsphere.local", "bench"
-HEAD = (
-    "| VMs | what | wall, median (range) | CPU of the reader | largest memory | ÷ bare wall |\n|---|---|---|---|---|---|"
-)
+HEAD = """\
+| VMs | what | wall, median (range) | CPU of the reader | largest memory | ÷ bare wall |
+|---|---|---|---|---|---|"""
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
         print(json.dumps(_measure(arguments.child, arguments.connection)))
         return 0
     print(HEAD, flush=True)
-    return int(any([_compare(vms, arguments.rounds) > BAR for vms in arguments.vms]))
+    return int(sum(_compare(vms, arguments.rounds) > BAR for vms in arguments.vms) > 0)
 
 
 def _compare(vms: int, rounds: int) -> float:
@@ -64,7 +64,7 @@ def _compare(vms: int, rounds: int) -> float:
         if any(one["vms"] != vms for one in runs):
             raise AssertionError(f"{kind} read {[one['vms'] for one in runs]} VMs, not {vms}")
         print(
-            f"| {vms} | {kind} | {medians[kind]:.2f} s ({min(walls):.2f}–{max(walls):.2f}) "
+            f"| {vms} | {kind} | {medians[kind]:.2f} s ({min(walls):.2f} to {max(walls):.2f}) "
             f"| {statistics.median(one['cpu'] for one in runs):.2f} s "
             f"| {max(one['memory'] for one in runs):.0f} MiB | {medians[kind] / medians['bare']:.2f} |",
             flush=True,
