@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 # (pyVmomi ships types for its data, but none for constructors and connect functions)
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 from pyVmomi import vim, vmodl
 
 from mtv.providers.vmware.session import Api
+
+_log = logging.getLogger(__name__)
 
 _PC = vmodl.query.PropertyCollector
 
@@ -144,7 +147,7 @@ def last_power_ons(api: Api) -> dict[str, str]:
     """Return VM id → time of its last power-on, as far as the newest 1000 power-on events of vCenter tell.
 
     A powered-off VM keeps no boot time of its own, so the events are the only witness that it ran meanwhile.
-    A standalone ESXi host may keep no event history; then nothing is known.
+    A standalone ESXi host may keep no event history, and a user may not read it; then nothing is known.
     """
     if api.content.eventManager is None:
         return {}
@@ -152,6 +155,11 @@ def last_power_ons(api: Api) -> dict[str, str]:
     try:
         events = api.content.eventManager.QueryEvents(spec)
     except vmodl.fault.NotSupported:
+        return {}
+    except vim.fault.NotAuthenticated:
+        raise
+    except vim.fault.NoPermission:
+        _log.warning("the user may not read events: that a VM which is off ran meanwhile will not be noticed")
         return {}
     newest: dict[str, str] = {}
     for event in events:

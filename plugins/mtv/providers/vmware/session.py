@@ -72,15 +72,15 @@ class Session:
         """Run `operation`; if the session has expired, log in again and run it once more.
 
         An operation must therefore make its own views, and be harmless to begin again: vCenter refuses a call
-        without a session before it does anything. With more `tries` it is also begun again on a new connection when
-        its own breaks, which suits what only reads. Faults are raised in our words.
+        without a session before it does anything. With more `tries` it is also begun again when its connection
+        breaks, or its new session ends as well, which suits what only reads. Faults are raised in our words.
         """
         for left in range(tries - 1, -1, -1):
             try:
                 return self._run_in_session(operation)
             except MtvError:
                 raise
-            except (OSError, HTTPException) as fault:
+            except (OSError, HTTPException, vim.fault.NotAuthenticated) as fault:
                 if not left:
                     raise translate(fault, where=self.where, doing=doing) from fault
                 self._forget()
