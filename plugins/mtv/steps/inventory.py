@@ -30,6 +30,7 @@ from mtv.plan import CompiledPlan, compile_folder, effective
 from mtv.providers.base import Provider
 from mtv.providers.registry import open_provider
 from mtv.store import Judgement, Standing, Store
+from mtv.store.runs import hash_of
 from mtv.validation import conditions, evaluate, load_rules, merged
 from mtv.validation.conditions import sources
 
@@ -152,13 +153,7 @@ class Judged:
 
     def standing(self, plan: Plan) -> Standing:
         """Judge a plan and keep how it stands. VMs that are migrated already are no part of it any more."""
-        return self.ctx.store.put_standing(plan.name, self._hash(plan), self._conditions(plan))
-
-    @staticmethod
-    def _hash(plan: Plan) -> str:
-        from mtv.store.runs import hash_of
-
-        return hash_of(plan)
+        return self.ctx.store.put_standing(plan.name, hash_of(plan), self._conditions(plan))
 
     def _conditions(self, plan: Plan) -> tuple[Condition, ...]:
         migrated = {row.vm_id for row in self.ctx.store.vms(plan.name) if row.phase is VmPhase.MIGRATED}

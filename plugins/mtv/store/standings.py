@@ -13,7 +13,7 @@ from mtv.model.condition import Condition
 from mtv.store.database import Database
 from mtv.store.rows import Judgement, Standing
 from mtv.store.tables import JudgementRecord, StandingRecord
-from mtv.store.upsert import insert_or_replace
+from mtv.store.upsert import insert_or_replace, insert_or_replace_all
 
 
 class Standings(Database):
@@ -34,15 +34,19 @@ class Standings(Database):
     def put_judgements(self, source: str, judged: Mapping[str, Judgement], *, gone: Iterable[str] = ()) -> None:
         """Keep what rules say of some VMs, and forget those that are gone from the inventory."""
         now = datetime.now(UTC)
+        rows = [
+            {
+                "source": source,
+                "key": key,
+                "digest": one.digest,
+                "rules_version": one.rules_version,
+                "concerns": msgspec.to_builtins(one.concerns),
+                "judged_at": now,
+            }
+            for key, one in judged.items()
+        ]
         with self._writing() as session:
-            for key, one in judged.items():
-                values = {
-                    "digest": one.digest,
-                    "rules_version": one.rules_version,
-                    "concerns": msgspec.to_builtins(one.concerns),
-                    "judged_at": now,
-                }
-                insert_or_replace(session, JudgementRecord, {"source": source, "key": key}, values)
+            insert_or_replace_all(session, JudgementRecord, ("source", "key"), rows)
             for key in gone:
                 session.execute(
                     delete(JudgementRecord).where(JudgementRecord.source == source, JudgementRecord.key == key)
