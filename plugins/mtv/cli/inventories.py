@@ -161,8 +161,9 @@ def _print_summary(seen: Snapshot, recorded: Recorded | None) -> None:
     kinds = Counter(thing.kind for thing in things_of(seen.vms))
     if kinds:
         print("on " + ", ".join(words.count(count, kind) for kind, count in sorted(kinds.items())))
-    for name, properties in seen.unreadable.items():
-        print(f"{printable(name)} is not read whole: the user may not read {', '.join(properties)}")
+    for what, vms in seen.unreadable.items():
+        of = f"{words.count(len(vms), 'VM')}, such as {printable(vms[0])}"
+        print(f"the user may not read {printable(what)} of {of}")
     if recorded is None:
         return
     if recorded.before is None:

@@ -28,17 +28,21 @@ class Snapshot:
 
         return tables_of(self.vms)
 
+    @cached_property
+    def unreadable(self) -> dict[str, list[str]]:
+        """What the user may not read, each with the names of the VMs that it is missing of."""
+        found: dict[str, list[str]] = {}
+        for vm in self.vms:
+            for what in vm.document.get("unreadable", ()):
+                found.setdefault(str(what), []).append(vm.name)
+        return found
+
     def vm(self, name: str) -> SourceVm:
         """Return the VM of that name. Raises `KeyError`."""
         for vm in self.vms:
             if vm.name == name:
                 return vm
         raise KeyError(name)
-
-    @property
-    def unreadable(self) -> dict[str, tuple[str, ...]]:
-        """Properties that the source's user may not read, by VM name: what is said of these VMs is incomplete."""
-        return {vm.name: tuple(names) for vm in self.vms if (names := vm.document.get("unreadable"))}
 
 
 @runtime_checkable

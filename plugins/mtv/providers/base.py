@@ -1,4 +1,4 @@
-"""One protocol for every source platform. Implementations: `vmware`, `ova` (later `ovirt`, `openstack`).
+"""One protocol for every source platform. Implementations: `vmware`, `ova`, `ovirt` (later `openstack`).
 
 A provider object is one logged-in session; use it as a context manager. It never changes disk contents or VM
 configuration; power is the only thing it touches, and every call that does is announced by the caller beforehand.

@@ -21,7 +21,13 @@ def _ova(connection: Connection) -> Provider:
     return OvaProvider(connection)
 
 
-_OPENERS: dict[str, Callable[[Connection], Provider]] = {"vsphere": _vsphere, "ova": _ova}
+def _ovirt(connection: Connection) -> Provider:
+    from mtv.providers.ovirt.provider import OvirtProvider
+
+    return OvirtProvider(connection)
+
+
+_OPENERS: dict[str, Callable[[Connection], Provider]] = {"vsphere": _vsphere, "ova": _ova, "ovirt": _ovirt}
 
 
 def open_provider(connection: Connection) -> Provider:

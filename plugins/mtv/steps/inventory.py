@@ -56,8 +56,9 @@ def take(ctx: InventoryContext) -> Recorded:
     with ctx.open_provider(ctx.connections.get(ctx.source)) as provider:
         seen = snapshot(provider, on_progress=spoken(ctx.log, ctx.source))
     found = record(ctx.store, ctx.source, seen.vms, keep=timedelta(days=ctx.settings.inventory_keep_days))
-    for name, properties in seen.unreadable.items():
-        ctx.log(f"{ctx.source}: {name} is not read whole: the user may not read {', '.join(properties)}")
+    for what, names in seen.unreadable.items():
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        ctx.log(f"{ctx.source}: the user may not read {what} of {', '.join(names[:10])}{more}")
     ctx.log(f"{ctx.source}: {len(seen.vms)} VMs read, {summary(found)}")
     for line in found.changes[:MAX_LINES]:
         ctx.log(line)

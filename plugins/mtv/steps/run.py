@@ -50,17 +50,17 @@ def snapshot_inventory(ctx: RunContext) -> None:
     with recorded(ctx, "snapshot_inventory"):
         for connection_id, vms in _by_source(ctx).items():
             with ctx.provider(connection_id) as provider:
-                names = [vm.vm.name for vm in vms]
-                seen = snapshot(provider, names, on_progress=spoken(ctx.log, connection_id))
+                wanted = [vm.vm.name for vm in vms]
+                seen = snapshot(provider, wanted, on_progress=spoken(ctx.log, connection_id))
             by_name: dict[str, list[SourceVm]] = defaultdict(list)
             for found in seen.vms:
                 by_name[found.name].append(found)
             for vm in vms:
                 for found, subject in zip(by_name.get(vm.vm.name, ()), ("", source.NAMESAKE), strict=False):
                     source.pin(ctx, vm.vm.id, found, subject=subject)
-            for name, properties in seen.unreadable.items():
-                ctx.log(f"{name} is not read whole: the source's user may not read {', '.join(properties)}")
             ctx.log(f"{connection_id}: {len(by_name)} of {len(vms)} VM(s) read")
+            for what, names in seen.unreadable.items():
+                ctx.log(f"{connection_id}: the user may not read {what} of {', '.join(names)}")
 
 
 def validate(ctx: RunContext) -> None:
