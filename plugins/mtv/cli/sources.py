@@ -22,7 +22,8 @@ _ORDER = list(Category)
 
 def validate(arguments: argparse.Namespace, installation: Installation) -> int:
     """Read the plan's VMs and its target, evaluate rules and conditions, print them; 1 when a Critical one blocks."""
-    from mtv.validation import conditions, for_plan, for_vm
+    from mtv.validation import conditions, for_plan, for_vm, merged
+    from mtv.validation.conditions.sources import unverified
 
     plan = load_or_complain(arguments.path).plan
     if plan is None:
@@ -42,6 +43,8 @@ def validate(arguments: argparse.Namespace, installation: Installation) -> int:
             concerns=concerns,
             service_account=installation.settings.pod_service_account,
         )
+        used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
+        said = merged([*said, *unverified(installation.connections.get(source) for source in used)])
         about_plan = for_plan(said)
         for condition in about_plan:
             print(f"wave {wave.name}: {_line(condition.category, condition.message, condition.cure)}")
