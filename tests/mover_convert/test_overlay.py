@@ -76,6 +76,7 @@ def bytes_written(pid: int) -> int:
     return total
 
 
+@pytest.mark.long
 def test_a_commit_killed_twenty_times_inside_ends_in_the_same_disk(tmp_path):
     disk = make_disk(tmp_path, seed=1)
     (image,) = overlay.create(tmp_path, [disk])
