@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mtv.plan.assemble import Draft, Raw
+from mtv.plan.guest_options import check_guest_options
 from mtv.plan.names import RESERVED, dns_label
 from mtv.plan.problems import did_you_mean
 
@@ -30,6 +31,7 @@ def check(draft: Draft) -> None:
     _check_maps(draft)
     _check_waves(draft)
     _check_vms(draft)
+    check_guest_options(draft)
 
 
 def _check_maps(draft: Draft) -> None:
