@@ -27,9 +27,11 @@ lint: setup  ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup  ## measure the mover and the wave DAG; results go to docs/
+bench: setup  ## measure mover, wave DAG, inventory and rules; results go to docs/
 	@$(BIN)/python bench/mover.py $(ARGS)
 	@$(BIN)/python bench/wave.py $(ARGS)
+	@$(BIN)/python bench/inventory.py
+	@$(BIN)/python bench/rules.py
 
 down:  ## stop everything that the demo or the lab started
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python -m lab down,echo "nothing to stop: there is no $(VENV)")
