@@ -21,7 +21,13 @@ def _ova(connection: Connection) -> Provider:
     return OvaProvider(connection)
 
 
-_OPENERS: dict[str, Callable[[Connection], Provider]] = {"vsphere": _vsphere, "ova": _ova}
+def _openstack(connection: Connection) -> Provider:
+    from mtv.providers.openstack.provider import OpenstackProvider
+
+    return OpenstackProvider(connection)
+
+
+_OPENERS: dict[str, Callable[[Connection], Provider]] = {"vsphere": _vsphere, "ova": _ova, "openstack": _openstack}
 
 
 def open_provider(connection: Connection) -> Provider:

@@ -26,7 +26,7 @@ from mtv.model.transfer import (
     Verify,
 )
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, results, source
+from mtv.steps import holding, layout, results, source, source_copies
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -118,6 +118,7 @@ def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) 
 
 def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, epoch: int) -> PodRequest:
     connection = ctx.connections.get(ctx.vm.source)
+    source_copies.announce(ctx, provider, vm)
     disks = tuple(
         DiskTransfer(
             id=disk.id,
