@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
@@ -140,9 +141,7 @@ class Exports:
         """Remove copies, then the snapshots under them; only those that carry our mark."""
         removed: list[str] = []
         for kind in ("volume", "snapshot"):
-            ours = self.session.run(
-                lambda cloud, kind=kind: _marked(cloud, kind, vm, volume_ids), doing="look for copies"
-            )
+            ours = self.session.run(partial(_marked, kind, vm, volume_ids), doing="look for copies")
             for key in ours:
                 self._remove(kind, key)
                 removed.append(f"{kind} {key}")
@@ -193,7 +192,7 @@ def _name(vm: SourceVm, volume_id: str) -> str:
     return f"mtv-{vm.id}-{volume_id}"
 
 
-def _marked(cloud: Any, kind: str, vm: SourceVm, volume_ids: list[str]) -> list[str]:
+def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[str]:
     found = cloud.block_storage.volumes() if kind == "volume" else cloud.block_storage.snapshots()
     return [
         entry.id

@@ -15,7 +15,7 @@ FAULTS = (sdk.SDKException, auth.ClientException)
 
 def translate(fault: Exception, *, where: str, doing: str) -> MtvError:
     """Return the error to raise. `where` names the connection, `doing` what was asked ("stop web-1")."""
-    if isinstance(fault, auth.SSLFailure):
+    if isinstance(fault, auth.SSLError):
         return ConnectionRefused(
             f"{where}: the certificate is not trusted, or TLS failed",
             cure="set extra.ca_file to the PEM of its authority",
@@ -37,7 +37,7 @@ def translate(fault: Exception, *, where: str, doing: str) -> MtvError:
         return TemporaryError(said, code="ObjectBusy")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         return TemporaryError(said, code="Busy")
-    if isinstance(fault, auth.ConnectFailure | auth.RetriableConnectionFailure):
+    if isinstance(fault, auth.ConnectionError):
         return TemporaryError(f"{where} does not answer: cannot {doing}", code="Unreachable")
     if isinstance(fault, sdk.ServiceDisabledException | auth.EndpointNotFound):
         return PermanentError(said, cure="see the service catalog, region and interface", code="ServiceMissing")

@@ -150,7 +150,9 @@ def _auth_url(connection: Connection) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("https", "http"):
         raise PermanentError(
-            f"connection {connection.conn_id!r}: Keystone's URL begins with {scheme}://", cure="use https://"
+            f"connection {connection.conn_id!r}: Keystone's URL begins with {scheme}://",
+            cure="use https://",
+            code="UrlUnknown",
         )
     if scheme == "http" and connection.extra.get("insecure") is not True:
         raise PermanentError(
