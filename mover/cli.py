@@ -114,6 +114,18 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "transfer":
             command.add_argument(
+                "--limit",
+                metavar="RATE",
+                help="read at most so much per second over all disks, e.g. 100M, 1.5GiB, off; while it runs, write a"
+                " rate into the file `limit` in the work directory",
+            )
+            command.add_argument(
+                "--metrics",
+                default="",
+                metavar="PORT|HOST:PORT|PATH",
+                help="serve progress for Prometheus there: a port of loopback, an address, or a Unix socket",
+            )
+            command.add_argument(
                 "--verify-source",
                 action="store_true",
                 help="read every source a second time and compare, even if the spec does not ask for it",
@@ -145,13 +157,18 @@ def _transfer(arguments: argparse.Namespace) -> int:
     events = Events()
     try:
         spec = read_spec(arguments.spec)
+        if arguments.limit is not None:
+            from mover.flow import parse_rate
+
+            spec = msgspec.structs.replace(spec, limit_bytes_per_s=parse_rate(arguments.limit), limits=())
     except MtvError as error:
         events.error(failure.failure_of(error))
         return _end(events, TransferResult(ok=False, failure=failure.failure_of(error)), arguments)
     if arguments.verify_source:
         spec = msgspec.structs.replace(spec, verify_source=True)
     halt = _halt_on_signals()
-    return _end(events, transfer(spec, events, halt, takeover_wait_s=arguments.takeover_wait), arguments)
+    result = transfer(spec, events, halt, takeover_wait_s=arguments.takeover_wait, metrics=arguments.metrics)
+    return _end(events, result, arguments)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -247,4 +264,7 @@ def _halt_on_signals() -> Halt:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: halt.set())
+        # "Read your limits again": they are read every second anyway, so it only must not end us.
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, lambda _number, _frame: None)
     return halt

@@ -65,6 +65,7 @@ def add_copy_arguments(parser: argparse.ArgumentParser) -> None:
         default=Verify.FULL.value,
         help="how much of the target is read back and compared (default: %(default)s)",
     )
+    parser.add_argument("--limit", default="off", metavar="RATE", help="read at most so much per second, e.g. 100M")
     parser.add_argument(
         "--verify-source", action="store_true", help="read the source a second time and compare with the first"
     )

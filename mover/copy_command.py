@@ -8,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from mover.budget import Budget
 from mover.command_options import JOURNAL_SUFFIX, uri_options
 from mover.control.controls import Controls
 from mover.disk_copy import DiskCopy
 from mover.events import Events
 from mover.failure import exit_code_of, failure_of
 from mover.feed import Patience
+from mover.flow import TokenBucket, parse_rate
 from mover.halt import Halt
 from mover.progress import DiskMeter, Reporter
 from mover.sources.base import Source
@@ -85,6 +87,7 @@ class _Copy:
         self.named = named
         self.target = DiskTarget(path=str(target), block=target.is_block_device(), preallocate=arguments.preallocate)
         self.verify = Verify(arguments.verify)
+        self.budget = Budget(bucket=TokenBucket(parse_rate(arguments.limit)))
         self.verify_source: bool = arguments.verify_source
         self.controls = Controls(arguments.credentials)
         self.events = events
@@ -110,6 +113,7 @@ class _Copy:
                             meter=meter,
                             say=self.events.log,
                             halt=self.halt,
+                            budget=self.budget,
                         ).run()
             well = True
             return done

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mover.beginning import begin
+from mover.budget import Budget
 from mover.buffers import PAGE_BYTES
 from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
-from mover.digest import ALGORITHM, block_digest, zero_digest
+from mover.digest import block_digest, zero_digest
 from mover.failure import DigestMismatch, Interrupted, SourceUnstable
 from mover.feed import Lane, Loaded, lanes_of
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
-from mover.journal import Header, Journal
-from mover.ledger import Ledger
 from mover.measure import read_digests
 from mover.progress import DiskMeter
 from mover.readback import Mismatch, ReadBack, first_difference
@@ -56,6 +56,7 @@ class DiskCopy:
         meter: DiskMeter,
         say: Callable[[str], None],
         halt: Halt,
+        budget: Budget | None = None,
         verify_source: bool = False,
     ) -> None:
         if source.size_bytes != disk.size_bytes:
@@ -75,7 +76,10 @@ class DiskCopy:
         self.meter = meter
         self.say = say
         self.halt = Halt(halt)
-        self.journal, self.ledger, self.resumed = self._open_journal(journal_path)
+        self.budget = budget or Budget()
+        begun = begin(disk, source, target, journal_path, lock, say)
+        self.journal, self.ledger = begun.journal, begun.ledger
+        self.resumed, self.carried = begun.resumed, begun.carried
         self.has_data = bytearray(self.ledger.digests.count)
         self.extents: list[Extent] = []
         self.bytes_read = 0
@@ -100,7 +104,7 @@ class DiskCopy:
                     self.disk.id, self.source.block_checksum, self.ledger, self.target, self.halt
                 )
                 self._stop_if_told()
-            self.ledger.complete()
+            self.ledger.complete(is_verified=self.verify is Verify.FULL)
         except BaseException:
             self._checkpoint_after_failure()
             raise
@@ -191,7 +195,9 @@ class DiskCopy:
         self.source.forget()
         self._learn_extents()
         self.meter.enter("reread", total=self.bytes_data)
-        second = read_digests(self.source, self.extents, self.halt, complain=self.say, count=self.meter.add)
+        second = read_digests(
+            self.source, self.extents, self.halt, complain=self.say, count=self.meter.add, budget=self.budget
+        )
         self._stop_if_told()
         first = {index: self.ledger.digests[index] for index in range(second.count)}
         differing = [index for index, digest in first.items() if digest != second[index]]
@@ -213,7 +219,7 @@ class DiskCopy:
             )
 
     def _copy(self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool) -> None:
-        for number, lane in enumerate(lanes_of(self.source, wanted, self.halt, self.say)):
+        for number, lane in enumerate(lanes_of(self.source, wanted, self.halt, self.say, self.budget)):
             crew.start(f"copy-{number}", lambda lane=lane: self._work(lane, whole=whole))  # type: ignore[misc]
         crew.join()
         self._stop_if_told()
@@ -311,7 +317,7 @@ class DiskCopy:
         """Blocks that the read-back has not been given yet: proven by an earlier attempt, or believed to be zeros."""
         digests, resumed = self.ledger.digests, self.resumed
         nonzero = [index for index in range(digests.count) if not digests.is_zero(index)]
-        yield from (index for index in nonzero if index in resumed)
+        yield from (index for index in nonzero if index in resumed and not self._was_read_back(index))
         following = -1
         for run in runs_without(nonzero, digests.count):
             last = block_extent(run.stop - 1, self.disk.size_bytes)
@@ -320,7 +326,12 @@ class DiskCopy:
                 for block in cut_into_blocks([area]):
                     if block.block > following:
                         following = block.block
+                        if self._was_read_back(block.block):
+                            continue
                         yield block.block
+
+    def _was_read_back(self, index: int) -> bool:
+        return self.carried.is_verified and index in self.carried.blocks
 
     def _data_bytes(self, indexes: Iterable[int]) -> int:
         """Bytes of the data blocks among `indexes`; parts are counted where the source told them beforehand."""
@@ -361,33 +372,6 @@ class DiskCopy:
         )
 
     # -- beginning and end
-
-    def _open_journal(self, path: Path) -> tuple[Journal, Ledger, frozenset[int]]:
-        header = Header(
-            identity=self.disk.identity,
-            generation=" ".join(text for text in (self.disk.generation, self.source.generation) if text),
-            size_bytes=self.disk.size_bytes,
-            algorithm=ALGORITHM,
-            target=self.target.mark,
-            epoch=self.lock.epoch,
-        )
-        self.target.before_write = self.lock.check
-        distrust = "" if self.target.is_intact else "the target was cut or made anew"
-        opened = Journal.open(path, header, prepare=self.target.prepare, distrust=distrust, check_lock=self.lock.check)
-        if opened.restart_reason:
-            self.say(f"an earlier copy is not resumed ({opened.restart_reason}): the copy starts from zero")
-        ledger = Ledger(self.disk.size_bytes, opened.journal, self.target, opened.records, check_lock=self.lock.check)
-        resumed = frozenset(ledger.proven())
-        if resumed:
-            self.say(f"resuming: {len(resumed)} of {ledger.digests.count} blocks are proven by an earlier attempt")
-        if opened.goes_on and self.target.holes_are_zeros:
-            try:
-                if cleared := ledger.clear_unproven():
-                    self.say(f"{cleared} bytes that are on the target but not proven are cleared")
-            except BaseException:
-                opened.journal.close()
-                raise
-        return opened.journal, ledger, resumed
 
     def _enter_copy(self) -> None:
         if isinstance(self.source, StreamSource):

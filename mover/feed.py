@@ -7,12 +7,15 @@ decodes the next.
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from mover.budget import Budget, Depth
 from mover.buffers import ZEROS, block_buffer
 from mover.geometry import BLOCK_BYTES, BlockWork, Extent, block_extent, gaps
 from mover.halt import Halt
@@ -23,6 +26,9 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 6
 """Times a source may fail in a row before the copy gives up (it then ends resumable)."""
 _FIRST_PAUSE_S = 0.5
+_JITTER = 0.25
+"""Share by which a pause is made longer or shorter, so that the disks of many pods do not all come back at once."""
+_TURN_S = 0.05
 Complain = Callable[[str], None]
 
 
@@ -75,8 +81,8 @@ class Patience:
         self._failures += 1
         if self._failures >= MAX_ATTEMPTS or self._halt.is_set():
             raise error
-        pause = self._first_pause_s * 2 ** (self._failures - 1)
-        self._complain(f"{error.message}; try {self._failures + 1} of {MAX_ATTEMPTS} in {pause:g} s")
+        pause = self._first_pause_s * 2 ** (self._failures - 1) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+        self._complain(f"{error.message}; try {self._failures + 1} of {MAX_ATTEMPTS} in {pause:.1f} s")
         if self._halt.wait(pause):
             raise error
 
@@ -84,35 +90,60 @@ class Patience:
 class RandomFeed:
     """Blocks of a source that is read at any offset, in the order given."""
 
-    def __init__(self, source: RandomSource, work: Iterator[BlockWork], halt: Halt, complain: Complain) -> None:
-        self._source = source
+    def __init__(
+        self,
+        source: RandomSource,
+        work: Iterator[BlockWork],
+        halt: Halt,
+        complain: Complain,
+        budget: Budget | None = None,
+    ) -> None:
+        self.source = source
+        self.halt = halt
+        self.complain = complain
+        self.budget = budget or Budget()
         self._work = work
         self._lock = threading.Lock()
-        self._halt = halt
-        self._complain = complain
+        connections = self.budget.connections(source.connections)
+        # Sources without asynchronous reads gain nothing from more than one block per connection.
+        more = connections if source.depth > 1 else 0
+        self.depth = Depth(connections * source.depth, connections * source.depth + more)
+        self._lanes = connections
 
     def lanes(self) -> list[Lane]:
-        """As many as the source bears connections."""
-        return [_RandomLane(self, self._source, self._halt, self._complain) for _ in range(self._source.connections)]
+        """As many as the source bears connections and the budget has left."""
+        return [_RandomLane(self) for _ in range(self._lanes)]
+
+    def share(self) -> int:
+        """How many blocks one lane may have under way, so that none takes what another needs."""
+        return -(-self.depth.allowed // self._lanes)
 
     def next_work(self) -> BlockWork | None:
         """The next block to read, for whichever lane asks first."""
         with self._lock:
-            return None if self._halt.is_set() else next(self._work, None)
+            return None if self.halt.is_set() else next(self._work, None)
 
 
 class _RandomLane(Lane):
-    def __init__(self, feed: RandomFeed, source: RandomSource, halt: Halt, complain: Complain) -> None:
+    def __init__(self, feed: RandomFeed) -> None:
         self._feed = feed
-        self._source = source
-        self._free = [block_buffer() for _ in range(source.depth)]
+        self._source = feed.source
+        self._budget = feed.budget
+        self._depth = feed.depth
+        self._own: memoryview | None = self._budget.first_block()
         self._under_way: deque[tuple[BlockWork, ReadRequest]] = deque()
         self._buffers: dict[int, memoryview] = {}
         self._reader: Reader | None = None
-        self._patience = Patience(halt, complain)
+        self._patience = Patience(feed.halt, feed.complain)
+        self._closed = False
 
     def take(self) -> Loaded | None:
-        self._read_ahead()
+        while True:
+            ended = self._read_ahead()
+            if self._under_way:
+                break
+            if ended or self._feed.halt.wait(_TURN_S):
+                return None
         while self._under_way:
             work, request = self._under_way[0]
             try:
@@ -122,34 +153,65 @@ class _RandomLane(Lane):
                 continue
             self._patience.succeeded()
             self._under_way.popleft()
+            self._depth.arrived(sum(part.length for part in work.parts), time.monotonic())
             return Loaded(work.block, request.view, work.parts)
         return None
 
     def give_back(self, loaded: Loaded) -> None:
-        self._free.append(self._buffers.pop(loaded.block))
+        self._release(loaded.block)
 
     def close(self) -> None:
+        self._disconnect()
+        for block in list(self._buffers):
+            self._release(block)
+        self._under_way.clear()
+        if not self._closed:
+            self._closed = True
+            if self._own is not None:
+                self._budget.give_back(self._own)
+            self._budget.give_back_connection()
+
+    def _release(self, block: int) -> None:
+        buffer = self._buffers.pop(block)
+        self._depth.end()
+        if self._own is None:
+            self._own = buffer
+        else:
+            self._budget.give_back(buffer)
+
+    def _read_ahead(self) -> bool:
+        """Ask for as many blocks as may be under way; whether there are no more."""
+        while len(self._buffers) < self._feed.share() and self._depth.begin():
+            buffer, self._own = (self._own, None) if self._own is not None else (self._budget.another_block(), None)
+            work = self._feed.next_work() if buffer is not None else None
+            if buffer is None or work is None:
+                self._depth.end()
+                self._own = buffer
+                return buffer is not None
+            self._budget.may_read(sum(part.length for part in work.parts), self._feed.halt)
+            self._buffers[work.block] = buffer
+            self._ask(work, buffer)
+        return False
+
+    def _ask(self, work: BlockWork, buffer: memoryview) -> None:
+        whole = block_extent(work.block, self._source.size_bytes)
+        for gap in gaps(work.parts, whole):
+            start = gap.offset - whole.offset
+            buffer[start : start + gap.length] = ZEROS[: gap.length]
+        request = ReadRequest(buffer[: whole.length], whole.offset, work.parts)
+        self._under_way.append((work, request))
+        try:
+            if self._reader:
+                self._reader.begin(request)
+            else:
+                self._connected()  # begins all that is under way, this one too
+        except TemporaryError as error:
+            self._start_over(error)
+
+    def _disconnect(self) -> None:
         if self._reader:
             self._reader.close()
             self._reader = None
-
-    def _read_ahead(self) -> None:
-        while self._free and (work := self._feed.next_work()) is not None:
-            buffer = self._free.pop()
-            self._buffers[work.block] = buffer
-            whole = block_extent(work.block, self._source.size_bytes)
-            for gap in gaps(work.parts, whole):
-                start = gap.offset - whole.offset
-                buffer[start : start + gap.length] = ZEROS[: gap.length]
-            request = ReadRequest(buffer[: whole.length], whole.offset, work.parts)
-            self._under_way.append((work, request))
-            try:
-                if self._reader:
-                    self._reader.begin(request)
-                else:
-                    self._connected()  # begins all that is under way, this one too
-            except TemporaryError as error:
-                self._start_over(error)
 
     def _connected(self) -> Reader:
         if self._reader is None:
@@ -159,16 +221,19 @@ class _RandomLane(Lane):
         return self._reader
 
     def _start_over(self, error: TemporaryError) -> None:
-        self.close()
+        self._disconnect()
+        self._depth.complained()
         self._patience.endure(error)
 
 
-def lanes_of(source: Source, work: Iterator[BlockWork], halt: Halt, complain: Complain) -> list[Lane]:
+def lanes_of(
+    source: Source, work: Iterator[BlockWork], halt: Halt, complain: Complain, budget: Budget | None = None
+) -> list[Lane]:
     """Lanes for any source: the blocks of `work` where it is read at any offset, all that it has where it streams."""
     if isinstance(source, RandomSource):
-        return RandomFeed(source, work, halt, complain).lanes()
+        return RandomFeed(source, work, halt, complain, budget).lanes()
     if isinstance(source, StreamSource):
-        return StreamFeed(source, halt, complain).lanes()
+        return StreamFeed(source, halt, complain, budget).lanes()
     raise TypeError(f"{type(source).__name__} is no kind of source that can be copied")
 
 
@@ -177,8 +242,9 @@ class StreamFeed:
 
     LANES = 2
 
-    def __init__(self, source: StreamSource, halt: Halt, complain: Complain) -> None:
+    def __init__(self, source: StreamSource, halt: Halt, complain: Complain, budget: Budget | None = None) -> None:
         self._source = source
+        self._budget = budget or Budget()
         self._halt = halt
         self._patience = Patience(halt, complain)
         self._lock = threading.Lock()
@@ -209,6 +275,7 @@ class StreamFeed:
                 if loaded.block < self._following:
                     continue  # seen before the stream broke
                 self._patience.succeeded()
+                self._budget.may_read(sum(part.length for part in loaded.parts), self._halt)
                 self._following = loaded.block + 1
                 filled, self._buffer = self._buffer, buffer
                 return loaded, filled

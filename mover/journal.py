@@ -6,8 +6,10 @@ journal never claims more than the disk holds. Layout, little-endian:
     header   magic `MTVJRNL1` | length u32 | JSON of that length | CRC-32 u32 of the JSON
     record   first block u64 | count u32 | kind u8 | digest 32 bytes | CRC-32 u32, seeded with the header's CRC
 
-Kinds: 1 PROVEN (count blocks have this digest), 2 DROPPED (they are no longer proven). The last record of a block
-wins. A torn tail is cut off. Records of another header never match, because their CRC is seeded with it.
+Kinds: 1 PROVEN (count blocks have this digest), 2 DROPPED (they are no longer proven and may hold anything),
+3 VERIFIED (as the last record only: every block was read back after it was written; the digest is the root's).
+The last record of a block wins. A torn tail is cut off. Records of another header never match, because their CRC is
+seeded with it.
 The header binds the journal to source, generation, size, scheme and target; anything else starts from zero.
 """
 
@@ -31,6 +33,8 @@ from mtv.model.errors import PermanentError
 MAGIC = b"MTVJRNL1"
 PROVEN = 1
 DROPPED = 2
+VERIFIED = 3
+_KINDS = (PROVEN, DROPPED, VERIFIED)
 _LENGTH = struct.Struct("<I")
 _RECORD = struct.Struct(f"<QIB{DIGEST_BYTES}s")
 RECORD_BYTES = _RECORD.size + 4
@@ -129,6 +133,24 @@ class Journal:
             os.close(fd)
             raise
 
+    @classmethod
+    def replace(cls, path: Path, header: Header, records: Iterable[Record]) -> None:
+        """Put a journal with this header and these records in the place of the one at `path`, whole or not at all."""
+        fresh = path.with_suffix(".new")
+        try:
+            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            journal = _begin(fresh, fd, header)
+        except OSError as error:
+            raise storage_error(error, where="work-volume", what=f"journal {fresh}") from error
+        try:
+            journal.append(records)
+            fresh.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+        finally:
+            journal.close()
+
     def append(self, records: Iterable[Record]) -> None:
         """Add records and make them durable. What a failed append may leave is overwritten by the next or torn."""
         packed = b"".join(self._pack(record) for record in records)
@@ -172,16 +194,30 @@ def read_journal(path: Path) -> tuple[Header, list[Record]]:
     return found.header, records
 
 
-def replay(records: Iterable[Record], size_bytes: int) -> tuple[BlockDigests, bytearray]:
-    """Where records leave a disk: the digests of its blocks, and 1 for each block that is proven."""
+class Replayed(NamedTuple):
+    """Where records leave a disk: the digests of its blocks, 1 for each block that is proven, and whether all of them
+    were read back and nothing was journalled since.
+    """
+
+    digests: BlockDigests
+    proven: bytearray
+    is_verified: bool
+
+
+def replay(records: Iterable[Record], size_bytes: int) -> Replayed:
+    """Go through the records in their order."""
     digests = BlockDigests(size_bytes)
     proven = bytearray(digests.count)
+    is_verified = False
     for record in records:
+        is_verified = record.kind == VERIFIED
+        if is_verified:
+            continue
         for index in range(record.first, record.first + record.blocks):
             proven[index] = record.kind == PROVEN
             if record.kind == PROVEN:
                 digests[index] = record.digest
-    return digests, proven
+    return Replayed(digests, proven, is_verified)
 
 
 class _FoundHeader(NamedTuple):
@@ -241,7 +277,7 @@ def _parse_records(raw: bytes, start: int, seed: int, blocks: int) -> tuple[list
     records: list[Record] = []
     end = start
     for record in _valid_records(raw, start, seed):
-        if record.blocks < 1 or record.first + record.blocks > blocks or record.kind not in (PROVEN, DROPPED):
+        if record.blocks < 1 or record.first + record.blocks > blocks or record.kind not in _KINDS:
             break
         records.append(record)
         end += RECORD_BYTES

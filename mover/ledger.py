@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from mover.digest import zero_digest
 from mover.geometry import BLOCK_BYTES, Extent, block_extent, runs_without
-from mover.journal import DROPPED, PROVEN, Journal, Record, replay
+from mover.journal import DROPPED, PROVEN, VERIFIED, Journal, Record, replay
 from mover.targets.base import Target
 from mtv.model.errors import MtvError
 
@@ -29,7 +29,7 @@ class Ledger:
         *,
         check_lock: Callable[[], None],
     ) -> None:
-        self.digests, self._proven = replay(records, size_bytes)
+        self.digests, self._proven, self._is_verified = replay(records, size_bytes)
         self._journal = journal
         self._target = target
         self._check_lock = check_lock
@@ -84,12 +84,16 @@ class Ledger:
                 self.digests[index] = record.digest
                 self._proven[index] = True
 
-    def complete(self) -> None:
+    def complete(self, *, is_verified: bool) -> None:
         """The copy has ended well: holes, which nobody wrote, are journalled too, so that the journal tells a whole
-        disk from half a one and the target can be compared with it later.
+        disk from half a one and the target can be compared with it later. `is_verified`: all of it was read back.
         """
         if runs := list(runs_without(self.proven(), self.digests.count)):
             self.zeroed(*runs)
+        if is_verified and not self._is_verified:
+            with self._committing:
+                self._append([Record(0, self.digests.count, VERIFIED, bytes.fromhex(self.digests.root()))])
+            self._is_verified = True
 
     def _records_of_zeros(self, run: range) -> list[Record]:
         last = self.digests.count - 1
@@ -171,4 +175,5 @@ class Ledger:
     def _append(self, records: Iterable[Record]) -> None:
         # Checked last of all: flushing may take long, and the journal may be a newer mover's by then.
         self._check_lock()
+        self._is_verified = False
         self._journal.append(records)

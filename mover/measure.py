@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from mover.budget import Budget
 from mover.crew import Crew
 from mover.digest import BlockDigests, block_digest
 from mover.failure import storage_error
 from mover.feed import Lane, lanes_of
-from mover.geometry import Extent, block_count, cut_into_blocks
+from mover.geometry import Extent, cut_into_blocks
 from mover.halt import Halt
 from mover.sources.base import RandomSource, Source
 from mover.sources.raw import RawSource
@@ -48,6 +49,7 @@ def read_digests(
     *,
     complain: Callable[[str], None] = lambda _message: None,
     count: Callable[[int], None] = lambda _bytes: None,
+    budget: Budget | None = None,
 ) -> BlockDigests:
     """Read a source and digest its blocks; `extents` say where data is (a stream tells by itself). `complain` is told
     of tries that failed, `count` how many bytes more were read. Not all of it is there if `halt` went up.
@@ -67,8 +69,7 @@ def read_digests(
             lane.close()
 
     crew = Crew(halt)
-    lanes = lanes_of(source, cut_into_blocks(extents), halt, complain)
-    for number, lane in enumerate(lanes[: max(1, block_count(source.size_bytes))]):
+    for number, lane in enumerate(lanes_of(source, cut_into_blocks(extents), halt, complain, budget)):
         crew.start(f"digest-{number}", lambda lane=lane: work(lane))  # type: ignore[misc]
     crew.join()
     return digests

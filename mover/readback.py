@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import queue
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from blake3 import blake3
+
 from mover.buffers import PAGE_BYTES, block_buffer
 from mover.crew import Crew
-from mover.digest import BlockDigests, block_digest
+from mover.digest import BlockDigests
 from mover.geometry import Extent, block_extent
 from mover.halt import Halt
 from mover.progress import DiskMeter
@@ -17,6 +20,9 @@ from mtv.model.transfer import Verify
 
 SAMPLE_EVERY = 16
 """Verify.SAMPLED reads back one block in so many, and the first and the last."""
+
+STEP_BYTES = 1 << 20
+"""Read at once; several threads then cost little memory."""
 
 
 class Mismatch(NamedTuple):
@@ -30,7 +36,7 @@ class Mismatch(NamedTuple):
 class ReadBack:
     """Runs beside the copy: blocks are handed in as soon as they are durable."""
 
-    THREADS = 2
+    THREADS = 3
 
     def __init__(self, target: Target, digests: BlockDigests, verify: Verify, halt: Halt, meter: DiskMeter) -> None:
         self._target = target
@@ -70,13 +76,17 @@ class ReadBack:
         return sorted(self.mismatches)
 
     def _work(self) -> None:
-        buffer = block_buffer()
+        buffer = memoryview(mmap.mmap(-1, STEP_BYTES))
         while (index := self._queue.get()) is not None:
             if self._halt.is_set():
                 continue
             where = block_extent(index, self._digests.size_bytes)
-            self._target.read(buffer, where.offset, where.length)
-            found = block_digest(buffer[: where.length])
+            hasher = blake3()
+            for offset in range(where.offset, where.end, STEP_BYTES):
+                length = min(STEP_BYTES, where.end - offset)
+                self._target.read(buffer, offset, length)
+                hasher.update(buffer[:length])
+            found = hasher.digest()
             if found != self._digests[index]:
                 self.mismatches.append(Mismatch(index, self._digests[index], found))
             self.bytes_checked += where.length

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import urllib.parse
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
 
+from mover.budget import Budget
 from mover.control.controls import Controls
 from mover.crew import Crew
+from mover.delta import check_delta
 from mover.disk_copy import DiskCopy
 from mover.events import Events
 from mover.failure import (
@@ -22,6 +25,7 @@ from mover.failure import (
     storage_error,
 )
 from mover.feed import Patience
+from mover.flow import Governor, check_limits
 from mover.halt import Halt
 from mover.journal import sync_folder
 from mover.progress import DiskMeter, Reporter
@@ -34,7 +38,7 @@ from mtv.model.transfer import DiskResult, DiskTransfer, Failure, TransferResult
 
 RESULT_NAME = "transfer-result.json"
 DISKS_AT_ONCE = 4
-"""More only share the same link and storage; each costs about 30 MiB."""
+"""More only share the same link and storage; each costs less than 16 MiB."""
 
 _TOLD_FIRST = (EXIT_VOLUME_HELD, EXIT_PERMANENT, EXIT_TEMPORARY)
 """Of several failures the result names one: who lost the volume says so, then what needs a person."""
@@ -55,6 +59,9 @@ def read_spec(path: Path) -> TransferSpec:
             raise PermanentError(f"{path}: {what} {twice[0]!r} is there twice", code="spec")
     if not names or "" in names or any(disk.size_bytes <= 0 for disk in spec.disks):
         raise PermanentError(f"{path}: every transfer needs disks with an id and a size", code="spec")
+    check_limits(spec)
+    for disk in spec.disks:
+        check_delta(disk)
     return spec
 
 
@@ -63,12 +70,17 @@ def journal_path(work_dir: Path, disk_id: str) -> Path:
     return work_dir / f"journal-{urllib.parse.quote(disk_id, safe='')}.bin"
 
 
-def transfer(spec: TransferSpec, events: Events, halt: Halt, *, takeover_wait_s: float = 30.0) -> TransferResult:
-    """Copy all disks. Never raises for a failed copy: the result says what failed; the journals keep the rest."""
+def transfer(
+    spec: TransferSpec, events: Events, halt: Halt, *, takeover_wait_s: float = 30.0, metrics: str = ""
+) -> TransferResult:
+    """Copy all disks. Never raises for a failed copy: the result says what failed; the journals keep the rest.
+
+    `metrics` is where a Prometheus page of the progress is served (see `MetricsServer`; empty: nowhere).
+    """
     work_dir = Path(spec.work_dir)
     try:
         with work_lock(work_dir, spec.epoch, takeover_wait_s=takeover_wait_s) as lock:
-            result = _Transfer(spec, events, halt, lock).run()
+            result = _Transfer(spec, events, halt, lock).run(metrics)
             try:
                 lock.check()
                 write_result(work_dir / RESULT_NAME, result)
@@ -107,12 +119,15 @@ class _Transfer:
         self.meters = {disk.id: DiskMeter(disk.id) for disk in spec.disks}
         self.results: dict[str, DiskResult] = {}
         self.failures: dict[str, Failure] = {}
-        self._at_once = threading.Semaphore(DISKS_AT_ONCE)
+        self.governor = Governor(spec, events.log)
+        disks_at_once = min(DISKS_AT_ONCE, len(spec.disks))
+        self.budget = Budget(disks_at_once=disks_at_once, connections=spec.connections, bucket=self.governor.bucket)
+        self._at_once = threading.Semaphore(disks_at_once)
 
-    def run(self) -> TransferResult:
+    def run(self, metrics: str) -> TransferResult:
         crew = Crew(self.halt)
         try:
-            with Reporter(self.events, list(self.meters.values())):
+            with self._metrics(metrics), self.governor, Reporter(self.events, list(self.meters.values())):
                 for disk in self.spec.disks:
                     crew.start(f"disk-{disk.id}", lambda disk=disk: self._run_disk(disk))  # type: ignore[misc]
                 crew.join()
@@ -121,6 +136,13 @@ class _Transfer:
         done = tuple(self.results[disk.id] for disk in self.spec.disks if disk.id in self.results)
         failures = sorted(self.failures.values(), key=lambda failure: _TOLD_FIRST.index(exit_code_of(failure)))
         return TransferResult(ok=not failures, disks=done, failure=failures[0] if failures else None)
+
+    def _metrics(self, where: str) -> AbstractContextManager[object]:
+        if not where:
+            return nullcontext()
+        from mover.metrics import MetricsServer  # an HTTP server takes a while to load, and few ask for it
+
+        return MetricsServer(where, lambda: [meter.reading() for meter in self.meters.values()])
 
     def _run_disk(self, disk: DiskTransfer) -> None:
         with self._at_once:
@@ -152,6 +174,7 @@ class _Transfer:
                     meter=self.meters[disk.id],
                     say=lambda message: self.events.log(message, disk=disk.id),
                     halt=self.halt,
+                    budget=self.budget,
                 )
                 return copy.run()
             finally:

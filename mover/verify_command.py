@@ -72,7 +72,7 @@ class _Verification:
                 cure="use the mover that made the copy",
                 code="journal",
             )
-        self.digests, self.proven = replay(records, self.header.size_bytes)
+        self.digests, self.proven, _ = replay(records, self.header.size_bytes)
         self.events = events
         self.halt = halt
         self.meter = DiskMeter(target.name)

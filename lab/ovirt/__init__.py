@@ -1,1 +1,1 @@
-"""oVirt for the tests: the real ovirt-imageio daemon, and as much of an engine as image transfers need."""
+"""oVirt for the tests: the real ovirt-imageio daemon, and an engine in oVirt's own words in front of it."""

@@ -17,6 +17,7 @@ _READS_AS_ZEROS = 2
 _DIRTY = 1
 _STATUS_BYTES = 1 << 31
 """Asked for at once; replies are clipped to 32 bits."""
+_GOODBYE_S = 3.0
 STALL_S = 45.0
 """A request or connection that is not answered for so long is given up."""
 
@@ -126,11 +127,15 @@ def _poll(handle: Any, uri: str, deadline: float) -> None:
 
 
 def _shut(handle: Any) -> None:
-    # Whatever goes wrong at the end of a connection, its reads are done or given up. A polite good-bye is not waited
-    # for, a server that hangs would keep us here; libnbd closes the socket with the handle's last reference.
+    # Whatever goes wrong at the end of a connection, its reads are done or given up. The good-bye is waited for a
+    # little (nbdkit 1.32 ends with an assertion when a connection just breaks), but not as long as libnbd's own call
+    # would wait for a server that hangs.
+    deadline = time.monotonic() + _GOODBYE_S
     with contextlib.suppress(load_nbd().Error):
-        if handle.aio_is_ready():
+        if handle.aio_is_ready() or handle.aio_is_processing():
             handle.aio_disconnect(0)
+        while not (handle.aio_is_closed() or handle.aio_is_dead()) and time.monotonic() < deadline:
+            handle.poll(200)
 
 
 def _extents_where(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,21 @@ SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")
 _CURE = "apt-get install python3-libnbd, and run the mover with the distribution's own Python version"
 
 
-@lru_cache(maxsize=1)
+_one_at_a_time = threading.Lock()
+
+
 def load_nbd(system_packages: Path = SYSTEM_PACKAGES) -> Any:
     """The module `nbd`. Inside a virtual environment only the two files of libnbd are taken from the system's folder,
-    so that nothing else of it shadows the environment.
+    so that nothing else of it shadows the environment. Safe from several threads: the disks of a VM start together, and
+    while one loads the module the others would find it half made.
     """
+    with _one_at_a_time:
+        return find_nbd(system_packages)
+
+
+@lru_cache(maxsize=1)
+def find_nbd(system_packages: Path) -> Any:
+    """As `load_nbd`, for one thread."""
     try:
         return importlib.import_module("nbd")
     except ModuleNotFoundError:

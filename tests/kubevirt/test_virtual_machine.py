@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtv.kubevirt import labels
-from mtv.kubevirt.virtual_machine import boot_proof_instance, cpu_topology, disk_serial, firmware_uuid, virtual_machine
+from mtv.kubevirt.devices import disk_serial
+from mtv.kubevirt.virtual_machine import boot_proof_instance, cpu_topology, firmware_uuid, virtual_machine
 from mtv.model.errors import PermanentError
 from mtv.model.plan import NetworkTarget
 from mtv.model.source import Firmware, SourceVm
@@ -163,7 +164,7 @@ def test_a_valid_uuid_is_kept() -> None:
 
 @given(st.text(max_size=60))
 def test_a_serial_is_short_and_safe(text: str) -> None:
-    serial = disk_serial(disk(serial=text))
+    serial = disk_serial(source_vm(), disk(serial=text))
     assert 0 < len(serial) <= 20
     assert all(char.isascii() and (char.isalnum() or char in "_.-") for char in serial)
 
@@ -199,6 +200,27 @@ KINDS = {
     "shared-disk": (source_vm(disks=(disk(0), disk(1, shared=True, serial="a b/c"))), (POD,), {}),
     "odd-name": (source_vm(name="Web 1 (old)", uuid="none"), (POD,), {}),
     "odd-cpus": (source_vm(cpu_count=6, cores_per_socket=4), (POD,), {}),
+    "kvm-guest": (
+        source_vm(
+            provider="ovirt",
+            cpu_count=8,
+            threads_per_core=2,
+            timezone="Europe/Berlin",
+            serial="SN-7",
+            disks=tuple(
+                disk(index, bus=bus, serial=f"6f2d3c1e-9d5a-4a7b-8f00-00000000000{index}")
+                for index, bus in enumerate(("scsi", "sata", "ide", "virtio"))
+            ),
+            nics=(nic(0, model="rtl8139"), nic(1, model="e1000")),
+        ),
+        (POD, APP),
+        {},
+    ),
+    "pinned-kvm-guest": (
+        source_vm(provider="ovirt", dedicated_cpus=True, nics=(nic(0, model="pci_passthrough"),)),
+        (APP,),
+        {},
+    ),
 }
 
 

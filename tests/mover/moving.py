@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -144,3 +145,21 @@ def same_bytes(one: Path, other: Path, size: int) -> bool:
                 return False
             size -= step
     return True
+
+
+@contextmanager
+def again_and_again(deed: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Do it in the background until the block ends."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(every_s):
+            deed()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -16,6 +16,7 @@ import pytest
 
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD
+from mover.journal import RECORD_BYTES
 from mover.measure import digest_of_path
 from mover.sources.uri import SCHEMES
 from mover.worklock import work_lock
@@ -193,7 +194,7 @@ def test_verify_of_a_copy_that_was_not_finished_says_so(tmp_path: Path, disk: Pa
     target, journal = tmp_path / "t", tmp_path / "j"
     assert said("copy", "--source", f"file:{disk}", "--target", target, "--journal", journal) == EXIT_OK
     with journal.open("r+b") as file:
-        file.truncate(journal.stat().st_size - 1)
+        file.truncate(journal.stat().st_size - RECORD_BYTES - 1)  # of the last block; behind it is the mark of the end
     assert said("verify", "--target", target, "--journal", journal) == EXIT_TEMPORARY
     assert said.last["blocks_unproven"] >= 1
     with target.open("r+b") as file:

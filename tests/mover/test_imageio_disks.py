@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -124,24 +123,6 @@ def failure_code(ran: moving.Ran) -> str:
     return ran.result.failure.code
 
 
-@contextmanager
-def again_and_again(deed: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Do it in the background until the block ends."""
-    done = threading.Event()
-
-    def repeat() -> None:
-        while not done.wait(every_s):
-            deed()
-
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def test_only_data_of_a_given_transfer_is_read(ovirt: Ovirt, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with served(tmp_path, ovirt.original, "--filter=log", f"logfile={log}") as socket:
@@ -212,7 +193,7 @@ def test_whatever_ends_before_a_request_the_disk_arrives(
     assert_arrived(ovirt, folder, ran)
 
 
-@pytest.mark.skipif("MTV_LONG_TESTS" not in os.environ, reason="takes half a minute: set MTV_LONG_TESTS=1")
+@pytest.mark.long
 def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tmp_path: Path) -> None:
     with served(tmp_path, ovirt.original, "--filter=rate", "rate=8M") as socket:
         phases = cycle([None, types.ImageTransferPhase.PAUSED_SYSTEM, None, types.ImageTransferPhase.CANCELLED])
@@ -224,7 +205,7 @@ def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tm
             if (phase := next(phases)) and time.monotonic() < stop_faults_at:
                 ovirt.engine.end_transfers(phase)
 
-        with again_and_again(expire, 2.0):
+        with moving.again_and_again(expire, 2.0):
             ran = copy(ovirt, tmp_path, ovirt.disk(socket))
     assert_arrived(ovirt, tmp_path, ran)
     assert ovirt.engine.calls["create"] > 1

@@ -79,7 +79,15 @@ def content(fd: int, index: int) -> bytes:
     return block_digest(os.pread(fd, where.length, where.offset))
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("file", 30), ("device", 20)])
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [
+        ("file", 8),
+        ("device", 5),
+        pytest.param("file", 30, marks=pytest.mark.long),
+        pytest.param("device", 20, marks=pytest.mark.long),
+    ],
+)
 def test_killed_at_any_moment_every_copy_ends_identical(tmp_path: Path, kind: str, kills: int) -> None:
     """Without read-back: it would mend what a false claim spoils."""
     seeded = random.Random(f"kill {kind}")

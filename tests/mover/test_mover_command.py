@@ -18,7 +18,7 @@ from mover.events import MAX_LINE_BYTES, Events
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD, exit_code_of
 from mover.measure import digest_of_path
 from mover.progress import bar_line
-from mover.sources.nbd_module import load_nbd
+from mover.sources.nbd_module import find_nbd
 from mover.termination import MAX_BYTES, termination_message
 from mover.worklock import work_lock
 from mtv.model.conversion import ConvertResult
@@ -222,5 +222,5 @@ def test_a_python_that_libnbd_is_not_built_for_is_told(tmp_path: Path, monkeypat
     (tmp_path / "libnbdmod.cpython-36-x86_64-linux-gnu.so").touch()
     monkeypatch.setitem(sys.modules, "nbd", None)  # what an environment without libnbd looks like
     with pytest.raises(PermanentError, match="cpython-36") as caught:
-        load_nbd.__wrapped__(tmp_path)
+        find_nbd.__wrapped__(tmp_path)
     assert caught.value.code == "libnbd-missing"

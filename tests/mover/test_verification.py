@@ -29,8 +29,6 @@ from tests.mover import moving
 from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
-FLIPS_IN_SHORT_BLOCKS = 9_400
-FLIPS_IN_WHOLE_BLOCKS = 600
 
 
 # -- the medium
@@ -70,25 +68,28 @@ class Medium:
         self.target.close()
 
 
-def test_ten_thousand_single_flips_on_the_medium_are_all_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("in_short_blocks", "in_whole_blocks"), [(900, 24), pytest.param(9_400, 600, marks=pytest.mark.long)]
+)
+def test_single_flips_on_the_medium_are_all_found(tmp_path: Path, in_short_blocks: int, in_whole_blocks: int) -> None:
     seeded = random.Random(10_000)
     found = 0
     short = [Medium(tmp_path / f"short-{n}", seeded.randint(1, 40_000), n) for n in range(30)]
-    for _ in range(FLIPS_IN_SHORT_BLOCKS):
+    for _ in range(in_short_blocks):
         medium = seeded.choice(short)
         offset, mask = seeded.randrange(medium.size), seeded.randint(1, 255)
         medium.flip(offset, mask)
         found += medium.wrong_blocks() == [0]
         medium.flip(offset, mask)
     whole = Medium(tmp_path / "whole", 12 * BLOCK, 99)
-    for _ in range(FLIPS_IN_WHOLE_BLOCKS // 12):
+    for _ in range(in_whole_blocks // 12):
         flips = [(index * BLOCK + seeded.randrange(BLOCK), seeded.randint(1, 255)) for index in range(12)]
         for flip in flips:
             whole.flip(*flip)
         found += len(whole.wrong_blocks())
         for flip in flips:
             whole.flip(*flip)
-    assert found == FLIPS_IN_SHORT_BLOCKS + FLIPS_IN_WHOLE_BLOCKS
+    assert found == in_short_blocks + in_whole_blocks
     for medium in (*short, whole):
         assert medium.wrong_blocks() == []
         medium.close()

@@ -15,7 +15,7 @@ def manager():
     return ProvidersManager()
 
 
-@pytest.mark.parametrize("conn_type", ["vsphere", "ova", "openstack"])
+@pytest.mark.parametrize("conn_type", ["vsphere", "ovirt", "openstack", "ova"])
 def test_airflow_finds_the_connection_type_and_its_hook(conn_type):
     from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
@@ -25,8 +25,13 @@ def test_airflow_finds_the_connection_type_and_its_hook(conn_type):
     assert hook.connection_testable is True
 
 
-def test_the_form_of_vsphere_asks_for_certificates_and_hides_what_it_does_not_need(manager):
-    behaviour = manager.field_behaviours["vsphere"]
+@pytest.mark.parametrize("conn_type", ["vsphere", "ovirt"])
+def test_the_form_asks_for_certificates_and_hides_what_it_does_not_need(manager, conn_type):
+    from mtv.orchestration.provider import get_provider_info
+
+    (known,) = (each for each in get_provider_info()["connection-types"] if each["connection-type"] == conn_type)
+    assert {"ca_file", "ca_pem", "thumbprint", "insecure"} <= set(known["conn-fields"])
+    behaviour = manager.field_behaviours[conn_type]
     assert "password" not in behaviour["hidden_fields"]
     assert {"schema", "extra"} <= set(behaviour["hidden_fields"])
 
@@ -44,9 +49,10 @@ def hook_for(kind: str, found, monkeypatch):
     return hook
 
 
-def test_the_test_button_of_an_unreachable_vcenter_says_so_without_the_password(monkeypatch):
-    found = connection(conn_type="vsphere", host="127.0.0.1", port=1, login="u", password="canary-password")
-    ok, message = hook_for("VsphereHook", found, monkeypatch).test_connection()
+@pytest.mark.parametrize(("conn_type", "hook"), [("vsphere", "VsphereHook"), ("ovirt", "OvirtHook")])
+def test_the_test_button_of_an_unreachable_source_says_so_without_the_password(monkeypatch, conn_type, hook):
+    found = connection(conn_type=conn_type, host="127.0.0.1", port=1, login="u", password="canary-password")
+    ok, message = hook_for(hook, found, monkeypatch).test_connection()
     assert ok is False
     assert "127.0.0.1" in message
     assert "canary" not in message

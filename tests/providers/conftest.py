@@ -1,4 +1,4 @@
-"""A vCenter of our own for the tests of the vSphere provider, and a maker of appliances."""
+"""A vCenter and an oVirt engine of our own for the tests of their providers, and a maker of appliances."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import Any
 
 import pytest
 
+from lab.ovirt.sample import data_centre
 from lab.process import stop_daemon
 from lab.vcenter.faults import Faults
 from lab.vcenter.part import start_server
 from mtv.model.connection import Connection
+from mtv.providers.ovirt import power as power_module
+from mtv.providers.ovirt import session as session_module
+from mtv.providers.registry import open_provider
+from tests.providers import ovirt_lab
 
+OVIRT_LOAD = 120
+"""So many VMs make two pages together with the others of the engine."""
 ADMINISTRATOR, READER, PASSWORD = "administrator@vsphere.local", "reader@vsphere.local", "canary-pass-1!"
 
 
@@ -217,3 +224,34 @@ def make() -> type[Appliances]:
 @pytest.fixture
 def ova_connection(tmp_path: Path) -> Connection:
     return Connection(conn_id="appliances", conn_type="ova", extra={"path": str(tmp_path)})
+
+
+@pytest.fixture(scope="session")
+def ovirt_running(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engine")
+    with ovirt_lab.engine(folder, data_centre(load=OVIRT_LOAD)) as engine:
+        yield engine, folder / "pki" / "ca.crt"
+
+
+@pytest.fixture
+def ovirt(ovirt_running, monkeypatch):
+    monkeypatch.setattr(session_module, "PAUSE_S", 0)
+    monkeypatch.setattr(power_module, "POLL_S", 0)
+    found = ovirt_running[0]
+    found.requests.clear()
+    found.calls.clear()
+    yield found
+    found.faults.clear()
+    found.power.deaf.clear()
+    found.logins.serves = 0
+
+
+@pytest.fixture
+def to_ovirt(ovirt_running):
+    return lambda **changed: ovirt_lab.connection(*ovirt_running, **changed)
+
+
+@pytest.fixture(scope="session")
+def ovirt_inventory(ovirt_running):
+    with open_provider(ovirt_lab.connection(*ovirt_running)) as provider:
+        return {vm.name: vm for vm in provider.vms() if vm.name != "twice"}

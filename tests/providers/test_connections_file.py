@@ -83,5 +83,5 @@ def test_a_missing_file_is_explained(tmp_path):
 
 
 def test_a_type_that_is_no_source_is_refused():
-    with pytest.raises(PermanentError, match="ova, vsphere"):
+    with pytest.raises(PermanentError, match="ova, ovirt, vsphere"):
         open_provider(Connection(conn_id="k", conn_type="kubernetes"))

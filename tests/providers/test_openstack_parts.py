@@ -55,16 +55,19 @@ def with_volumes(*volumes: dict[str, Any]) -> SourceVm:
 @pytest.mark.parametrize(
     ("asked", "cores"),
     [
-        ({}, 1),
-        ({"hw:cpu_sockets": "2"}, 2),
-        ({"hw:cpu_sockets": "3"}, 1),
-        ({"hw:cpu_cores": "2", "hw:cpu_threads": "2"}, 4),
-        ({"hw:cpu_cores": "many"}, 1),
+        ({}, (1, 1)),
+        ({"hw:cpu_sockets": "2"}, (2, 1)),
+        ({"hw:cpu_sockets": "3"}, (1, 1)),
+        ({"hw:cpu_sockets": "8"}, (1, 1)),
+        ({"hw:cpu_cores": "3"}, (1, 1)),
+        ({"hw:cpu_cores": "2", "hw:cpu_threads": "2"}, (2, 2)),
+        ({"hw:cpu_cores": "many"}, (1, 1)),
     ],
 )
-def test_sockets_and_cores_follow_the_flavor(asked: dict[str, str], cores: int) -> None:
+def test_sockets_cores_and_threads_follow_the_flavor(asked: dict[str, str], cores: tuple[int, int]) -> None:
     flavor = {"original_name": "f", "vcpus": 4, "ram": 1024, "disk": 0, "extra_specs": asked}
-    assert built(flavor=flavor).cores_per_socket == cores
+    vm = built(flavor=flavor)
+    assert (vm.cores_per_socket, vm.threads_per_core) == cores
 
 
 def test_the_flavor_counts_as_it_was_when_the_server_was_made() -> None:

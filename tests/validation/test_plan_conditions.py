@@ -73,6 +73,18 @@ def test_a_plan_that_covers_its_vm_has_no_concerns():
         ),
         pytest.param(plan_of(WEB), source_vm(document={}), [], id="ova-has-no-connection-state"),
         pytest.param(plan_of(WEB), source_vm(disks=()), ["plan.vm.no_disks"], id="diskless"),
+        pytest.param(
+            plan_of(WEB),
+            source_vm(document={"diskAttachments": [{"disk": {"id": "d", "storageType": "lun"}}]}),
+            ["plan.disk.lun"],
+            id="lun",
+        ),
+        pytest.param(
+            plan_of(WEB),
+            source_vm(document={"diskAttachments": [{"disk": {"id": "d", "storageType": "image"}}]}),
+            [],
+            id="image",
+        ),
         pytest.param(plan_of(WEB), source_vm(networks=("dmz",)), ["plan.network.not_mapped"], id="network"),
         pytest.param(plan_of(WEB, network_map={"*": POD}), source_vm(networks=("dmz",)), [], id="any-network"),
         pytest.param(

@@ -40,6 +40,9 @@ def inventory(arguments: argparse.Namespace, installation: Installation) -> int:
             for vm in seen.vms
         ]  # fmt: skip
         print(table(("VM", "POWER", "CPUS", "MEMORY", "DISKS", "SIZE", "FIRMWARE", "GUEST"), rows, right=(2, 3, 4, 5)))
+        for what, vms in seen.unreadable.items():
+            of = f"{words.count(len(vms), 'VM')}, such as {printable(vms[0])}"
+            print(f"the user may not read {printable(what)} of {of}")
     for name in seen.missing:
         print(f"{printable(name)}: the source has no such VM")
     return 1 if seen.missing else 0

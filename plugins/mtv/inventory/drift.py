@@ -51,6 +51,7 @@ def _vm_facts(vm: SourceVm) -> dict[str, Any]:
         "UUID": vm.uuid,
         "number of CPUs": vm.cpu_count,
         "cores per socket": vm.cores_per_socket,
+        "threads per core": vm.threads_per_core,
         "memory": size_in_words(vm.memory_bytes),
         "firmware": vm.firmware.value,
         "secure boot": "on" if vm.secure_boot else "off",

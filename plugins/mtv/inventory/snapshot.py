@@ -28,6 +28,15 @@ class Snapshot:
 
         return tables_of(self.vms)
 
+    @cached_property
+    def unreadable(self) -> dict[str, list[str]]:
+        """What the user may not read, each with the names of the VMs that it is missing of."""
+        found: dict[str, list[str]] = {}
+        for vm in self.vms:
+            for what in vm.document.get("unreadable", ()):
+                found.setdefault(str(what), []).append(vm.name)
+        return found
+
     def vm(self, name: str) -> SourceVm:
         """Return the VM of that name. Raises `KeyError`."""
         for vm in self.vms:

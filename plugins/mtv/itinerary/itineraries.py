@@ -46,7 +46,11 @@ BY_NAME = {itinerary.name: itinerary for itinerary in (CONVERTED, RAW)}
 
 
 def itinerary_for(*, vm_type: str, skip_guest_conversion: bool) -> Itinerary:
-    """Return the itinerary of a VM. Raises `ValueError` for a mode that is not built yet."""
+    """Return the itinerary of a VM. Raises `ValueError` for a mode that is not built yet.
+
+    A plan names its source by connection, whose type is not known where DAGs are made: a guest that ran on KVM already
+    (oVirt) walks through `convert` too, which then has nothing to do.
+    """
     if vm_type != "cold":
         raise ValueError(f"no itinerary for type {vm_type!r}")
     return RAW if skip_guest_conversion else CONVERTED

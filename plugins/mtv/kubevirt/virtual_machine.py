@@ -7,7 +7,6 @@ meaning one on the pod network); they are decided here instead.
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -17,15 +16,13 @@ import msgspec
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.claims import MIB
+from mtv.kubevirt.devices import SRIOV, card_model, disk_bus, disk_serial, tablet_bus
 from mtv.kubevirt.names import boot_proof
 from mtv.model.errors import PermanentError
 from mtv.model.plan import NetworkTarget
-from mtv.model.source import Firmware, SourceDisk, SourceNic, SourceVm
+from mtv.model.source import Firmware, SourceNic, SourceVm
 
 API_VERSION = "kubevirt.io/v1"
-MAX_SERIAL = 20
-"""Longest disk serial that a virtio disk shows to its guest."""
-
 _MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
 _UUIDS_OF_MTV = uuid.UUID("5f5f7a86-6b1c-5c39-9a0e-3a0a6cf2d1a4")  # namespace of made-up firmware uuids
 
@@ -34,7 +31,8 @@ class TargetVm(msgspec.Struct, frozen=True, kw_only=True):
     """What the plan decided about the VM on the target.
 
     `claims` holds the claim's name by disk id, `networks` the target by card index; `raw` asks for the devices that an
-    unconverted guest knows (SATA, e1000e, USB tablet) instead of virtio.
+    unconverted guest knows (SATA, e1000e, USB tablet) instead of virtio. A KVM guest keeps the devices of its source
+    either way.
     """
 
     name: str
@@ -112,27 +110,21 @@ def firmware_uuid(vm: SourceVm) -> str:
         return str(uuid.uuid5(_UUIDS_OF_MTV, f"{vm.provider}:{vm.id}"))
 
 
-def disk_serial(disk: SourceDisk) -> str:
-    """Return the serial that the guest sees: the source's in at most 20 safe characters, else a hash."""
-    clean = re.sub(r"[^A-Za-z0-9_.-]", "", disk.serial)
-    if clean and len(clean) <= MAX_SERIAL:
-        return clean
-    return hashlib.sha256((clean or disk.identity).encode()).hexdigest()[:MAX_SERIAL]
-
-
 def cpu_topology(vm: SourceVm) -> dict[str, int]:
-    """Return sockets and cores. Sources with a core count that does not divide the CPUs get one core a socket."""
+    """Return sockets, cores and threads. Sources whose numbers do not divide the CPUs get one core a socket."""
     if vm.cpu_count < 1:
         raise PermanentError(f"{vm.name} has {vm.cpu_count} CPUs on the source", code="no-cpu")
-    cores = vm.cores_per_socket if vm.cores_per_socket >= 1 and vm.cpu_count % vm.cores_per_socket == 0 else 1
-    return {"sockets": vm.cpu_count // cores, "cores": cores, "threads": 1}
+    cores, threads = vm.cores_per_socket, vm.threads_per_core
+    if cores < 1 or threads < 1 or vm.cpu_count % (cores * threads):
+        cores, threads = 1, 1
+    return {"sockets": vm.cpu_count // (cores * threads), "cores": cores, "threads": threads}
 
 
 def _guest(vm: SourceVm, target: TargetVm) -> dict[str, Any]:
     disks, volumes = _disks(vm, target)
     interfaces, networks = _cards(vm, target)
     features: dict[str, Any] = {"acpi": {}}
-    firmware: dict[str, Any] = {"uuid": firmware_uuid(vm), "serial": firmware_uuid(vm)}
+    firmware: dict[str, Any] = {"uuid": firmware_uuid(vm), "serial": vm.serial or firmware_uuid(vm)}
     if vm.firmware is Firmware.EFI:
         firmware["bootloader"] = {"efi": {"secureBoot": vm.secure_boot}}
         if vm.secure_boot:
@@ -141,7 +133,7 @@ def _guest(vm: SourceVm, target: TargetVm) -> dict[str, Any]:
         firmware["bootloader"] = {"bios": {}}
     devices: dict[str, Any] = {
         "disks": disks,
-        "inputs": [{"name": "tablet", "type": "tablet", "bus": "usb" if target.raw else "virtio"}],
+        "inputs": [{"name": "tablet", "type": "tablet", "bus": tablet_bus(vm, raw=target.raw)}],
         "logSerialConsole": True,  # the console is what proves the boot
     }
     if interfaces:
@@ -152,12 +144,12 @@ def _guest(vm: SourceVm, target: TargetVm) -> dict[str, Any]:
         devices["tpm"] = {"persistent": True}
     spec: dict[str, Any] = {
         "domain": {
-            "cpu": cpu_topology(vm),
+            "cpu": {**cpu_topology(vm), "dedicatedCpuPlacement": True} if vm.dedicated_cpus else cpu_topology(vm),
             "memory": {"guest": _memory(vm)},
             "machine": {"type": "q35"},
             "features": features,
             "firmware": firmware,
-            "clock": {"utc": {}},
+            "clock": {"timezone": vm.timezone} if vm.timezone else {"utc": {}},
             "devices": devices,
         },
         "volumes": volumes,
@@ -185,8 +177,8 @@ def _disks(vm: SourceVm, target: TargetVm) -> tuple[list[dict[str, Any]], list[d
         name = f"vol-{disk.index}"
         entry: dict[str, Any] = {
             "name": name,
-            "disk": {"bus": "sata" if target.raw else "virtio"},
-            "serial": disk_serial(disk),
+            "disk": {"bus": disk_bus(vm, disk, raw=target.raw)},
+            "serial": disk_serial(vm, disk),
         }
         if disk.id == target.root_disk:
             entry["bootOrder"] = 1
@@ -230,11 +222,12 @@ def _cards(vm: SourceVm, target: TargetVm) -> tuple[list[dict[str, Any]], list[d
 
 
 def _card(vm: SourceVm, nic: SourceNic, name: str, *, pod: bool, raw: bool) -> dict[str, Any]:
-    card: dict[str, Any] = {
-        "name": name,
-        "model": "e1000e" if raw else "virtio",
-        "masquerade" if pod else "bridge": {},
-    }
+    model = card_model(vm, nic, raw=raw)
+    card: dict[str, Any] = {"name": name}
+    if model == SRIOV and not pod:
+        card["sriov"] = {}  # a device of the node, which has a model of its own
+    else:
+        card |= {"model": "virtio" if model == SRIOV else model, "masquerade" if pod else "bridge": {}}
     if nic.mac:
         mac = nic.mac.lower()
         if not _MAC.match(mac):

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+_KVM_PROVIDERS = frozenset({"ovirt", "openstack"})
+
 
 class PowerState(StrEnum):
     """Whether a VM runs."""
@@ -29,12 +31,17 @@ class Firmware(StrEnum):
 
 
 class SourceDisk(msgspec.Struct, frozen=True, kw_only=True):
-    """One virtual disk. `index` is the provider's order (0 is the boot candidate); `bus` is scsi, sata, ide or nvme.
+    """One virtual disk. `index` is the provider's order (0 is the boot candidate).
 
-    `identity` names the disk for ever (vSphere: instance UUID + device key + base vmdk path; OVA: file + member);
+    `bus` is scsi, sata, ide, nvme or virtio.
+
+    `identity` names the disk for ever (vSphere: instance UUID + device key + base vmdk path; OVA: file + member;
+    oVirt: disk id);
     `generation` changes whenever its bytes may have (vSphere: change id, else config version + last power-on;
-    OVA: content digest of the manifest, else size + mtime). A copy resumes only within one generation.
-    `storage` is the key looked up in the storage map (vSphere: datastore name; OVA: disk id, else `default`).
+    OVA: content digest of the manifest, else size + mtime; oVirt: image id + last start and stop). A copy resumes only
+    within one generation.
+    `storage` is the key looked up in the storage map (vSphere: datastore name; OVA: disk id, else `default`;
+    oVirt: storage domain name).
     `locator` is what the provider needs to open the disk again (ids only, no secrets).
     """
 
@@ -62,7 +69,12 @@ class SourceNic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceVm(msgspec.Struct, frozen=True, kw_only=True):
-    """One VM on the source. `id` is the provider's own (moref; OVA path + VM name), `memory_bytes` of RAM."""
+    """One VM on the source. `id` is the provider's own (moref; OVA path + VM name; uuid), `memory_bytes` of RAM.
+
+    `cpu_count` counts threads where a core has several. `dedicated_cpus`: each of them has a CPU of the host to itself.
+    `serial` is the machine's serial number, "" when it is the uuid; `timezone` the IANA name of the zone that the
+    hardware clock shows, "" for UTC.
+    """
 
     provider: str
     id: str
@@ -73,6 +85,10 @@ class SourceVm(msgspec.Struct, frozen=True, kw_only=True):
     cores_per_socket: int
     memory_bytes: int
     firmware: Firmware
+    threads_per_core: int = 1
+    dedicated_cpus: bool = False
+    serial: str = ""
+    timezone: str = ""
     secure_boot: bool = False
     tpm: bool = False
     guest_os: str = ""
@@ -81,3 +97,8 @@ class SourceVm(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[SourceDisk, ...] = ()
     nics: tuple[SourceNic, ...] = ()
     document: dict[str, Any] = {}
+
+    @property
+    def is_kvm_guest(self) -> bool:
+        """Whether the guest runs on KVM already: it keeps the devices it knows, and nothing has to be converted."""
+        return self.provider in _KVM_PROVIDERS

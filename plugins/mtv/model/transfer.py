@@ -221,8 +221,23 @@ class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
     preallocate: bool = False
 
 
+class LimitWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A bandwidth limit for a part of each day: `{"from": "08:00", "to": "18:00", "rate": 50000000}` (bytes per second,
+    0: none). A window that ends before it starts runs over midnight.
+    """
+
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    bytes_per_s: int = msgspec.field(name="rate")
+
+
 class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
-    """One disk to copy. `identity` and `generation` bind the journal to the source (see `SourceDisk`)."""
+    """One disk to copy. `identity` and `generation` bind the journal to the source (see `SourceDisk`).
+
+    A delta names the `base_generation` that the target holds and what differs from it: `dirty` as (offset, length), or
+    `dirty_context`, the NBD metadata context of a dirty bitmap such as `qemu:dirty-bitmap:NAME`. Where the journal is
+    of neither generation, the whole disk is copied.
+    """
 
     id: str
     size_bytes: int
@@ -230,11 +245,18 @@ class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
     target: DiskTarget
     identity: str
     generation: str
+    base_generation: str = ""
+    dirty: tuple[tuple[int, int], ...] | None = None
+    dirty_context: str = ""
 
 
 class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume.
-    `verify_source`: every source is read a second time and compared (see `Proof.REREAD`).
+
+    `verify_source`: every source is read a second time and compared (see `Proof.REREAD`). `limit_bytes_per_s` (0: none)
+    and the windows in `limits`, whose clock is `limits_utc_offset_min` minutes ahead of UTC, bound what all disks
+    together read from their sources; a file `limit` in the work directory overrides both while the transfer runs.
+    `connections` is how many connections to sources the disks may hold together.
     """
 
     plan: str
@@ -246,6 +268,10 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     verify_source: bool = False
     work_dir: str = WORK_DIR
     credentials_dir: str = "/run/mtv"
+    limit_bytes_per_s: int = 0
+    limits: tuple[LimitWindow, ...] = ()
+    limits_utc_offset_min: int = 0
+    connections: int = 8
 
 
 class DiskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -44,6 +44,15 @@ class VsphereHook(_SourceHook):
     hook_name = "VMware vSphere"
 
 
+class OvirtHook(_SourceHook):
+    """Connection type `ovirt`."""
+
+    conn_type = "ovirt"
+    conn_name_attr = "ovirt_conn_id"
+    default_conn_name = "ovirt_default"
+    hook_name = "oVirt / RHV"
+
+
 class OvaHook(_SourceHook):
     """Connection type `ova`."""
 

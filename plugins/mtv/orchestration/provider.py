@@ -15,7 +15,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "MTV migration factory",
         "description": "Batch migration of virtual machines to KubeVirt",
         "versions": ["0.1.0"],
-        "connection-types": [_vsphere(), _ova(), _openstack()],
+        "connection-types": [_vsphere(), _ovirt(), _openstack(), _ova()],
     }
 
 
@@ -24,16 +24,28 @@ def _vsphere() -> dict[str, Any]:
         "connection-type": "vsphere",
         "hook-class-name": "mtv.orchestration.hooks.VsphereHook",
         "hook-name": "VMware vSphere",
-        "conn-fields": {
-            "ca_file": _field("CA file (PEM path on the workers)", _TEXT),
-            "ca_pem": _field("CA certificate (PEM text)", _TEXT),
-            "thumbprint": _field("Certificate thumbprint (SHA-256)", _TEXT),
-            "insecure": _field("Do not verify the certificate", _FLAG),
-        },
+        "conn-fields": _certificates(),
         "ui-field-behaviour": {
             "hidden-fields": ["schema", "extra"],
             "relabeling": {"host": "vCenter or ESXi host", "login": "User", "port": "Port (443)"},
             "placeholders": {"host": "vcenter.example.org", "login": "migration@vsphere.local", "port": "443"},
+        },
+    }
+
+
+def _ovirt() -> dict[str, Any]:
+    return {
+        "connection-type": "ovirt",
+        "hook-class-name": "mtv.orchestration.hooks.OvirtHook",
+        "hook-name": "oVirt / RHV",
+        "conn-fields": {
+            **_certificates(),
+            "use_proxy": _field("Read disks through the engine's proxy", _FLAG),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "extra"],
+            "relabeling": {"host": "Engine", "login": "User (name@profile)", "port": "Port (443)"},
+            "placeholders": {"host": "engine.example.org", "login": "migration@internal", "port": "443"},
         },
     }
 
@@ -82,6 +94,16 @@ def _openstack() -> dict[str, Any]:
             },
             "placeholders": {"host": "https://keystone.example.org:5000/v3", "login": "migration"},
         },
+    }
+
+
+def _certificates() -> dict[str, Any]:
+    """Return the fields that say whom to trust."""
+    return {
+        "ca_file": _field("CA file (PEM path on the workers)", _TEXT),
+        "ca_pem": _field("CA certificate (PEM text)", _TEXT),
+        "thumbprint": _field("Certificate thumbprint (SHA-256)", _TEXT),
+        "insecure": _field("Do not verify the certificate", _FLAG),
     }
 
 

@@ -1,4 +1,4 @@
-"""One protocol for every source platform. Implementations: `vmware`, `ova`, `openstack` (later `ovirt`).
+"""One protocol for every source platform. Implementations: `vmware`, `ova`, `ovirt`, `openstack`.
 
 A provider object is one logged-in session; use it as a context manager. It never changes disk contents or VM
 configuration; power is the only thing it touches (and what `MakesCopies` says), and every call that does is announced

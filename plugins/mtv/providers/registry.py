@@ -21,13 +21,24 @@ def _ova(connection: Connection) -> Provider:
     return OvaProvider(connection)
 
 
+def _ovirt(connection: Connection) -> Provider:
+    from mtv.providers.ovirt.provider import OvirtProvider
+
+    return OvirtProvider(connection)
+
+
 def _openstack(connection: Connection) -> Provider:
     from mtv.providers.openstack.provider import OpenstackProvider
 
     return OpenstackProvider(connection)
 
 
-_OPENERS: dict[str, Callable[[Connection], Provider]] = {"vsphere": _vsphere, "ova": _ova, "openstack": _openstack}
+_OPENERS: dict[str, Callable[[Connection], Provider]] = {
+    "vsphere": _vsphere,
+    "ova": _ova,
+    "ovirt": _ovirt,
+    "openstack": _openstack,
+}
 
 
 def open_provider(connection: Connection) -> Provider:

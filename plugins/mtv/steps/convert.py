@@ -25,7 +25,7 @@ _AFTER = frozenset({VmPhase.CONVERTED}) | holding.ON_THE_TARGET
 
 
 def pod_request(ctx: VmContext) -> PodRequest | None:
-    """Return the pod that converts the VM, or None when its claims are converted already (then the step is done).
+    """Return the pod that converts the VM, or None when its claims are converted already or need not be.
 
     Needs a proven copy of the source as it was after power-off. Raises `PermanentError` naming the task to clear.
     """
@@ -44,6 +44,11 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                     cure="clear the task transfer of this VM and what follows it",
                     code="not-copied",
                 )
+            if vm.is_kvm_guest:
+                if row.phase in _BEFORE:
+                    ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED)
+                skip(ctx, STEP, "the guest ran on KVM already; nothing has to be converted")
+                return None
             if all(state.converted for state in found.values()):
                 if row.phase in _BEFORE:
                     ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED)

@@ -35,7 +35,7 @@ def create_vm(ctx: VmContext) -> None:
                     cure="clear the task prepare of this VM and what follows it",
                     code="copy-outdated",
                 )
-            if not ctx.vm.skip_guest_conversion and not all(state.converted for state in found.values()):
+            if layout.converts(ctx, now) and not all(state.converted for state in found.values()):
                 raise PermanentError(
                     f"{ctx.vm.name}: the claims are not converted",
                     cure="clear the task convert of this VM and what follows it",

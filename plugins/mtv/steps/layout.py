@@ -72,13 +72,18 @@ def decide(ctx: VmContext, cluster: Cluster, vm: SourceVm) -> Layout:
                 identity=disk.identity,
             )
         )
-    needed = claims.work_bytes(vm.disks, root.id, converts=not ctx.vm.skip_guest_conversion)
+    needed = claims.work_bytes(vm.disks, root.id, converts=converts(ctx, vm))
     work = Claim(
         name=names.work_claim(ctx.plan.name, ctx.vm.id),
         storage_class=_work_class(ctx, cluster, disks),
         size_bytes=claims.claim_bytes(needed, "Filesystem"),
     )
     return Layout(disks=tuple(disks), work=work, root=root.id)
+
+
+def converts(ctx: VmContext, vm: SourceVm) -> bool:
+    """Whether the guest is converted: as the plan says, and never when it ran on KVM already."""
+    return not ctx.vm.skip_guest_conversion and not vm.is_kvm_guest
 
 
 def recorded(ctx: VmContext) -> Layout:

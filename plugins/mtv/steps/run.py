@@ -57,6 +57,8 @@ def snapshot_inventory(ctx: RunContext) -> None:
                 for found, subject in zip(by_name.get(vm.vm.name, ()), ("", source.NAMESAKE), strict=False):
                     source.pin(ctx, vm.vm.id, found, subject=subject)
             ctx.log(f"{connection_id}: {len(by_name)} of {len(vms)} VM(s) read")
+            for what, names in seen.unreadable.items():
+                ctx.log(f"{connection_id}: the user may not read {what} of {', '.join(names)}")
 
 
 def validate(ctx: RunContext) -> None:

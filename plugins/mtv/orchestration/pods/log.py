@@ -93,8 +93,8 @@ def size(size_bytes: float) -> str:
 
 def _event(line: str) -> dict[str, object]:
     try:
-        found = json.loads(line)
-    except ValueError:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):  # words of another program
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -231,6 +231,7 @@ def _source_vm(
     flavor, asked = document["flavor"], document.get("image", {}).get("properties", {})
     specs = flavor.get("extraSpecs") or {}
     vcpus = int(flavor["vcpus"] or 1)
+    cores, threads = _topology(vcpus, specs, asked)
     secure = "required" in (specs.get("os:secure_boot"), asked.get("os_secure_boot"))
     model = str(asked.get("hw_vif_model") or "virtio")
     return SourceVm(
@@ -240,7 +241,9 @@ def _source_vm(
         uuid=document["id"],
         power=power_state(document["status"]),
         cpu_count=vcpus,
-        cores_per_socket=_cores_per_socket(vcpus, specs, asked),
+        cores_per_socket=cores,
+        threads_per_core=threads,
+        dedicated_cpus="dedicated" in (specs.get("hw:cpu_policy"), asked.get("hw_cpu_policy")),
         memory_bytes=int(flavor["ram"] or 0) << 20,
         firmware=Firmware.EFI if asked.get("hw_firmware_type") == "uefi" else Firmware.BIOS,
         secure_boot=secure,
@@ -253,16 +256,16 @@ def _source_vm(
     )
 
 
-def _cores_per_socket(vcpus: int, specs: Mapping[str, Any], asked: Mapping[str, Any]) -> int:
-    """As flavor or image ask for it; nova's own default is one core a socket. Threads count as cores."""
+def _topology(vcpus: int, specs: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[int, int]:
+    """Cores of a socket and threads of a core, as flavor or image ask for them; what does not divide the CPUs is not."""
 
     def number(what: str) -> int:
         text = str(specs.get(f"hw:cpu_{what}") or asked.get(f"hw_cpu_{what}") or "")
         return int(text) if text.isdecimal() else 0
 
-    if sockets := number("sockets"):
-        return vcpus // sockets if vcpus % sockets == 0 else 1
-    return max(1, number("cores")) * max(1, number("threads"))
+    threads = max(1, number("threads"))
+    cores = number("cores") or (vcpus // threads // sockets if (sockets := number("sockets")) else 1)
+    return (cores, threads) if cores and vcpus % (cores * threads) == 0 else (1, 1)
 
 
 def _disks(document: Mapping[str, Any], around: Surroundings) -> Iterable[SourceDisk]:
@@ -284,7 +287,7 @@ def _disks(document: Mapping[str, Any], around: Surroundings) -> Iterable[Source
             generation=f"{ran};volume={volume['updatedAt']}",
             storage=volume["volumeType"],
             locator={"kind": "volume", "volume": volume["id"], "encrypted": volume["encrypted"]},
-            serial=volume["id"][:20],  # what the guest sees of it
+            serial=volume["id"],
             shared=len(volume["attachments"]) > 1,
         )
 

@@ -11,6 +11,7 @@ from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
 from mtv.model.transfer import GlanceImage
+from mtv.providers import tls
 from mtv.providers.openstack import collect
 from mtv.providers.openstack.build import build_vms
 from mtv.providers.openstack.export import Exports
@@ -47,7 +48,7 @@ class OpenstackProvider:
                 f" compute API up to {'.'.join(map(str, version))}, volume API {'.'.join(map(str, volumes))}"
             )
 
-        how = " (TLS not verified)" if self.session.insecure else ""
+        how = " (TLS not verified)" if tls.is_insecure(self.connection) else ""
         return self.session.run(ask, doing="ask for the versions") + how
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
@@ -97,7 +98,7 @@ class OpenstackProvider:
             project=self.session.text("project"),
             project_domain=self.session.text("project_domain", "Default"),
             user_domain=self.session.text("user_domain", "Default"),
-            insecure=self.session.insecure,
+            insecure=tls.is_insecure(self.connection),
         )
 
     def release_disks(self, vm: SourceVm) -> list[str]:
@@ -113,7 +114,7 @@ class OpenstackProvider:
             }
         else:
             files = {"user": self.connection.login, "password": self.connection.password}
-        pem = self.session.ca_pem()
+        pem = tls.ca_pem(self.connection)
         return {**files, "ca.pem": pem} if pem else files
 
 

@@ -12,6 +12,7 @@ import openstack
 
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
+from mtv.providers import tls
 from mtv.providers.openstack.faults import FAULTS, translate
 
 T = TypeVar("T")
@@ -34,11 +35,6 @@ class Session:
         self._ca: Path | None = None
 
     @property
-    def insecure(self) -> bool:
-        """Whether certificates are not verified; only a real `true` asks for that."""
-        return self.connection.extra.get("insecure") is True
-
-    @property
     def credential_id(self) -> str:
         """Id of the application credential, "" for a login by password."""
         return str(self.connection.extra.get("application_credential_id") or "")
@@ -46,21 +42,6 @@ class Session:
     def text(self, name: str, otherwise: str = "") -> str:
         """A text of the connection's extra."""
         return str(self.connection.extra.get(name) or otherwise)
-
-    def ca_pem(self) -> str:
-        """The PEM of the connection's authorities, "" when it names none."""
-        pem, path = self.text("ca_pem"), self.text("ca_file")
-        if path and not pem:
-            try:
-                return Path(path).read_text(encoding="ascii")
-            except (OSError, UnicodeDecodeError) as error:
-                raise PermanentError(
-                    f"connection {self.connection.conn_id!r}: the CA file {path} cannot be read"
-                    f" ({type(error).__name__})",
-                    cure="name a readable PEM file in extra.ca_file",
-                    code="CaFileUnreadable",
-                ) from error
-        return pem
 
     def open(self) -> None:
         """Log in. Raises `ConnectionRefused`, `TemporaryError`, or `PermanentError` for what is no Keystone."""
@@ -71,7 +52,7 @@ class Session:
             auth_type="v3applicationcredential" if self.credential_id else "password",
             region_name=self.text("region") or None,
             interface=self.text("interface", "public"),
-            verify=not self.insecure,
+            verify=not tls.is_insecure(self.connection),
             cacert=self._ca_path(),
             api_timeout=REQUEST_TIMEOUT_S,
             load_yaml_config=False,
@@ -120,8 +101,8 @@ class Session:
 
     def _ca_path(self) -> str | None:
         """A file with the authorities: the SDK takes no text."""
-        pem = self.ca_pem()
-        if pem and self.insecure:
+        pem = tls.ca_pem(self.connection)
+        if pem and tls.is_insecure(self.connection):
             raise PermanentError(
                 f"connection {self.connection.conn_id!r} is insecure and names a certificate too",
                 cure="remove extra.insecure, or the certificate",
@@ -154,7 +135,7 @@ def _auth_url(connection: Connection) -> str:
             cure="use https://",
             code="UrlUnknown",
         )
-    if scheme == "http" and connection.extra.get("insecure") is not True:
+    if scheme == "http" and not tls.is_insecure(connection):
         raise PermanentError(
             f"connection {connection.conn_id!r}: the password would be sent over plain HTTP",
             cure="use https://, or set extra.insecure if nobody else can listen there",

@@ -53,6 +53,8 @@ class _Reader:
                 f"the OVF is not well-formed XML: line {error.lineno}, column {error.offset + 1}:"
                 f" {expat.ErrorString(error.code)}"
             ) from error
+        except (LookupError, ValueError) as error:  # Python's codecs, which expat asks
+            raise Refused("the OVF is in an encoding that is not known", cure="save it as UTF-8") from error
         return Document(self._builder.close(), frozenset(self._namespaces))
 
     def _doctype(self, *_: object) -> None:

@@ -10,7 +10,8 @@ from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
 from mtv.model.transfer import DiskSource
-from mtv.providers.vmware import collect, disk_access, tls
+from mtv.providers import tls
+from mtv.providers.vmware import collect, disk_access
 from mtv.providers.vmware.build import build_vms
 from mtv.providers.vmware.power import Power
 from mtv.providers.vmware.session import Api, Session

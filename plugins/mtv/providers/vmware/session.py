@@ -15,8 +15,8 @@ from pyVmomi import vim, vmodl
 
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+from mtv.providers.tls import verified_context
 from mtv.providers.vmware.faults import translate
-from mtv.providers.vmware.tls import verified_context
 
 T = TypeVar("T")
 

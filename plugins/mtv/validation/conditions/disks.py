@@ -32,6 +32,7 @@ def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
             "A claim must be as large as the disk. Look at the disk on the source; it may be damaged or locked.",
             vms=vms,
         )
+    yield from _luns(seen, vms)
     for disk in rows_of(seen, "disks"):
         name = disk.get("file") or disk.get("key") or "?"
         if disk.get("rdm") is True and (not case.is_warm or disk.get("physicalMode") is True):
@@ -52,6 +53,22 @@ def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
                 "Snapshots leave it out, so it can be copied only while the VM is off.",
                 vms=vms,
             )
+
+
+def _luns(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
+    """A LUN that is attached to the VM itself is no image, so nobody hands its bytes out."""
+    attached = [row.get("disk") for row in rows_of(seen, "diskAttachments")]
+    luns = [disk for disk in attached if isinstance(disk, dict) and disk.get("storageType") == "lun"]
+    if luns:
+        names = ", ".join(str(disk.get("name") or disk.get("id")) for disk in luns)
+        yield critical(
+            "VMStorageNotSupported",
+            "plan.disk.lun",
+            "NotSupported",
+            f"Disk {names} is a LUN that the VM uses directly",
+            "Only images of storage domains are copied. Copy it to an image, or detach it and attach it on the target.",
+            vms=vms,
+        )
 
 
 def shared(cases: Sequence[Case]) -> Iterable[Condition]:

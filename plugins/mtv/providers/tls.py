@@ -1,4 +1,4 @@
-"""TLS towards vCenter: verified by default, by CA or by a pinned certificate; unverified only on demand."""
+"""TLS towards a source: verified by default, by CA or by a pinned certificate; unverified only on demand."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ def verified_context(connection: Connection, host: str, port: int) -> ssl.SSLCon
     context = _context(connection, host, port)
     _handshake(connection, host, port, context)
     return context
+
+
+def trusted_pem(connection: Connection, host: str, port: int) -> str:
+    """Return whom a client may trust that takes PEM files only, after the same handshake as `verified_context`.
+
+    The connection's authorities, or the pinned certificate itself; "" stands for the system's authorities, and for
+    nobody's when the connection is insecure. Raises as `verified_context` does.
+    """
+    verified_context(connection, host, port)
+    pin = thumbprint(connection)
+    if pin and not is_insecure(connection) and not ca_pem(connection):
+        return ssl.DER_cert_to_PEM_cert(_pinned_certificate(connection, host, port, pin))
+    return ca_pem(connection)
 
 
 def ca_pem(connection: Connection) -> str:
@@ -89,7 +102,17 @@ def _context(connection: Connection, host: str, port: int) -> ssl.SSLContext:
 
 
 def _pinned(connection: Connection, host: str, port: int, pin: str) -> ssl.SSLContext:
-    """Fetch the certificate once, compare its digest, and trust exactly that certificate from then on."""
+    """Trust exactly the certificate that the pin names."""
+    der = _pinned_certificate(connection, host, port, pin)
+    context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(der))
+    context.check_hostname = False  # the pin names the one certificate, whatever name it carries
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _pinned_certificate(connection: Connection, host: str, port: int, pin: str) -> bytes:
+    """Fetch the certificate once and compare its digest."""
     probe = ssl.create_default_context()
     probe.check_hostname = False
     probe.verify_mode = ssl.CERT_NONE  # the digest is compared below, before anything is sent
@@ -102,11 +125,7 @@ def _pinned(connection: Connection, host: str, port: int, pin: str) -> ssl.SSLCo
             cure="find out why the certificate changed before you pin the new one",
             code="ThumbprintMismatch",
         )
-    context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(der))
-    context.check_hostname = False  # the pin names the one certificate, whatever name it carries
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+    return der
 
 
 def _handshake(connection: Connection, host: str, port: int, context: ssl.SSLContext) -> bytes:

@@ -1,0 +1,197 @@
+"""How fast a transfer may read from its sources: one bucket of tokens for all disks of the pod, refilled at a rate that
+can change while the transfer runs.
+
+The rate in force is, first found:
+
+1. the file `limit` in the work directory, one line like `100M` or `off`, looked at every second;
+2. the spec's window of the day (`limits`, clock times at the spec's own UTC offset);
+3. the spec's `limit_bytes_per_s`; 0 is no limit.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from mover.halt import Halt
+from mtv.model.errors import PermanentError
+from mtv.model.transfer import LimitWindow, TransferSpec
+
+LIMIT_NAME = "limit"
+LOOK_EVERY_S = 1.0
+_BURST_S = 0.25
+_NAP_S = 0.1
+_MAX_LIMIT_BYTES = 64
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?(?:B?/S|B)?", re.IGNORECASE)
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+
+def parse_rate(text: str) -> int:
+    """Bytes per second of `100M`, `1.5GiB/s`, `0` or `off` (both: no limit). `PermanentError` (code spec) otherwise."""
+    wanted = text.strip()
+    if wanted.lower() == "off":
+        return 0
+    match = _RATE.fullmatch(wanted)
+    if not match:
+        raise PermanentError(
+            f"{wanted[:40]!r} is not a rate", cure="write bytes per second, e.g. 100M, 1.5GiB or off", code="spec"
+        )
+    return round(float(match.group(1)) * _UNITS[(match.group(2) or "").upper()])
+
+
+class TokenBucket:
+    """Gives out bytes at `rate` per second (0: without limit), first come, first served, so that disks share evenly.
+
+    Safe from several threads. A taker may go into debt by its one request; the next one waits for it.
+    """
+
+    def __init__(self, rate: int = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._tokens = rate * _BURST_S
+        self._filled = clock()
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+
+    @property
+    def rate(self) -> int:
+        """Bytes per second; 0 is no limit."""
+        return self._rate
+
+    @property
+    def waiting(self) -> int:
+        """How many takers wait for their turn."""
+        return len(self._waiting)
+
+    def ready_in(self) -> float:
+        """Seconds until the next taker is served, if nobody else waits."""
+        with self._changed:
+            self._refill()
+            return max(-self._tokens / self._rate, 0.0) + 1e-6 if self._rate and self._tokens <= 0 else 0.0
+
+    def set_rate(self, rate: int) -> None:
+        """Change the rate; who waits now feels it at once."""
+        with self._changed:
+            self._refill()
+            self._rate = rate
+            self._tokens = min(self._tokens, rate * _BURST_S)
+            self._changed.notify_all()
+
+    def take(self, count: int, halt: Halt) -> None:
+        """Return when `count` bytes may be read, or when told to stop."""
+        if not self._rate:
+            return
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            try:
+                while self._rate and not halt.is_set():
+                    self._refill()
+                    if self._waiting[0] is turn and self._tokens > 0:
+                        self._tokens -= count
+                        return
+                    missing = -self._tokens / self._rate if self._waiting[0] is turn else _NAP_S
+                    self._changed.wait(min(max(missing, 0.001), _NAP_S))
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._tokens + (now - self._filled) * self._rate, self._rate * _BURST_S)
+        self._filled = now
+
+
+def window_rate(windows: tuple[LimitWindow, ...], now: datetime, utc_offset_min: int) -> int | None:
+    """The rate of the first window that holds `now`, or None. One that ends before it starts runs over midnight."""
+    local = now.astimezone(UTC) + timedelta(minutes=utc_offset_min)
+    minute = local.hour * 60 + local.minute
+    for window in windows:
+        start, end = _minute_of(window.start), _minute_of(window.end)
+        inside = start <= minute < end if start < end else minute >= start or minute < end
+        if inside:
+            return window.bytes_per_s
+    return None
+
+
+def check_limits(spec: TransferSpec) -> None:
+    """Raise `PermanentError` (code spec) for clock times and rates that mean nothing."""
+    for window in spec.limits:
+        _minute_of(window.start)
+        _minute_of(window.end)
+    rates = [spec.limit_bytes_per_s, *(window.bytes_per_s for window in spec.limits)]
+    if min(rates) < 0 or not -14 * 60 <= spec.limits_utc_offset_min <= 14 * 60:
+        raise PermanentError("the spec's limits are negative, or their UTC offset is none", code="spec")
+
+
+class Governor:
+    """Keeps the bucket at the rate in force while the block runs."""
+
+    def __init__(self, spec: TransferSpec, say: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._path = Path(spec.work_dir) / LIMIT_NAME
+        self._say = say
+        self._bucket_rate = -1
+        self._told_problem = ""
+        self._ended = threading.Event()
+        self.bucket = TokenBucket()
+        self._look()
+        self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
+
+    def __enter__(self) -> Governor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_EVERY_S):
+            self._look()
+
+    def _look(self) -> None:
+        rate = self._from_file()
+        if rate is None:
+            rate = window_rate(self._spec.limits, datetime.now(UTC), self._spec.limits_utc_offset_min)
+        if rate is None:
+            rate = self._spec.limit_bytes_per_s
+        if rate != self._bucket_rate:
+            if rate or self._bucket_rate > 0:
+                self._say(f"reading at most {rate / 1e6:g} MB/s now" if rate else "reading without a limit now")
+            self._bucket_rate = rate
+            self.bucket.set_rate(rate)
+
+    def _from_file(self) -> int | None:
+        try:
+            with self._path.open("rb") as file:
+                text = file.read(_MAX_LIMIT_BYTES).decode("ascii", "replace").strip()
+            rate = parse_rate(text) if text else None
+        except FileNotFoundError:
+            problem, rate = "", None
+        except OSError as error:
+            problem, rate = f"{self._path} cannot be read: {error.strerror}", self._kept()
+        except PermanentError as error:
+            problem, rate = f"{self._path}: {error.message}; the limit stays as it was", self._kept()
+        else:
+            problem = ""
+        if problem and problem != self._told_problem:
+            self._say(problem)
+        self._told_problem = problem
+        return rate
+
+    def _kept(self) -> int | None:
+        return self._bucket_rate if self._bucket_rate >= 0 else None
+
+
+def _minute_of(clock: str) -> int:
+    match = _CLOCK.fullmatch(clock)
+    if not match:
+        raise PermanentError(f"{clock!r} is not a time of day", cure="write HH:MM, e.g. 22:30", code="spec")
+    return int(match.group(1)) * 60 + int(match.group(2))
