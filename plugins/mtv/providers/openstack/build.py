@@ -257,7 +257,7 @@ def _source_vm(
 
 
 def _topology(vcpus: int, specs: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[int, int]:
-    """Cores of a socket and threads of a core, as flavor or image ask for them; what does not divide the CPUs is not."""
+    """Cores of a socket and threads of a core, as flavor or image ask for them; one of each if that does not divide."""
 
     def number(what: str) -> int:
         text = str(specs.get(f"hw:cpu_{what}") or asked.get(f"hw_cpu_{what}") or "")
