@@ -99,8 +99,9 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
     messages: dict[str, object] = {"transport_url": layout.transport_url}
 
     def database(name: str) -> dict[str, object]:
-        # Several processes share each; they wait for each other, and nothing of it outlives the lab.
-        return {"connection": f"sqlite:///{name}.sqlite?timeout=60", "sqlite_synchronous": "false"}
+        # Of several processes that share one, each waits for the other; and nothing of it outlives the lab.
+        wait = "?timeout=60" if name.startswith(("nova", "cinder")) else ""
+        return {"connection": f"sqlite:///{name}.sqlite{wait}", "sqlite_synchronous": "false"}
 
     def locks(name: str) -> dict[str, object]:
         return {"lock_path": str(data / f"{name}-locks")}

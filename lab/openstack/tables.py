@@ -5,10 +5,8 @@ They are opened by relative paths and nova's cells hold a template, so that noth
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 
 from lab.cache import cached
@@ -50,9 +48,7 @@ def tables() -> Path:
 def copy_databases(layout: Layout) -> None:
     """Lay fresh databases into the data folder."""
     for database in sorted(tables().glob("*.sqlite")):
-        copy = write_secret(layout.data / database.name, database.read_bytes())
-        with closing(sqlite3.connect(copy)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # readers and writers do not shut each other out
+        write_secret(layout.data / database.name, database.read_bytes())
 
 
 def _make_tables(folder: Path) -> None:
