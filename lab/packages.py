@@ -53,7 +53,6 @@ FOR_TESTS: Mapping[str, str] = {
     "postgresql": "one lane of the tests runs Airflow and the store on a PostgreSQL server of its own",
     "openssh-client": "keys for the tests' ssh server, and libraries that it needs",
     "libnsl2": "the tests' ssh server needs it",
-    "libssl-dev": "the tests' OpenStack services run on a web server that is built with TLS",
     "openssl": "passwords for the tests' ssh server",
 }
 """What only the tests need: name to reason."""

@@ -19,7 +19,6 @@ def connect(cloud: dict[str, Any]) -> openstack.connection.Connection:
             "user_domain_name": "Default",
             "project_domain_name": "Default",
         },
-        cacert=cloud["ca_file"],
         region_name=cloud["region"],
         load_yaml_config=False,
         load_envvars=False,

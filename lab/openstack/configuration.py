@@ -28,7 +28,6 @@ class Layout:
     folder: Path
     transport_url: str
     service_password: str
-    authority: Path
     ports: Mapping[str, int] = field(default_factory=lambda: {name: free_port() for name in APIS})
 
     @property
@@ -43,7 +42,7 @@ class Layout:
     def url(self, service: str) -> str:
         """A service's URL as it stands in the catalog."""
         paths = {"keystone": "/v3", "cinder": "/v3", "nova": "/v2.1"}
-        return f"https://127.0.0.1:{self.ports[service]}{paths.get(service, '')}"
+        return f"http://127.0.0.1:{self.ports[service]}{paths.get(service, '')}"
 
 
 def write_configuration(layout: Layout) -> None:
@@ -79,7 +78,6 @@ def _login(layout: Layout) -> dict[str, object]:
         "project_name": "service",
         "username": "services",
         "password": layout.service_password,
-        "cafile": str(layout.authority),
         "region_name": "RegionOne",
     }
 
@@ -130,7 +128,6 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
                 "enabled_backends": "gold,silver",
                 "auth_strategy": "keystone",
                 "glance_api_servers": layout.url("glance"),
-                "glance_ca_certificates_file": str(layout.authority),
                 "state_path": str(data / "cinder"),
                 "image_conversion_dir": str(data / "cinder" / "conversion"),
                 "api_paste_config": str(venv / "etc/cinder/api-paste.ini"),
@@ -169,7 +166,7 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
             "wsgi": {"api_paste_config": str(venv / "etc/nova/api-paste.ini")},
             "api_database": database("nova_api"),
             "database": database("nova"),
-            "glance": {"api_servers": layout.url("glance"), "cafile": str(layout.authority)},
+            "glance": {"api_servers": layout.url("glance")},
             "placement": login,
             "cinder": login,
             "neutron": login,

@@ -66,6 +66,6 @@ def _run(argv: list[str]) -> None:
     if done.returncode:
         raise PermanentError(
             f"OpenStack's packages cannot be installed: {done.stderr.strip()[-2000:]}",
-            cure="see that the Python package index is reachable and gcc and libssl-dev are installed",
+            cure="see that the Python package index is reachable and gcc is installed",
             code="LabNoOpenStack",
         )

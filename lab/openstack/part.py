@@ -11,7 +11,6 @@ from typing import Any
 
 import openstack
 
-from lab.cluster.pki import Authority
 from lab.openstack import demo, services
 from lab.openstack.broker import Broker, stop_broker
 from lab.openstack.configuration import APIS, KEY_FOLDERS, Layout, write_configuration
@@ -32,7 +31,7 @@ class OpenStackPart(Part):
     on_request = True
     real = "keystone, glance, cinder, nova, neutron and placement from their packages, on RabbitMQ and SQLite"
     stand_in = (
-        "volumes are sparse files; nova's fake hypervisor keeps power states but boots nothing; no network agents"
+        "no TLS; volumes are sparse files; a fake hypervisor keeps power states and boots nothing; no network agents"
     )
 
     def build(self) -> None:
@@ -45,10 +44,8 @@ class OpenStackPart(Part):
         """Start all services side by side; returns when the demo project is there."""
         folder = state.folder(self.name)
         _remove_data(folder)
-        authority = Authority.create(folder / "pki")
-        pair = authority.issue("services", common_name="openstack", hosts=["127.0.0.1", "localhost"])
         messages = Broker(folder / "broker", secrets.token_urlsafe(16))
-        layout = Layout(folder, messages.url, secrets.token_urlsafe(16), authority.certificate)
+        layout = Layout(folder, messages.url, secrets.token_urlsafe(16))
         for inner in ("images", "staging", "tasks", "cinder/conversion", "nova/instances"):
             (layout.data / inner).mkdir(mode=0o700, parents=True)
         for keys in KEY_FOLDERS:
@@ -63,7 +60,7 @@ class OpenStackPart(Part):
         messages.start()
         services.bootstrap_keystone(layout, passwords[ADMINISTRATOR])
         for service in APIS:
-            services.start_api(layout, service, pair)
+            services.start_api(layout, service)
         services.wait_for_api(layout, "keystone")
         connection = _connect(layout, ADMINISTRATOR, passwords[ADMINISTRATOR], "admin")
         demo.register_services(connection, layout)
@@ -92,7 +89,6 @@ class OpenStackPart(Part):
                 "project": "admin",
                 "password_file": str(passwords[ADMINISTRATOR]),
             },
-            "ca_file": str(authority.certificate),
             **content,
         }
 
@@ -102,7 +98,7 @@ class OpenStackPart(Part):
         if not all(is_alive(pidfile) for pidfile in services.pid_files(folder)):
             return False
         endpoints = state.endpoints(self.name)
-        return bool(endpoints) and services.answers(endpoints["auth_url"], Path(endpoints["ca_file"]))
+        return bool(endpoints) and services.answers(endpoints["auth_url"])
 
     def stop(self, state: State) -> None:
         """Stop the services, then the broker; their data go, their logs stay."""
@@ -113,7 +109,7 @@ class OpenStackPart(Part):
 
 
 def _remove_data(folder: Path) -> None:
-    for name in ("data", "broker", "etc", "pki", *KEY_FOLDERS):
+    for name in ("data", "broker", "etc", *KEY_FOLDERS):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -127,7 +123,6 @@ def _connect(layout: Layout, user: str, password: Path, project: str) -> opensta
             "user_domain_name": "Default",
             "project_domain_name": "Default",
         },
-        cacert=str(layout.authority),
         region_name="RegionOne",
         load_yaml_config=False,
         load_envvars=False,

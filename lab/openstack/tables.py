@@ -52,7 +52,7 @@ def copy_databases(layout: Layout) -> None:
 
 
 def _make_tables(folder: Path) -> None:
-    layout = Layout(folder / "lab", "rabbit://mtv:none@127.0.0.1:1/", "none", Path("none"), dict.fromkeys(APIS, 1))
+    layout = Layout(folder / "lab", "rabbit://mtv:none@127.0.0.1:1/", "none", dict.fromkeys(APIS, 1))
     layout.data.mkdir(parents=True)
     write_configuration(layout)
     for service, commands in _TABLES.items():

@@ -62,7 +62,7 @@ def test_copies_are_on_record_while_they_are_there_and_removed_when_the_vm_is_se
     assert COPIED
     assert kinds(store).count(COPIES) == 1
     settle.settle(run.for_vm("web-1"))
-    assert COPIED == set()
+    assert set() == COPIED
     assert kinds(store) == []
 
 
