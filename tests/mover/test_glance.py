@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -139,9 +140,11 @@ def test_what_the_services_refuse_is_told_without_the_secret(
 def test_an_image_of_another_format_or_without_data_is_refused(
     cloud: dict[str, Any], secrets: Path, tmp_path: Path, user: openstack.connection.Connection
 ) -> None:
+    small = tmp_path / "small.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", small, "1M"], check=True)
     queued = user.image.create_image(tmp_path.name, disk_format="raw", container_format="bare", allow_duplicates=True)
     other = user.image.create_image(
-        f"{tmp_path.name}-iso", data=b"no disk", disk_format="iso", container_format="bare", wait=True
+        f"{tmp_path.name}-qcow2", data=small.read_bytes(), disk_format="qcow2", container_format="bare", wait=True
     )
     try:
         assert code_of(copy(tmp_path, image(cloud, queued.id), MIB)) == "source-missing"

@@ -60,7 +60,7 @@ class Session:
             app_name="mtv",
         )
         try:
-            self.run(lambda cloud: cloud.authorize(), doing="log in")
+            self.run(lambda cloud: cloud.session.get_token(), doing="log in")
         except BaseException:
             self.close()
             raise
