@@ -16,7 +16,7 @@ demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
 
 test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1 adds those that take minutes)
 	@$(PYTHON) -m lab.bootstrap test
-	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(if $(LONG),,-m "not long") $(ARGS)
+	@$(BIN)/python -m pytest -n $(if $(LONG),3,2) --no-loadscope-reorder $(if $(LONG),,-m "not long") $(ARGS)
 
 setup:  ## make .venv with the commands mtv and mtv-mover
 	@$(PYTHON) -m lab.bootstrap venv

@@ -16,7 +16,7 @@ from mover import command_options, failure
 from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
-from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult
+from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult, PreflightSpec
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, TransferResult
 
@@ -158,7 +158,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
     try:
         spec = read_spec(arguments.spec)
         if arguments.limit is not None:
-            from mover.flow import parse_rate
+            from mtv.model.rates import parse_rate
 
             spec = msgspec.structs.replace(spec, limit_bytes_per_s=parse_rate(arguments.limit), limits=())
     except MtvError as error:
@@ -224,19 +224,33 @@ def _preflight(arguments: argparse.Namespace) -> int:
     from mover.convert.preflight import preflight
 
     events = Events()
-    result = preflight(
-        arguments.disks,
-        say=events.log,
-        root_disk=arguments.root_disk,
-        luks_keys=arguments.key,
-        credentials_dir=arguments.credentials,
-        windows_drivers=arguments.virtio_win,
-        timeout_s=arguments.timeout,
-        halt=_halt_on_signals(),
-    )
+    if arguments.spec:
+        result = _preflight_of_spec(arguments.spec, events)
+    else:
+        result = preflight(
+            arguments.disks,
+            say=events.log,
+            root_disk=arguments.root_disk,
+            luks_keys=arguments.key,
+            credentials_dir=arguments.credentials,
+            windows_drivers=arguments.virtio_win,
+            timeout_s=arguments.timeout,
+            halt=_halt_on_signals(),
+        )
     if result.failure:
         events.error(result.failure)
     return _end(events, result, arguments)
+
+
+def _preflight_of_spec(path: Path, events: Events) -> PreflightResult:
+    from mover.convert.preflight import preflight_spec
+
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=PreflightSpec)
+    except (OSError, msgspec.DecodeError) as error:
+        wrong = PermanentError(f"{path} is not a preflight spec: {error}", code="spec")
+        return PreflightResult(ok=False, failure=failure.failure_of(wrong))
+    return preflight_spec(spec, say=events.log, halt=_halt_on_signals())
 
 
 def _preflight_block(arguments: argparse.Namespace) -> int:
@@ -249,6 +263,8 @@ def _preflight_block(arguments: argparse.Namespace) -> int:
 def _end(
     events: Events, result: TransferResult | ConvertResult | PreflightResult, arguments: argparse.Namespace
 ) -> int:
+    if not isinstance(result, TransferResult) and result.inspection:
+        events.inspection(result.inspection)
     events.result(result)
     path = arguments.termination_log or (Path(TERMINATION_LOG) if os.access(TERMINATION_LOG, os.W_OK) else None)
     if path:

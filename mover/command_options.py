@@ -102,7 +102,11 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def add_preflight_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `preflight`."""
     # One list for both, because their order on the command line is the boot order.
-    parser.add_argument("--disk", "--source", action="append", required=True, dest="disks", metavar="PATH|URI")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--disk", "--source", action="append", dest="disks", metavar="PATH|URI")
+    what.add_argument(
+        "--spec", type=Path, metavar="PATH", help="disks of any source and all of the rest, as a pod has it"
+    )
     parser.add_argument("--root-disk", default="", metavar="DEVICE", help="which root, if there are several: /dev/sda2")
     parser.add_argument(
         "--key", action="append", default=[], type=_key, metavar="DEVICE=FILE", help="LUKS key file; DEVICE may be all"

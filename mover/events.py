@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from mtv.model.conversion import ConvertResult, PreflightResult
+from mtv.model.conversion import ConvertResult, Inspection, PreflightResult
+from mtv.model.inspection_lines import parts_of
 from mtv.model.transfer import Failure, Progress, TransferResult
 
 MAX_LINE_BYTES = 4096
@@ -63,6 +64,12 @@ class Events:
             self._say(document, msgspec.json.format(msgspec.json.encode(result)).decode())
         else:
             self._write({"event": "result"} | document)
+
+    def inspection(self, inspection: Inspection) -> None:
+        """The whole report about a guest, for who reads the log; a person finds it in the result."""
+        if not self._for_people:
+            for part in parts_of(inspection):
+                self._write(part)
 
     def _say(self, document: dict[str, Any], text: str) -> None:
         if not self._for_people:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, VmOptions, Wave
+from mtv.model.plan import (
+    Bandwidth,
+    BootProof,
+    NetworkTarget,
+    Plan,
+    PlannedVm,
+    RateWindow,
+    Source,
+    StorageTarget,
+    Target,
+    VmOptions,
+    Wave,
+)
 from mtv.plan.names import RESERVED, dns_label
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -36,7 +48,14 @@ def vm_options() -> st.SearchStrategy[VmOptions]:
         root_disk=st.none() | visible_text(),
         preserve_static_ips=st.none() | st.booleans(),
         skip_guest_conversion=st.none() | st.booleans(),
+        customization_scripts=st.none() | st.sampled_from(["scripts", "./hardening"]),
+        luks=st.none() | st.just("luks.keys"),
+        virtio_win=st.none() | st.sampled_from(["/opt/virtio-win.iso", "claim:drivers/virtio-win.iso"]),
+        inspect=st.none() | st.booleans(),
+        preflight=st.none() | st.booleans(),
         verify=st.none() | st.sampled_from(["full", "sampled", "off"]),
+        verify_source=st.none() | st.booleans(),
+        preallocate=st.none() | st.booleans(),
         transport=st.none() | st.sampled_from(["auto", "datastore", "nfc"]),
         on_failure=st.none() | st.sampled_from(["rollback", "hold"]),
         shutdown_timeout_s=st.none() | st.integers(1, 100_000),
@@ -66,13 +85,19 @@ def plans(draw: st.DrawFn, max_vms: int = 8) -> Plan:
         )
     networks = st.dictionaries(visible_text(), st.just(NetworkTarget(type="multus", name="a/b")), max_size=3)
     storages = st.dictionaries(visible_text(), st.builds(StorageTarget, storage_class=dns_labels()), max_size=3)
+    rates = st.sampled_from(["off", "100M", "1.5GiB/s"])
+    clocks = st.times().map("{:%H:%M}".format)
+    windows = st.lists(st.builds(RateWindow, start=clocks, end=clocks, limit=rates), max_size=2).map(tuple)
+    zones = st.sampled_from(["UTC", "Europe/Berlin"])
     return Plan(
+        bandwidth=draw(st.builds(Bandwidth, limit=rates, windows=windows, timezone=zones)),
         name=draw(dns_labels()),
         description=draw(visible_text(0)),
         source=Source(connection=draw(dns_labels())),
         target=Target(connection=draw(dns_labels()), namespace=draw(dns_labels())),
         network_map=draw(networks),
         storage_map=draw(storages),
+        scripts={"hardening": {"10_linux_run_x.sh": draw(visible_text())}},
         defaults=draw(vm_options()),
         waves=tuple(waves),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import random
 import shutil
 import subprocess
@@ -114,7 +115,10 @@ def _modules(root: Path, kernel: Kernel) -> None:
         for path in _files_of(module, kernel):
             copy = target / path.relative_to(kernel.modules)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+            if path.suffix == ".xz":  # since Debian 13; the guest's busybox loads only plain ones
+                copy.with_suffix("").write_bytes(lzma.decompress(path.read_bytes()))
+            else:
+                shutil.copyfile(path, copy)
     for name in ("modules.builtin", "modules.order"):
         shutil.copyfile(kernel.modules / name, target / name)
     run(["depmod", "-b", str(root), kernel.version], what="index the guest's modules")

@@ -6,22 +6,16 @@ as it would in an installation. Their servers' certificates come from an authori
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
+from lab.cluster.pki import Authority
 from lab.kubevirt.kube import Kube, path_of
 from lab.state import write_secret
 
 _TOKEN_SECONDS = 30 * 24 * 3600  # a lab that runs for longer is started again
-_CERTIFICATE_DAYS = 365
 
 
 @dataclass(frozen=True)
@@ -52,50 +46,18 @@ def write_kubeconfig(kube: Kube, admin: Path, *, namespace: str, account: str, t
 def make_certificates(folder: Path, names: tuple[str, ...]) -> Certificates:
     """A new authority and a serving certificate for these DNS names, localhost and 127.0.0.1.
 
-    Nothing else may be written to the folder: the components watch it and read the files anew at each change.
+    Nothing else may be in the folder: the components watch it and read the files anew at each change. The authority's
+    key is gone when this returns: nothing more will be signed.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mtv lab KubeVirt")])
-    authority = (
-        _builder(subject, subject, authority_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    alternatives = [x509.DNSName(name) for name in (*names, "localhost")]
-    certificate = (
-        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]), subject, key.public_key())
-        .add_extension(
-            x509.SubjectAlternativeName([*alternatives, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
     files = Certificates(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
-    files.authority.write_bytes(authority.public_bytes(pem))
-    files.certificate.write_bytes(certificate.public_bytes(pem))
-    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_secret(files.key, plain)
+    with tempfile.TemporaryDirectory() as own:
+        authority = Authority.create(Path(own))
+        issued = authority.issue("tls", common_name=names[0], hosts=(*names, "localhost", "127.0.0.1"))
+        files.authority.write_bytes(authority.certificate.read_bytes())
+        files.certificate.write_bytes(issued.certificate.read_bytes())
+        write_secret(files.key, issued.key.read_bytes())
     return files
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=_CERTIFICATE_DAYS))
-    )
 
 
 def _cluster_of(kubeconfig: Path) -> dict[str, str]:

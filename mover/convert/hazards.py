@@ -12,7 +12,7 @@ from mover.convert.domain import disk_letters
 from mover.convert.guest import Key
 from mover.convert.volumes import Read, Volume, volumes_of
 from mover.failure import storage_error
-from mtv.model.conversion import LuksKey, Notice
+from mtv.model.conversion import ANY_FILE, LuksKey, Notice
 from mtv.model.errors import PermanentError
 
 
@@ -98,12 +98,14 @@ def _ntfs_notices(read: Read, volume: Volume) -> list[Notice]:
 
 
 def keys_for(wanted: Sequence[LuksKey], folder: Path, found: Iterable[Volume]) -> tuple[Key, ...]:
-    """Key files by device: `all` becomes every LUKS volume found. Raises `PermanentError` (code encrypted) for a LUKS
-    volume without a key, and (code luks-key) for a key file that is missing, empty or outside `folder`.
+    """Key files by device: `all` becomes every LUKS volume found, the file `*` every file of `folder`.
+
+    Raises `PermanentError` (code encrypted) for a LUKS volume without a key, and (code luks-key) for a key file that is
+    missing, empty or outside `folder`.
     """
     encrypted = [volume for volume in found if volume.kind == "luks"]
     keys: list[Key] = []
-    for key in wanted:
+    for key in _named(wanted, folder):
         path = folder / key.file
         if Path(key.file).name != key.file or not path.is_file() or not path.stat().st_size:
             raise PermanentError(
@@ -120,3 +122,21 @@ def keys_for(wanted: Sequence[LuksKey], folder: Path, found: Iterable[Volume]) -
         if volume.device not in covered and volume.uuid not in covered:
             raise failures.refusal("encrypted", f"{volume.device} is encrypted (LUKS) and no key is given for it")
     return tuple(keys)
+
+
+def _named(wanted: Sequence[LuksKey], folder: Path) -> Iterator[LuksKey]:
+    """The keys with their files by name; a mounted Secret also holds entries of its own, which begin with two dots."""
+    for key in wanted:
+        if key.file != ANY_FILE:
+            yield key
+            continue
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        files = [name for name in names if not name.startswith("..")]
+        if not files:
+            raise PermanentError(
+                "the Secret with LUKS keys holds none",
+                cure="give it a key of the device under any name",
+                code="luks-key",
+            )
+        for name in files:
+            yield LuksKey(device=key.device, file=name)

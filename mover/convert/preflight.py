@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mover.convert import accelerator, failures, guest, hazards, virtio_win
+from mover.convert import accelerator, exports, failures, guest, hazards, virtio_win
 from mover.convert.guest import Drive, Request
 from mover.convert.volumes import Volume
 from mover.failure import failure_of
 from mover.halt import Halt
 from mover.sources.nbd_module import load_nbd
-from mtv.model.conversion import Inspection, LuksKey, Notice, PreflightResult
+from mtv.model.conversion import Inspection, LuksKey, Notice, PreflightResult, PreflightSpec
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import Failure
 
@@ -75,6 +75,42 @@ def preflight(
         seconds=round(time.monotonic() - started, 3),
         failure=failure,
     )
+
+
+def preflight_spec(
+    spec: PreflightSpec,
+    *,
+    say: Callable[[str], None],
+    halt: Halt | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> PreflightResult:
+    """Examine the disks of a VM where they lie on the source. A stream cannot be looked into, which is a notice."""
+    started = time.monotonic()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="mtv-", dir=environ.get("TMPDIR")) as folder,
+            exports.exported(spec.disks, Path(spec.credentials_dir), Path(folder)) as uris,
+        ):
+            return preflight(
+                uris,
+                say=say,
+                root_disk=spec.root_disk,
+                luks_keys=spec.luks_keys,
+                credentials_dir=Path(spec.keys_dir),
+                windows_drivers=spec.virtio_win,
+                timeout_s=spec.timeout_s,
+                halt=halt,
+                environ=environ,
+            )
+    except exports.CannotLook as error:
+        notice = Notice(
+            code="preflight-not-possible",
+            message=f"the guest was not looked into before the copy: {error.message}",
+            cure="nothing needs to be done; the conversion looks into the copied disks",
+        )
+        return PreflightResult(ok=True, notices=(notice,), seconds=round(time.monotonic() - started, 3))
+    except MtvError as error:
+        return PreflightResult(ok=False, failure=failure_of(error), seconds=round(time.monotonic() - started, 3))
 
 
 def unsupported(inspection: Inspection) -> Failure | None:

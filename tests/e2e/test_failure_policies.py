@@ -10,7 +10,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState
 from tests.e2e.conftest import Factory
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.lab, pytest.mark.timeout(2400)]
 
 PLAN = """
     source: {{connection: lab-vcenter}}

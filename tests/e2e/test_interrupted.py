@@ -49,6 +49,7 @@ def test_a_run_marked_failed_while_it_creates_or_verifies_is_undone(factory: Fac
         mark_failed_at(factory, "unconverted", dag_id, step)
 
 
+@pytest.mark.long
 def test_a_run_marked_failed_at_any_earlier_step_is_undone_and_a_new_run_ends_well(factory: Factory):
     dag_id = factory.write_plan("interrupted", PLAN.format(name="interrupted", raw="false"))
     for step in ("prepare", "transfer", "convert"):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from ruamel.yaml import YAML
 
-from mtv.kubevirt import labels, machines, volumes
+from mtv.kubevirt import labels, machines, pods, volumes
 from mtv.kubevirt.claims import MIB, Claim
 from mtv.kubevirt.cluster import Cluster, Conflict
 from mtv.kubevirt.labels import Role
-from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SERVICE_ACCOUNTS, VIRTUAL_MACHINES
+from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS, VIRTUAL_MACHINES
 from mtv.kubevirt.virtual_machine import virtual_machine
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
@@ -106,6 +109,47 @@ def test_a_namespace_that_mtv_makes_is_labelled_and_may_be_asked_for_again(admin
     foreign = admin.get(NAMESPACES, "kube-system")
     assert foreign is not None
     assert labels.OWNED_NAMESPACE not in foreign["metadata"]["labels"]
+
+
+@pytest.mark.lab
+def test_every_pod_is_taken_by_a_namespace_that_enforces_the_restricted_level(admin: Cluster, namespace: str) -> None:
+    level = {"pod-security.kubernetes.io/enforce": "restricted"}
+    admin.merge(NAMESPACES, namespace, "", {"metadata": {"labels": level}})
+    common = {"namespace": namespace, "image": "none", "object_labels": {}}
+    claims = [disk_claim("a"), disk_claim("b", volume_mode="Block", index=1)]
+    mover: dict[str, Any] = {
+        **common, "arguments": [], "disks": claims, "work_claim": "w", "secret_name": "s", "keys_secret": "k",
+        "drivers_claim": "d",
+    }  # fmt: skip
+    share = {"persistentVolumeClaim": {"claimName": "ova", "readOnly": True}}
+    made = [
+        pods.mover_pod(name="transfer", resources=pods.TRANSFER, source_volume=share, **mover),
+        pods.mover_pod(name="convert", resources=msgspec.structs.replace(pods.CONVERT, kvm=True), **mover),
+        pods.preflight_pod(name="preflight", claim_name="b", deadline_s=60, **common),
+    ]
+    for pod in made:
+        admin.create(PODS, pod)
+    nfs = {
+        "nfs": {"server": "nas", "path": "/ova"}
+    }  # the one thing that a connection can ask for and the level forbids
+    with pytest.raises(PermanentError, match="restricted volume types"):
+        admin.create(PODS, pods.mover_pod(name="nfs", resources=pods.TRANSFER, source_volume=nfs, **mover))
+    assert {pod["metadata"]["name"] for pod in admin.find(PODS, namespace)} == {"transfer", "convert", "preflight"}
+
+
+@pytest.mark.lab
+def test_a_secret_is_known_to_be_there_without_its_content(admin: Cluster, namespace: str) -> None:
+    metadata = {"name": "keys", "namespace": namespace}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"passphrase": "canary-key"}}
+    admin.create(SECRETS, body)
+    said: list[bytes] = []
+    raw = admin._raw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admin, "_raw", lambda *a, **k: said.append(raw(*a, **k)) or said[-1])
+        assert admin.exists(SECRETS, "keys", namespace)
+        assert not admin.exists(SECRETS, "none", namespace)
+    assert json.loads(said[0]).keys() == {"kind", "apiVersion", "metadata"}
+    assert base64.b64encode(b"canary-key") not in said[0]
 
 
 @pytest.mark.lab

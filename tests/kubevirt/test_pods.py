@@ -36,7 +36,11 @@ def test_a_mover_pod_fits_the_restricted_profile() -> None:
     assert security["runAsNonRoot"]
     assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (107, 107, 107)
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container(pod)["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert container(pod)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert pod["spec"]["restartPolicy"] == "Never"
 
@@ -52,9 +56,16 @@ def test_disks_are_mounted_where_the_spec_says() -> None:
 
 
 def test_every_mounted_volume_is_there() -> None:
-    pod = transfer_pod(source_volume={"hostPath": {"path": "/srv/ova"}})
+    pod = transfer_pod(source_volume={"hostPath": {"path": "/srv/ova"}}, keys_secret="keys", drivers_claim="drivers")
     used = {m["name"] for m in container(pod)["volumeMounts"]} | {d["name"] for d in container(pod)["volumeDevices"]}
     assert used == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+def test_what_tools_write_beside_disks_and_work_volume_is_not_on_the_read_only_root() -> None:
+    pod = transfer_pod()
+    writable = {mount["mountPath"] for mount in container(pod)["volumeMounts"] if not mount.get("readOnly")}
+    assert {"/tmp", "/var/tmp", "/work", "/disks/0"} == writable  # noqa: S108
+    assert {variable["value"] for variable in container(pod)["env"]} == {"/var/tmp"}  # noqa: S108
 
 
 def test_an_ova_folder_is_mounted_read_only() -> None:

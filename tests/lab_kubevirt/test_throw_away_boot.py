@@ -28,6 +28,7 @@ def test_a_throw_away_boot_shows_the_guest_and_does_not_change_its_disk(target: 
     assert target.vm_status("web") == "Stopped"
 
 
+@pytest.mark.long
 def test_the_first_real_boot_after_a_throw_away_boot_is_the_guests_first(target: Any, converted_guest: GuestImage):
     target.claim("root", converted_guest.root)
     target.create_instance("web-check", volumes={"root": target.throw_away("root")}, grace_s=1)
@@ -38,6 +39,7 @@ def test_the_first_real_boot_after_a_throw_away_boot_is_the_guests_first(target:
     assert "MTV-BOOTS 1\n" in target.wait_for_boot("web").replace("\r", "")
 
 
+@pytest.mark.long
 def test_a_throw_away_boot_works_on_a_block_claim(target: Any, converted_guest: GuestImage):
     if target.classes["block"] is None:
         pytest.skip("this lab has no storage class for Block claims (it needs root)")

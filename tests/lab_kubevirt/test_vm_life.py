@@ -39,6 +39,7 @@ def test_halting_presses_the_power_button_and_the_guest_obeys(target: Any, conve
     assert before not in [pod["metadata"]["name"] for pod in target.launcher_pods("web")]
 
 
+@pytest.mark.long
 def test_the_stop_subresource_halts_a_vm_and_start_brings_it_back(target: Any, converted_guest: GuestImage):
     target.claim("root", converted_guest.root)
     target.create_vm("web", volumes={"root": target.volume("root")})

@@ -88,6 +88,7 @@ def test_a_vmware_guest_with_two_disks_is_converted_and_boots_on_virtio(tmp_path
     assert any("already committed" in line for line in said_again)
 
 
+@pytest.mark.long
 def test_a_conversion_that_fails_leaves_the_disk_as_it_was_copied(tmp_path):
     image = copy_image(guest_image(GuestSpec(hostname="no-room", full=True)), tmp_path / "disks")
     spec = spec_of(image, tmp_path / "work")
@@ -125,6 +126,7 @@ def test_a_commit_that_was_cut_off_is_finished_without_converting_again(tmp_path
     assert result == expected
 
 
+@pytest.mark.long
 def test_a_journal_of_an_earlier_copy_does_not_answer_for_a_new_one(tmp_path):
     disk = tmp_path / "disk.img"
     disk.write_bytes(b"\0" * (1 << 20))

@@ -229,3 +229,24 @@ def test_a_key_file_that_is_missing_empty_or_elsewhere_is_refused(luks, tmp_path
     with pytest.raises(PermanentError) as raised:
         hazards.keys_for([LuksKey(file=name)], folder, luks)
     assert raised.value.code == "luks-key"
+
+
+def test_every_file_of_a_mounted_secret_is_tried_as_a_key(luks, tmp_path):
+    folder = tmp_path / "keys"
+    stored = folder / "..2026_11_25"  # as the kubelet lays out a Secret
+    stored.mkdir(parents=True)
+    (folder / "..data").symlink_to(stored)
+    for name in ("old", "new"):
+        (stored / name).write_text("x")
+        (folder / name).symlink_to(f"..data/{name}")
+    keys = hazards.keys_for([LuksKey(file="*")], folder, luks)
+    assert [(key.device, key.path) for key in keys] == [
+        ("/dev/sda2", str(folder / "new")),
+        ("/dev/sda2", str(folder / "old")),
+    ]
+
+
+def test_a_secret_without_keys_is_refused(luks, tmp_path):
+    with pytest.raises(PermanentError, match="holds none") as raised:
+        hazards.keys_for([LuksKey(file="*")], tmp_path / "not-mounted", luks)
+    assert raised.value.code == "luks-key"

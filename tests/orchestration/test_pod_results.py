@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.pods import PodRequest, secret_of
 from mtv.model.conversion import ConvertResult
 from mtv.model.transfer import TransferResult
-from mtv.orchestration.pods.lifecycle import PodKey, result_of, secret_of, why
+from mtv.orchestration.pods.lifecycle import PodKey, result_of, why
 
 KEY = PodKey(namespace="ns", name="web-1-transfer-3", uid="u-1")
 
@@ -67,7 +67,7 @@ def test_the_secret_is_owned_by_its_pod_and_never_shows_its_content():
         secret_files={"password": "canary"},
         connection_id="dst",
     )
-    secret = secret_of(request, KEY)
+    secret = secret_of(request, KEY.uid)
     assert secret["metadata"]["ownerReferences"] == [
         {"apiVersion": "v1", "kind": "Pod", "name": "web-1-transfer-3", "uid": "u-1"}
     ]

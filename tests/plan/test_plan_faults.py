@@ -57,10 +57,20 @@ def of_yaml(folder: Path, text: str) -> list[str]:
         ("a: 1\n---\nb: 2\n", "2:1: a second document in the file — one file is one plan"),
         ("a: [1,\n", "2:1: this is not YAML: while parsing a flow"),
         ("a: \x01\n", "1:4: a character that YAML forbids"),
+        (f"{HEAD}bandwidth: {{limit: fast}}\nwaves: {{a: {{vms: [x]}}}}\n", "3:20: 'fast' is not a rate — write bytes per second"),
+        (f"{HEAD}bandwidth: {{timezone: Mars/Olympus}}\nwaves: {{a: {{vms: [x]}}}}\n", "3:23: there is no time zone 'Mars/Olympus' — use"),
+        (f"{HEAD}bandwidth:\n  windows: [{{start: 7, end: '24:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:21: start is the number 7"),
+        (f"{HEAD}bandwidth:\n  windows: [{{start: '07:00', end: '24:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:35: '24:00' is not a time of day — write HH:MM"),
         (f"{HEAD}network_map:\n  lan: {{type: multus}}\nwaves: {{a: {{vms: [x]}}}}\n", "4:8: network lan goes to multus without a name — add"),
         (f"{HEAD}network_map:\n  lan: {{type: pod, name: a/b}}\nwaves: {{a: {{vms: [x]}}}}\n", "4:26: network lan goes to pod, which has no name"),
         (f"{HEAD}waves: {{a: {{vms: [x], window: {{start: soon, end: 2026-01-01 10:00}}}}}}\n", "3:39: start 'soon' is not a moment — write 2026"),
         (f"{HEAD}waves: {{a: {{vms: [x], window: {{start: 2026-01-02 10:00, end: 2026-01-01 10:00}}}}}}\n", "3:62: the window ends before it starts"),
+        (f"{HEAD}scripts: {{hard: {{10_linux_run_x.sh: a}}}}\nwaves: {{a: {{vms: [{{name: x, customization_scripts: ./hart}}]}}}}\n", "4:52: the plan has no set of scripts ./hart — did you mean ./hard?"),
+        (f"{HEAD}defaults: {{customization_scripts: A_b}}\nwaves: {{a: {{vms: [x]}}}}\n", "3:35: 'A_b' names no ConfigMap — use lower-case letters"),
+        (f"{HEAD}scripts: {{hard: {{setup.sh: a}}}}\nwaves: {{a: {{vms: [x]}}}}\n", "3:18: the name of script setup.sh does not say when to run it — name it NN_linux_run_"),
+        (f"{HEAD}waves: {{a: {{defaults: {{luks: k/e}}, vms: [x]}}}}\n", "3:30: 'k/e' names no Secret — use lower-case"),
+        (f"{HEAD}waves: {{a: {{vms: [{{name: x, virtio_win: v.iso}}]}}}}\n", "3:41: 'v.iso' is no place of virtio-win — write /path"),
+        (f"{HEAD}waves: {{a: {{vms: [{{name: x, verify_source: perhaps}}]}}}}\n", "3:44: verify_source is 'perhaps' — use true or false"),
         (f"{HEAD}waves: {{a: {{vms: [x], max_vms_in_flight: 0}}}}\n", "3:42: max_vms_in_flight is 0 — input should be greater"),
     ],
     ids=lambda value: re.sub(r"[^a-z0-9]+", "-", value)[:40] if "—" in value else "",
@@ -248,3 +258,32 @@ def test_two_yaml_files_of_one_stem_are_a_fault(tmp_path: Path) -> None:
 def test_deep_nesting_is_refused_quickly(tmp_path: Path) -> None:
     (found,) = of_yaml(tmp_path, "a: " + "[" * 5000)
     assert "nested too deeply" in found
+
+
+def test_faults_of_option_cells_are_named_by_row_and_cell(tmp_path: Path) -> None:
+    rows = [{"vm": "a", "luks": "Key", "virtio_win": "claim:d/../x", "customization_scripts": "./none"}]
+    write_csv(tmp_path / "p.csv", [{"target": "c", "namespace": "n", "source": "v", **row} for row in rows])
+    found = {(problem.line, problem.column): problem for problem in problems_of(tmp_path / "p.csv")}
+    assert [found[2, column].message.split(" ", 1)[1] for column in (5, 6)] == [
+        "names no Secret",
+        "is no place of virtio-win",
+    ]
+    assert found[2, 7].message == "the plan has no set of scripts ./none"
+    assert all(problem.cure for problem in found.values())
+
+
+def test_faults_of_script_files_are_named_by_file(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(f"{HEAD}scripts: {{s: {{10_linux_run_x.sh: a}}}}\nwaves: {{a: {{vms: [x]}}}}\n")
+    folder = tmp_path / "p.scripts" / "s"
+    (folder / "20_linux_run_folder.sh").mkdir(parents=True)
+    (folder.parent / "10_linux_run_lost.sh").write_text("")
+    for name, content in (("x.sh", b""), ("10_linux_run_x.sh", b"b"), ("30_linux_run_y.sh", b"\xff")):
+        (folder / name).write_bytes(content)
+    found = {Path(problem.file).name: problem.message for problem in problems_of(tmp_path / "p.yaml")}
+    assert found == {
+        "10_linux_run_lost.sh": "a script that belongs to no set",
+        "10_linux_run_x.sh": "script 10_linux_run_x.sh of set s is in the plan's file, too",
+        "20_linux_run_folder.sh": "not a file",
+        "30_linux_run_y.sh": "the text is not UTF-8",
+        "x.sh": "the name of script x.sh does not say when to run it",
+    }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mtv.model.plan import Plan
+from mtv.model.plan import Plan, VmOptions
 from mtv.plan import effective, json_schema, load, not_built_yet
 from tests.plan.files import lone_rows, write_csv, write_yaml, yaml_form
 from tests.strategies import plans
@@ -174,3 +174,27 @@ def test_ten_thousand_rows_are_one_plan(tmp_path: Path) -> None:
     rows = [{**row, "vm": f"vm-{n}", "target_name": f"new-{n}", "wave": f"w{n // 100}"} for n in range(10_000)]
     write_csv(tmp_path / "big.csv", rows)
     assert sum(len(wave.vms) for wave in loaded(tmp_path / "big.csv").waves) == 10_000
+
+
+def test_every_option_is_in_the_docs() -> None:
+    text = (EXAMPLES.parents[1] / "docs" / "plan.md").read_text(encoding="utf-8")
+    assert [name for name in VmOptions.model_fields if f"`{name}" not in text] == []
+
+
+def test_scripts_of_a_plan_stand_in_its_yaml_or_in_a_folder_beside_it(tmp_path: Path) -> None:
+    text = "source: {connection: v}\ntarget: {connection: c, namespace: n}\n"
+    text += 'scripts: {inline: {10_linux_run_x.sh: "true"}}\n'
+    (tmp_path / "p.yaml").write_text(text + "waves: {a: {defaults: {customization_scripts: ./inline}}}\n")
+    (tmp_path / "p.csv").write_text("vm,customization_scripts,luks,verify_source\nweb,./files,keys,true\ndb,,,\n")
+    folder = tmp_path / "p.scripts" / "files"
+    folder.mkdir(parents=True)
+    (folder / "20_win_firstboot_y.ps1").write_text("Write-Output y\n")
+    (folder / ".hidden").write_text("")
+    plan = loaded(tmp_path / "p.yaml")
+    assert plan.scripts == {
+        "inline": {"10_linux_run_x.sh": "true"},
+        "files": {"20_win_firstboot_y.ps1": "Write-Output y\n"},
+    }
+    web, db = (effective(plan, plan.waves[0], vm) for vm in plan.waves[0].vms)
+    assert (web.customization_scripts, web.luks, web.verify_source) == ("./files", "keys", True)
+    assert (db.customization_scripts, db.luks, db.verify_source) == ("./inline", "", False)

@@ -136,7 +136,8 @@ def test_a_changed_ovf_is_refused_by_its_manifest(tmp_path, make, ova_connection
     ("change", "reason"),
     [
         ({"files": {"file1": 'ovf:href="missing.vmdk"'}}, "lacks"),
-        ({"files": {"file1": 'ovf:href="disk1.vmdk" ovf:chunkSize="100"'}}, "chunks"),
+        ({"files": {"file1": 'ovf:href="disk1.vmdk" ovf:chunkSize="100"'}}, "lacks the piece disk1.vmdk.000000000"),
+        ({"files": {"file1": 'ovf:href="disk1.vmdk" ovf:chunkSize="0"'}}, "size of '0'"),
         ({"files": {"file1": 'ovf:href="disk1.vmdk" ovf:compression="bzip2"'}}, "bzip2"),
         ({"disks": '<Disk ovf:diskId="disk-file1" ovf:capacity="1"/>'}, "no file"),
         ({"disks": '<Disk ovf:diskId="disk-file1" ovf:fileRef="file1" ovf:capacity="${size}"/>'}, "whole number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -202,3 +203,66 @@ def test_a_folder_that_is_not_there_is_named():
     connection = Connection(conn_id="c", conn_type="ova", extra={"path": "/no/such/folder"})
     with pytest.raises(PermanentError, match="/no/such/folder"), open_provider(connection):
         pass
+
+
+def chunked(make, *, compression="", declared=len(DISK), chunk=800):
+    """An OVF of one VM whose file is split into pieces of `chunk` bytes, and these pieces of DISK."""
+    attributes = f'ovf:href="disk1.img" ovf:size="{declared}" ovf:chunkSize="{chunk}" ovf:compression="{compression}"'
+    ovf = make.envelope(make.system("cut", "disk-file1"), files={"file1": attributes})
+    pieces = [DISK[at : at + chunk] for at in range(0, len(DISK), chunk)]
+    return ovf, {f"disk1.img.{number:09d}": piece for number, piece in enumerate(pieces)}
+
+
+@pytest.mark.parametrize("packed", ["tar", "folder"])
+def test_a_split_file_is_read_from_all_of_its_pieces_with_the_digest_of_each(tmp_path, make, ova_connection, packed):
+    ovf, pieces = chunked(make, compression="gzip")
+    files = {"cut.ovf": ovf, "cut.mf": make.manifest({"cut.ovf": ovf, **pieces}), **pieces}
+    if packed == "tar":
+        make.write_tar(tmp_path / "cut.ova", files)
+    else:
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms(["cut"])
+        source = provider.disk_source(vm, vm.disks[0])
+        assert provider.manifest_problems(vm) == []
+    assert isinstance(source, OvaMember)
+    assert source.compression == "gzip"
+    assert len(source.chunks) == 2
+    read = b""
+    for piece in (source, *source.chunks):
+        assert piece.checksum.startswith("sha256:")
+        with Path(piece.path).open("rb") as file:
+            file.seek(piece.offset)
+            read += file.read(piece.length)
+    assert read == DISK
+    assert vm.disks[0].generation.startswith("pieces:")
+
+
+def test_a_piece_that_was_written_since_stops_the_copy(tmp_path, make, ova_connection):
+    ovf, pieces = chunked(make)
+    for name, content in {"cut.ovf": ovf, **pieces}.items():
+        (tmp_path / name).write_bytes(content)
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+        os.utime(tmp_path / "disk1.img.000000002", (1, 1))
+        with pytest.raises(DriftError, match="000000002"):
+            provider.disk_source(vm, vm.disks[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda pieces: pieces.pop("disk1.img.000000001"), "lacks the piece disk1.img.000000001"),
+        (lambda pieces: pieces.pop("disk1.img.000000002"), "1600 bytes together instead of 1900"),
+        (lambda pieces: pieces.update({"disk1.img.000000000": b"short"}), "has 5 bytes, pieces have 800"),
+        (lambda pieces: pieces.update({"disk1.img.000000002": b"x" * 900}), "has 900 bytes"),
+    ],
+)
+def test_pieces_that_do_not_make_up_the_file_are_refused(tmp_path, make, ova_connection, change, reason):
+    ovf, pieces = chunked(make)
+    change(pieces)
+    make.write_tar(tmp_path / "cut.ova", {"cut.ovf": ovf, **pieces})
+    with open_provider(ova_connection) as provider:
+        assert provider.vms() == []
+        assert reason in provider.refused["cut.ova"]

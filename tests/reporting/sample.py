@@ -16,7 +16,7 @@ from mtv.model.conversion import ConvertResult
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
-from mtv.model.transfer import DiskResult, Failure, Proof, TransferResult
+from mtv.model.transfer import DiskResult, Failure, Proof, TransferResult, Verify
 from mtv.reporting import write_report
 from mtv.store import Store
 from mtv.store.tables import RunRecord, StepRecord
@@ -113,6 +113,7 @@ def _copied(
         DiskResult(
             id=d.id, size_bytes=d.size_bytes, bytes_data=d.size_bytes // 3, bytes_read=d.size_bytes // 3 - resumed,
             bytes_resumed=resumed, digest=_digest(d.id + vm.name), proof=proof, seconds=14.2 + d.index,
+            verify=Verify.OFF if proof is Proof.NONE else Verify.FULL, reread=vm.name == "db-1",
         )
         for d in vm.disks
     )  # fmt: skip

@@ -10,9 +10,11 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mtv.model.evidence import EvidenceKind
+from mtv.model.transfer import DiskResult, Proof, TransferResult, Verify
 from mtv.reporting import headline, read_run, words, write_report
 from mtv.reporting.reading import _steps
 from mtv.reporting.tables import as_csv
@@ -44,6 +46,33 @@ def test_disks_carry_bytes_digests_and_proof(store: Store, run_id: str) -> None:
     assert first.digest != first.converted_digest
     assert (first.storage_class, first.volume_mode) == ("lab-block", "Block")
     assert app.disks[0].proof == "source-checked"
+
+
+def test_how_the_copy_was_verified_is_in_every_form_of_the_report(store: Store, run_id: str, tmp_path: Path) -> None:
+    disk = DiskResult(id="disk-2000", size_bytes=1, digest="d" * 64, proof=Proof.NONE, verify=Verify.OFF)
+    result = msgspec.to_builtins(TransferResult(ok=True, disks=(disk,)))
+    store.add_evidence(run_id, "app-1", EvidenceKind.TRANSFER, result)
+    rows = {(row["vm"], row["disk"]): row for row in csv.DictReader(io.StringIO(as_csv(read_run(store, run_id))))}
+    assert (rows["app-1", "disk-2000"]["verify"], rows["app-1", "disk-2000"]["proof"]) == ("off", "none")
+    assert (rows["db-1", "disk-2000"]["verify"], rows["db-1", "disk-2000"]["reread"]) == ("full", "true")
+    files = write_report(store, run_id, tmp_path)
+    page = files.html.read_text()
+    assert 'target verified: <span class="pill warn">off</span>' in page
+    assert "target verified: full; source read twice" in page
+    vms = {vm["id"]: vm for vm in json.loads(files.json.read_text())["vms"]}
+    assert vms["app-1"]["disks"][0]["verify"] == "off"
+
+
+def test_what_was_put_into_the_guest_is_told(store: Store, run_id: str, tmp_path: Path) -> None:
+    asked = {
+        "nics": [{"mac": "00:50:56:00:00:01", "addresses": ["10.0.0.5/24"]}],
+        "scripts": {"10_linux_run_x.sh": "0" * 64},
+        "scripts_from": "hardening",
+        "luks": "keys",
+    }
+    store.add_evidence(run_id, "web-1", EvidenceKind.GUEST, asked)
+    page = write_report(store, run_id, tmp_path).html.read_text()
+    assert "card 00:50:56:00:00:01 keeps 10.0.0.5/24; 1 script from hardening: 10_linux_run_x.sh; LUKS keys" in page
 
 
 def test_a_failure_is_told_with_step_cause_and_cure(store: Store, run_id: str) -> None:

@@ -25,7 +25,7 @@ from mtv.store import Store
 from tests.steps.conftest import through_validation
 from tests.steps.lab_pods import last_word, start_pod
 
-pytestmark = [pytest.mark.lab, pytest.mark.guest, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.guest, pytest.mark.timeout(1500)]
 Start = Callable[..., RunContext]
 
 

@@ -31,10 +31,10 @@ from mtv.kubevirt.resources import (
     Kind,
 )
 from mtv.model.connection import Connection
-from mtv.model.conversion import ConvertResult, ConvertSpec
+from mtv.model.conversion import ConvertResult, ConvertSpec, Inspection, PreflightResult
 from mtv.model.errors import TemporaryError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
-from mtv.model.transfer import DiskResult, DiskSource, NbdUri, Proof, TransferResult, TransferSpec
+from mtv.model.transfer import DiskResult, DiskSource, NbdUri, Proof, TransferResult, TransferSpec, Verify
 
 CONSOLE = "MTV-PAYLOAD 00 /srv/a\nMTV-BOOT-OK web-1 disk-driver=virtio_blk\nweb-1 login: "
 
@@ -54,6 +54,8 @@ class World:
         self.copied: dict[str, int] = {}  # work claim uid → generation of its copy journal
         self.committed: dict[str, bool] = {}
         self.console = CONSOLE
+        self.looked = PreflightResult(ok=True, inspection=Inspection(product="Debian 12"))
+        self.looking: list[dict[str, Any]] = []  # pods that looked into the disks
         self.cut_off_shutdown = False
         self.going_down = False
         self.meanwhile: Callable[[], None] | None = None  # what others do during the next shutdown
@@ -119,6 +121,14 @@ class World:
             self._reconcile(made)
         if kind is INSTANCES:
             self._launch(made)
+        if kind is PODS and made["metadata"]["labels"].get(labels.ROLE) == "inspect":
+            assert self.vm.power is PowerState.OFF
+            message = msgspec.json.encode(self.looked).decode()
+            made["status"] = {
+                "phase": "Succeeded" if self.looked.ok else "Failed",
+                "containerStatuses": [{"state": {"terminated": {"message": message}}}],
+            }
+            self.looking.append(made)
         self.check()
         return made
 
@@ -193,7 +203,14 @@ class World:
         if fails:
             return '{"ok": false, "failure": {"code": "source-read", "message": "cannot read", "retryable": true}}'
         disks = tuple(
-            DiskResult(id=disk.id, size_bytes=disk.size_bytes, digest="d" * 64, proof=Proof.AS_READ)
+            DiskResult(
+                id=disk.id,
+                size_bytes=disk.size_bytes,
+                digest="d" * 64,
+                proof=Proof.AS_READ if spec.verify is Verify.FULL else Proof.NONE,
+                verify=spec.verify,
+                reread=spec.verify_source,
+            )
             for disk in spec.disks
         )
         return msgspec.json.encode(TransferResult(ok=True, disks=disks)).decode()
@@ -222,6 +239,10 @@ class MemoryCluster(Cluster):
     def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any] | None:
         self._world.called(f"get {kind.plural}/{name}")
         return copy.deepcopy(self._world.objects.get((kind.plural, namespace, name)))
+
+    def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        self._world.called(f"look for {kind.plural}/{name}")
+        return (kind.plural, namespace, name) in self._world.objects
 
     def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         self._world.called(f"list {kind.plural}")

@@ -32,6 +32,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _PAGE = 500
 _MAX_PAGES = 200
 
@@ -73,6 +74,19 @@ class Cluster:
             return self._json("GET", kind.path(namespace, name), what=f"get {kind.plural}/{name} in {namespace or '-'}")
         except _NotFound:
             return None
+
+    def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        """Whether there is such an object. Only its metadata travels, so that a Secret's content is never read."""
+        try:
+            self._raw(
+                "GET",
+                kind.path(namespace, name),
+                accept=_METADATA,
+                what=f"look for {kind.plural}/{name} in {namespace}",
+            )
+        except _NotFound:
+            return False
+        return True
 
     def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Return the objects that carry all labels of `having` (None: all of the namespace)."""
@@ -225,13 +239,14 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> bytes:
         try:
             response = self._api.call_api(
                 path,
                 method,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                header_params={"Accept": accept, "Content-Type": content_type},
                 body=dict(body) if body is not None else None,
                 auth_settings=["BearerToken"],
                 _preload_content=False,

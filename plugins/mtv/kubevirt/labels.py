@@ -43,11 +43,12 @@ class Role(StrEnum):
     TRANSFER = "transfer"
     CONVERT = "convert"
     PREFLIGHT = "preflight"
+    INSPECT = "inspect"
     TARGET = "target"
     BOOT_PROOF = "boot-proof"
 
 
-POD_ROLES = (Role.TRANSFER, Role.CONVERT)
+POD_ROLES = (Role.INSPECT, Role.TRANSFER, Role.CONVERT)
 """Roles of a VM's own mover pods and Secrets, which go when the VM is settled."""
 
 

@@ -8,7 +8,9 @@ All pods fit the `restricted` Pod Security profile. Mount points:
 - /disks/<index>/        Filesystem claim of disk <index>; the bytes are in disk.img
 - /dev/mtv-disk-<index>  Block claim of disk <index>
 - /source                folder of OVA files, read-only
-- /var/tmp               scratch space of virt-v2v's appliance
+- /run/mtv-keys          Secret of the user's with LUKS keys
+- /virtio-win            claim of the user's with Windows drivers, read-only
+- /var/tmp, /tmp         scratch space of virt-v2v's appliance, and its sockets; all the rest of the root is read-only
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ QEMU_ID = 107
 DISK_FILE = "disk.img"
 KVM = "devices.kubevirt.io/kvm"
 SOURCE_DIR = "/source"
+KEYS_DIR = "/run/mtv-keys"
+DRIVERS_DIR = "/virtio-win"
 PREFLIGHT_DEVICE = "/dev/mtv-preflight"
 
 _SECRET_DIR = str(PurePosixPath(SPEC_PATH).parent)
@@ -101,20 +105,32 @@ def mover_pod(
     work_claim: str = "",
     secret_name: str = "",
     source_volume: Mapping[str, Any] | None = None,
+    keys_secret: str = "",
+    drivers_claim: str = "",
     service_account: str = "",
     deadline_s: int | None = None,
 ) -> dict[str, Any]:
     """Return a pod that runs `mtv-mover <arguments>` once.
 
-    `source_volume` is a Kubernetes volume source (an OVA share) that is mounted read-only at /source.
+    `source_volume` is a Kubernetes volume source (an OVA share) that is mounted read-only at /source. `keys_secret` and
+    `drivers_claim` are the user's own.
     """
-    mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": "/var/tmp"}]  # noqa: S108  inside the pod
+    mounts: list[dict[str, Any]] = [
+        {"name": "scratch", "mountPath": "/var/tmp"},  # noqa: S108  inside the pod
+        {"name": "sockets", "mountPath": "/tmp"},  # noqa: S108  inside the pod
+    ]
     devices: list[dict[str, Any]] = []
-    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
+    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}, {"name": "sockets", "emptyDir": {}}]
     if secret_name:
         mounts.append({"name": "mtv", "mountPath": _SECRET_DIR, "readOnly": True})
         # 0440 and fsGroup: readable by the pod's group and nobody else.
         volumes.append({"name": "mtv", "secret": {"secretName": secret_name, "defaultMode": 0o440}})
+    if keys_secret:
+        mounts.append({"name": "keys", "mountPath": KEYS_DIR, "readOnly": True})
+        volumes.append({"name": "keys", "secret": {"secretName": keys_secret, "defaultMode": 0o440}})
+    if drivers_claim:
+        mounts.append({"name": "drivers", "mountPath": DRIVERS_DIR, "readOnly": True})
+        volumes.append({"name": "drivers", "persistentVolumeClaim": {"claimName": drivers_claim, "readOnly": True}})
     if work_claim:
         mounts.append({"name": "work", "mountPath": WORK_DIR})
         volumes.append({"name": "work", "persistentVolumeClaim": {"claimName": work_claim}})
@@ -139,6 +155,7 @@ def mover_pod(
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
         },
         "terminationMessagePolicy": "File",
         "volumeMounts": mounts,
@@ -189,3 +206,29 @@ def preflight_pod(
     pod["spec"]["volumes"].append({"name": "block", "persistentVolumeClaim": {"claimName": claim_name}})
     pod["spec"]["containers"][0]["volumeDevices"] = [{"name": "block", "devicePath": PREFLIGHT_DEVICE}]
     return pod
+
+
+def secret_of(request: PodRequest, uid: str) -> dict[str, Any]:
+    """Return the Secret of a request, owned by its pod of this uid, so that it goes with it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "immutable": True,
+        "metadata": {
+            "name": request.secret_name,
+            "namespace": request.namespace,
+            "labels": request.labels,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": request.name, "uid": uid}],
+        },
+        "stringData": dict(request.secret_files),
+    }
+
+
+def left_message(pod: Mapping[str, Any]) -> str:
+    """Return the result that a pod left as its termination message; empty when it left none."""
+    for status in pod.get("status", {}).get("containerStatuses") or ():
+        message = ((status.get("state") or {}).get("terminated") or {}).get("message") or ""
+        if message.lstrip().startswith("{"):
+            return str(message)
+    return ""

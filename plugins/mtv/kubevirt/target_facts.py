@@ -45,7 +45,8 @@ from mtv.model.target_facts import (
 
 T = TypeVar("T")
 
-_POD_SECURITY = "pod-security.kubernetes.io/enforce"
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+"""Label of a namespace: the Pod Security level that it enforces."""
 _PRIMARY_NETWORK = "k8s.ovn.org/primary-user-defined-network"
 _EVERYBODYS = "default"
 """Namespace whose NetworkAttachmentDefinitions every namespace may use."""
@@ -134,7 +135,7 @@ def _namespace(cluster: Cluster, name: str) -> Namespace:
     return Namespace(
         name=name,
         phase=found.get("status", {}).get("phase", "Active"),
-        pod_security=marks.get(_POD_SECURITY, ""),
+        pod_security=marks.get(POD_SECURITY, ""),
         has_primary_network=_PRIMARY_NETWORK in marks,
     )
 

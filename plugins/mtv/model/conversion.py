@@ -5,9 +5,20 @@ Kept as free of everything as `mtv.model.transfer`. Sizes are bytes, times are s
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
-from mtv.model.transfer import WORK_DIR, Failure
+from mtv.model.transfer import WORK_DIR, DiskSource, Failure
+
+SCRIPT_NAME = re.compile(
+    r"^(?P<order>[0-9]{1,9})_((?P<windows>win_firstboot)[A-Za-z0-9_.-]*\.ps1"
+    r"|(?P<linux>linux_run|linux_firstboot)[A-Za-z0-9_.-]*\.sh)\Z"
+)
+"""How a user's script must be named (see `GuestScript`)."""
+SCRIPT_NAME_CURE = "name it NN_linux_run_….sh, NN_linux_firstboot_….sh or NN_win_firstboot_….ps1"
+ANY_FILE = "*"
+"""As `LuksKey.file`: every file in the credentials directory is a key."""
 
 
 class ConvertDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +54,7 @@ class GuestScript(msgspec.Struct, frozen=True, kw_only=True):
 
 class LuksKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key for an encrypted device: `device` is its name (/dev/sda2), its UUID, or `all`; `file` the name of the key
-    file in the credentials directory. The key itself is never here.
+    file in the credentials directory, or `*` for each file there. The key itself is never here.
     """
 
     file: str
@@ -118,6 +129,31 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drive_letters: dict[str, str] = {}
     complete: bool = False
     applications_left_out: int = 0
+
+
+class PreflightDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk as its source has it, to be looked into before it is copied."""
+
+    id: str
+    size_bytes: int
+    source: DiskSource
+
+
+class PreflightSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What one preflight pod looks into: the disks of a VM in boot order. The rest is as in `ConvertSpec`;
+    `keys_dir` holds the LUKS keys, `credentials_dir` what the sources need.
+    """
+
+    plan: str
+    run: str
+    vm: str
+    disks: tuple[PreflightDisk, ...]
+    root_disk: str = ""
+    luks_keys: tuple[LuksKey, ...] = ()
+    keys_dir: str = "/run/mtv"
+    credentials_dir: str = "/run/mtv"
+    virtio_win: str = ""
+    timeout_s: float = 1800.0
 
 
 class PreflightResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

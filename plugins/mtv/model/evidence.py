@@ -12,6 +12,8 @@ class EvidenceKind(StrEnum):
     CONCERNS = "concerns"  # {"concerns": [Concern, …]}
     POWER = "power"  # {"before": PowerState, "method": "guest shutdown|power off|already off", "seconds": s}
     VOLUMES = "volumes"  # {"claims": [{"disk": id, "name": n, "class": c, "mode": m, "size_bytes": b}], "work": name}
+    GUEST = "guest"  # what the conversion is asked for: {"nics": [ConvertNic, …], "scripts": {name: sha256}, "luks": …}
+    PREFLIGHT = "preflight"  # PreflightResult
     TRANSFER = "transfer"  # TransferResult
     CONVERSION = "conversion"  # ConvertResult
     TARGET_VM = "target_vm"  # {"name": n, "namespace": ns, "uid": u, "run_strategy": "Always|Halted"}

@@ -60,7 +60,12 @@ class BootProof(_Frozen):
 
 
 class VmOptions(_Frozen):
-    """Options of one VM; `None` means not said here, look one level up."""
+    """Options of one VM; `None` means not said here, look one level up.
+
+    `customization_scripts` is a ConfigMap of the target namespace, or `./set` for one of the plan's own `scripts`.
+    `luks` is a Secret there, each of whose keys may open any encrypted device. `virtio_win` is a path in the mover's
+    image, or `claim:name[/path]` for a claim there. docs/plan.md tells of all of them.
+    """
 
     type: Literal["cold", "warm"] | None = None
     source: ConnectionId | None = None
@@ -72,7 +77,14 @@ class VmOptions(_Frozen):
     root_disk: str | None = None
     preserve_static_ips: bool | None = None
     skip_guest_conversion: bool | None = None
+    customization_scripts: str | None = None
+    luks: str | None = None
+    virtio_win: str | None = None
+    inspect: bool | None = None
+    preflight: bool | None = None
     verify: Literal["full", "sampled", "off"] | None = None
+    verify_source: bool | None = None
+    preallocate: bool | None = None
     transport: Literal["auto", "datastore", "nfc"] | None = None
     on_failure: Literal["rollback", "hold"] | None = None
     shutdown_timeout_s: int | None = Field(default=None, gt=0)
@@ -122,6 +134,24 @@ class Wave(_Frozen):
     max_vms_in_flight: int = Field(default=4, ge=1, le=100)
 
 
+class RateWindow(_Frozen):
+    """Times of day (`HH:MM`) between which another limit holds. One that ends before it starts runs over midnight."""
+
+    start: str
+    end: str
+    limit: str
+
+
+class Bandwidth(_Frozen):
+    """How fast each VM's copy may read from its source (`100M`, `1.5GiB`, `off`), and windows of the day in
+    `timezone` (IANA name), of which the first that holds the moment counts.
+    """
+
+    limit: str = "off"
+    windows: tuple[RateWindow, ...] = ()
+    timezone: str = "UTC"
+
+
 class Plan(_Frozen):
     """A whole migration plan. `accept_concerns` is a later field; unknown keys are errors."""
 
@@ -131,6 +161,9 @@ class Plan(_Frozen):
     target: Target
     network_map: dict[str, NetworkTarget] = {}
     storage_map: dict[str, StorageTarget] = {}
+    scripts: dict[str, dict[str, str]] = {}
+    """Scripts for guests by set and name; the folder `<plan>.scripts/<set>` beside the plan's file adds to them."""
+    bandwidth: Bandwidth = Bandwidth()
     defaults: VmOptions = VmOptions()
     waves: tuple[Wave, ...]
 
@@ -157,7 +190,14 @@ class EffectiveVm(_Frozen):
     root_disk: str = ""
     preserve_static_ips: bool = True
     skip_guest_conversion: bool = False
+    customization_scripts: str = ""
+    luks: str = ""
+    virtio_win: str = ""
+    inspect: bool = False
+    preflight: bool = False
     verify: Literal["full", "sampled", "off"] = "full"
+    verify_source: bool = False
+    preallocate: bool = False
     transport: Literal["auto", "datastore", "nfc"] = "auto"
     on_failure: Literal["rollback", "hold"] = "rollback"
     shutdown_timeout_s: int = 300

@@ -19,8 +19,9 @@ from mtv.plan.load import LoadResult, PlanFiles, files_in, files_of, load_files
 from mtv.plan.names import plan_name
 from mtv.plan.options import effective
 from mtv.plan.problems import Problem
+from mtv.plan.script_sets import MAX_SET_BYTES, script_files
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise it whenever the compiled form or the checks change: old files are then compiled again."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -99,10 +100,13 @@ def load_compiled(compiled_folder: Path, content_hash: str) -> Plan:
 
 
 def content_hash(files: PlanFiles) -> str:
-    """Return the hash of the files' names and bytes."""
+    """Return the hash of the files' names and bytes, the plan's own scripts included."""
     digest = hashlib.sha256(f"mtv plan format {_FORMAT}\0{files.stem}\0".encode())
     for path in (files.yaml, files.twin, files.csv):
         digest.update(b"\0-" if path is None else str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in script_files(files.scripts):
+        content = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_SET_BYTES else b""
+        digest.update(str(path).encode() + b"\0" + hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 

@@ -14,6 +14,8 @@ from mtv.plan.csv_reader import Sheet, read_sheet
 from mtv.plan.model_errors import problem_of
 from mtv.plan.origins import Origins
 from mtv.plan.problems import Problem
+from mtv.plan.script_sets import SUFFIX as SCRIPTS_SUFFIX
+from mtv.plan.script_sets import add_script_files
 from mtv.plan.yaml_reader import YamlDocument, read_yaml
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -37,6 +39,8 @@ class PlanFiles(msgspec.Struct, frozen=True):
     csv: Path | None = None
     twin: Path | None = None
     """A second YAML file of the stem (`.yml` beside `.yaml`), which is a fault."""
+    scripts: Path | None = None
+    """Folder with the plan's own scripts for guests."""
 
     @property
     def main(self) -> Path:
@@ -53,11 +57,13 @@ def files_of(path: Path) -> PlanFiles:
     folder, stem = stem_path.parent, stem_path.name
     yamls = [folder / f"{stem}{suffix}" for suffix in YAML_SUFFIXES if (folder / f"{stem}{suffix}").is_file()]
     sheet = folder / f"{stem}.csv"
+    scripts = folder / f"{stem}{SCRIPTS_SUFFIX}"
     return PlanFiles(
         stem=stem,
         yaml=yamls[0] if yamls else None,
         csv=sheet if sheet.is_file() else None,
         twin=yamls[1] if len(yamls) > 1 else None,
+        scripts=scripts if scripts.is_dir() else None,
     )
 
 
@@ -90,6 +96,7 @@ def load_files(files: PlanFiles) -> LoadResult:
     else:
         raise ValueError(f"no file for {files.stem}")
     draft.problems.extend(problems)
+    add_script_files(draft, files.scripts)
     return _finish(draft)
 
 

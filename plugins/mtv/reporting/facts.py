@@ -9,7 +9,11 @@ import msgspec
 
 
 class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One disk: how much it is, how much was read, what proves the copy, and what it became."""
+    """One disk: how much it is, how much was read, what proves the copy, and what it became.
+
+    `verify` is how the target was verified (full, sampled, off), `reread` whether the source was read a second time;
+    both are unknown of disks that were not copied or by a mover that did not say.
+    """
 
     id: str
     size_bytes: int
@@ -18,6 +22,8 @@ class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     resumed_bytes: int | None = None
     digest: str = ""
     proof: str = ""
+    verify: str = ""
+    reread: bool | None = None
     source_digest: str = ""
     converted_digest: str = ""
     seconds: float | None = None
@@ -81,6 +87,7 @@ class VmFacts(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[ChangeFacts, ...] = ()
     source: dict[str, Any] | None = None
     power: dict[str, Any] | None = None
+    guest: dict[str, Any] | None = None
     conversion: dict[str, Any] | None = None
     target_vm: dict[str, Any] | None = None
     boot: dict[str, Any] | None = None

@@ -11,8 +11,8 @@ from mtv.reporting.facts import DiskFacts, RunFacts, VmFacts
 
 COLUMNS = (
     "run", "plan", "wave", "vm", "outcome", "source", "target", "vm_seconds", "boot_proven", "boot_line",
-    "disk", "size_bytes", "data_bytes", "read_bytes", "resumed_bytes", "digest", "proof", "converted_digest",
-    "disk_seconds", "claim", "storage_class", "volume_mode", "concerns", "failure", "cure",
+    "disk", "size_bytes", "data_bytes", "read_bytes", "resumed_bytes", "digest", "proof", "verify", "reread",
+    "converted_digest", "disk_seconds", "claim", "storage_class", "volume_mode", "concerns", "failure", "cure",
 )  # fmt: skip
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -63,6 +63,8 @@ def _disk_cells(disk: DiskFacts) -> dict[str, object]:
         "resumed_bytes": disk.resumed_bytes,
         "digest": disk.digest,
         "proof": disk.proof,
+        "verify": disk.verify,
+        "reread": disk.reread,
         "converted_digest": disk.converted_digest,
         "disk_seconds": disk.seconds,
         "claim": disk.claim,

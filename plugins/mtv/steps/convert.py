@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from mtv.kubevirt import labels, mapping, names, pods, quantities, volumes
-from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt import labels, mapping, names, pods, volumes
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import KVM, PodRequest
-from mtv.kubevirt.resources import INSTANCES, NODES
+from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
-from mtv.steps import holding, layout, results, source
+from mtv.steps import guest, holding, inspection, kvm, layout, results, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -56,12 +55,13 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                 return None
             if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
                 raise TemporaryError(f"{ctx.vm.name}: an instance still runs on its claims", code="claims-in-use")
+            spec = guest.add_to(ctx, cluster, _spec(ctx, vm, decided, found))
             ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTING)
             # From here on the pod may commit at any moment: the copy's journal must never be resumed on these bytes.
             for state in found.values():
                 volumes.mark(cluster, ctx.namespace, state.claim.name, {labels.CONVERTING: ctx.run.id})
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
-            return _request(ctx, vm, decided, found, epoch, kvm=_offers_kvm(cluster))
+            return _request(ctx, msgspec.structs.replace(spec, epoch=epoch), decided, with_kvm=kvm.is_offered(cluster))
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
@@ -69,6 +69,9 @@ def finish(ctx: VmContext, termination_message: str) -> None:
     with ending(ctx, STEP):
         holding.require(ctx, STEP, _BEFORE, clear="transfer")
         result = results.decode(ctx, STEP, termination_message, ConvertResult)
+        with ctx.cluster() as cluster:
+            found = inspection.whole(ctx, cluster, Role.CONVERT, result.inspection)
+        result = msgspec.structs.replace(result, inspection=found)
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONVERSION, msgspec.to_builtins(result))
         if not result.ok:
             raise results.error_of(ctx, STEP, result.failure)
@@ -89,15 +92,14 @@ def finish(ctx: VmContext, termination_message: str) -> None:
         ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED, expect=_BEFORE)
 
 
-def _request(
-    ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskState], epoch: int, *, kvm: bool
-) -> PodRequest:
+def _spec(ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskState]) -> ConvertSpec:
+    """Return what there is to convert; its epoch comes when all is known to be in order."""
     sizes = {disk.id: disk.size_bytes for disk in vm.disks}
-    spec = ConvertSpec(
+    return ConvertSpec(
         plan=ctx.plan.name,
         run=ctx.run.id,
         vm=ctx.vm.id,
-        epoch=epoch,
+        epoch=0,
         disks=tuple(
             ConvertDisk(
                 id=claim.disk_id,
@@ -111,24 +113,24 @@ def _request(
         firmware=vm.firmware.value,
         root_disk=mapping.root_partition(ctx.vm.root_disk),
     )
-    name = names.pod(ctx.plan.name, ctx.vm.id, Role.CONVERT.value, epoch)
+
+
+def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, with_kvm: bool) -> PodRequest:
+    name = names.pod(ctx.plan.name, ctx.vm.id, Role.CONVERT.value, spec.epoch)
     pod = pods.mover_pod(
         name=name,
         namespace=ctx.namespace,
         image=ctx.settings.mover_image,
         arguments=["convert", "--spec", results.SPEC_PATH],
         object_labels=layout.object_labels(ctx, Role.CONVERT),
-        resources=msgspec.structs.replace(pods.CONVERT, kvm=kvm),
+        resources=msgspec.structs.replace(pods.CONVERT, kvm=with_kvm),
         disks=decided.disks,
         work_claim=decided.work.name,
         secret_name=name,
+        keys_secret=ctx.vm.luks,
+        drivers_claim=guest.drivers_claim(ctx),
         service_account=ctx.settings.pod_service_account,
     )
-    if not kvm:
+    if not with_kvm:
         ctx.log(f"{ctx.vm.name}: WARNING: no node offers {KVM}; the conversion is emulated and about ten times slower")
     return results.request(ctx, pod, {results.SPEC_FILE: msgspec.json.encode(spec).decode()})
-
-
-def _offers_kvm(cluster: Cluster) -> bool:
-    nodes = cluster.find(NODES)
-    return any(quantities.whole(node.get("status", {}).get("allocatable", {}).get(KVM, "0")) > 0 for node in nodes)

@@ -15,10 +15,11 @@ from mtv.model.concern import Category, Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
-from mtv.steps import holding, layout, preflight, source
+from mtv.steps import guest, holding, layout, preflight, source, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
+from mtv.steps.look_inside import look_inside
 from mtv.steps.recovery import take
 
 STEP = "prepare"
@@ -47,15 +48,21 @@ def prepare(ctx: VmContext) -> None:
             cluster.ensure_namespace(ctx.namespace)
             decided = layout.decide(ctx, cluster, now)
             layout.machine(ctx, now, decided)  # what cannot be built must fail before the shutdown, not after the copy
+            guest.pin(ctx, cluster, source.pinned(ctx))
+            source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
             ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.VOLUMES, decided.document())
+            if provider.power_state(now) is PowerState.OFF:
+                look_inside(ctx, provider, cluster, now, decided)
             source.shut_down(ctx, provider, now)
             final = source.read(ctx, provider)
             source.pin(ctx, ctx.vm.id, final, subject=source.FINAL)
             _reset_work(ctx, cluster, decided, final)
             if layout.all_proven(final, layout.states(ctx, cluster, decided)):
                 ctx.log(f"{ctx.vm.name}: the claims hold a proven copy of the source as it is; it is not copied again")
+                return
+            look_inside(ctx, provider, cluster, final, decided)
 
 
 def refuse_blocked(ctx: VmContext) -> None:

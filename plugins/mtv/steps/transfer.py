@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from datetime import datetime, timedelta
+from typing import TypedDict
 
 import msgspec
 
 from mtv.kubevirt import labels, names, pods, volumes
+from mtv.kubevirt.claims import Claim
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
-from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.plan import Bandwidth
+from mtv.model.rates import parse_rate
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import (
-    DiskSource,
     DiskTarget,
     DiskTransfer,
-    OvaMember,
+    LimitWindow,
     Proof,
     TransferResult,
     TransferSpec,
     Verify,
 )
+from mtv.plan.bandwidth import zone_of
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, results, source, source_copies
+from mtv.steps import holding, layout, results, source, source_copies, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
+from mtv.steps.prepare import refuse_blocked
 
 STEP = "transfer"
 _BEFORE = frozenset({VmPhase.PREPARING, VmPhase.TRANSFERRING})
@@ -46,6 +50,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
             skip(ctx, STEP, "migrated already")
             return None
         row = holding.require(ctx, STEP, _BEFORE | holding.COPIED, clear="prepare")
+        refuse_blocked(ctx)
         decided = layout.recorded(ctx)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
             found = layout.states(ctx, cluster, decided)
@@ -123,10 +128,8 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         DiskTransfer(
             id=disk.id,
             size_bytes=disk.size_bytes,
-            source=_as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
-            target=DiskTarget(
-                path=pods.disk_path(decided.claim(disk.id)), block=decided.claim(disk.id).volume_mode == "Block"
-            ),
+            source=source_files.as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
+            target=_target(ctx, decided.claim(disk.id)),
             identity=disk.identity,
             generation=disk.generation,
         )
@@ -139,9 +142,10 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         epoch=epoch,
         disks=disks,
         verify=Verify(ctx.vm.verify),
+        verify_source=ctx.vm.verify_source,
+        **_limits(ctx.plan.bandwidth),
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
-    reads_files = any(isinstance(disk.source, OvaMember) for disk in disks)
     pod = pods.mover_pod(
         name=name,
         namespace=ctx.namespace,
@@ -152,31 +156,35 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         disks=decided.disks,
         work_claim=decided.work.name,
         secret_name=name,
-        source_volume=_source_volume(connection) if reads_files else None,
+        source_volume=source_files.volume(connection, [disk.source for disk in disks]),
         service_account=ctx.settings.pod_service_account,
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
     return results.request(ctx, pod, files)
 
 
-def _as_the_pod_sees(connection: Connection, disk_source: DiskSource) -> DiskSource:
-    """Return where the pod finds the bytes: an OVA's folder is mounted in one place, whatever the worker calls it."""
-    if not isinstance(disk_source, OvaMember):
-        return disk_source
-    relative = PurePosixPath(disk_source.path).relative_to(str(connection.extra.get("path", "")))
-    return msgspec.structs.replace(disk_source, path=str(PurePosixPath(pods.SOURCE_DIR) / relative))
+class _Limits(TypedDict):
+    limit_bytes_per_s: int
+    limits: tuple[LimitWindow, ...]
+    limits_utc_offset_min: int
 
 
-def _source_volume(connection: Connection) -> dict[str, object]:
-    """Return the volume by which pods see the folder of a connection's OVA files."""
-    volume = connection.extra.get("volume")
-    if not isinstance(volume, dict) or not volume:
-        raise PermanentError(
-            f"connection {connection.conn_id}: pods cannot see the folder of its OVA files",
-            cure='set extra.volume to a Kubernetes volume source, e.g. {"nfs": {"server": "…", "path": "…"}}',
-            code="ova-volume-missing",
-        )
-    return dict(volume)
+def _limits(bandwidth: Bandwidth) -> _Limits:
+    """The plan's limits in the mover's words. The zone's offset is today's: a copy over a change of clocks keeps it."""
+    offset = datetime.now(zone_of(bandwidth.timezone)).utcoffset() or timedelta()
+    return _Limits(
+        limit_bytes_per_s=parse_rate(bandwidth.limit),
+        limits=tuple(
+            LimitWindow(start=window.start, end=window.end, bytes_per_s=parse_rate(window.limit))
+            for window in bandwidth.windows
+        ),
+        limits_utc_offset_min=offset // timedelta(minutes=1),
+    )
+
+
+def _target(ctx: VmContext, claim: Claim) -> DiskTarget:
+    block = claim.volume_mode == "Block"
+    return DiskTarget(path=pods.disk_path(claim), block=block, preallocate=ctx.vm.preallocate and not block)
 
 
 def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:
@@ -184,6 +192,14 @@ def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:
     by_id = {disk.id: disk for disk in result.disks}
     missing = [claim.disk_id for claim in decided.disks if claim.disk_id not in by_id]
     unproven = [disk.id for disk in result.disks if not disk.digest]
+    other = [disk.id for disk in result.disks if disk.verify not in (None, ctx.vm.verify)]
+    other += [disk.id for disk in result.disks if ctx.vm.verify_source and not disk.reread]
+    if other:
+        raise PermanentError(
+            f"{ctx.vm.name}: the mover verified in another way than was asked for ({', '.join(dict.fromkeys(other))})",
+            cure="mover image and factory may be of different versions",
+            code="result-incomplete",
+        )
     if Verify(ctx.vm.verify) is Verify.FULL:
         unproven += [disk.id for disk in result.disks if disk.proof is Proof.NONE and disk.id not in unproven]
     if missing or unproven:

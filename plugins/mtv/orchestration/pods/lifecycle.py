@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mtv.kubevirt.cluster import Cluster
-from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.pods import PodRequest, left_message, secret_of
 from mtv.kubevirt.resources import PODS, SECRETS
 from mtv.model.errors import TemporaryError
 from mtv.model.transfer import Failure
@@ -67,7 +67,7 @@ class Pods:
         self.log(f"created pod {key.name} in {key.namespace}")
         if request.secret_files:
             try:
-                self.cluster.create(SECRETS, secret_of(request, key))
+                self.cluster.create(SECRETS, secret_of(request, key.uid))
             except BaseException:
                 self.end(key)
                 raise
@@ -94,7 +94,7 @@ class Pods:
         if pod.get("status", {}).get("phase") != "Pending":
             return False
         names = [volume["secret"]["secretName"] for volume in pod["spec"].get("volumes", ()) if "secret" in volume]
-        return any(self.cluster.get(SECRETS, name, pod["metadata"]["namespace"]) is None for name in names)
+        return any(not self.cluster.exists(SECRETS, name, pod["metadata"]["namespace"]) for name in names)
 
     def _wait_gone(self, key: PodKey) -> None:
         try:
@@ -114,11 +114,7 @@ def result_of(pod: Mapping[str, Any] | None, key: PodKey) -> str:
     """Return the mover's result from a pod that has ended; a pod that left none counts as a failure to try again."""
     if pod is None:
         return _no_result("PodVanished", f"pod {key.name} has vanished before its result was read")
-    for status in pod.get("status", {}).get("containerStatuses") or ():
-        message = ((status.get("state") or {}).get("terminated") or {}).get("message") or ""
-        if message.lstrip().startswith("{"):
-            return str(message)
-    return _no_result("PodLeftNoResult", f"pod {key.name} left no result: {why(pod)}")
+    return left_message(pod) or _no_result("PodLeftNoResult", f"pod {key.name} left no result: {why(pod)}")
 
 
 def why(pod: Mapping[str, Any]) -> str:
@@ -135,23 +131,6 @@ def why(pod: Mapping[str, Any]) -> str:
         elif waiting := state.get("waiting"):
             words.append(f"waiting: {waiting.get('reason', '')} {waiting.get('message', '')}".rstrip())
     return ", ".join(words)
-
-
-def secret_of(request: PodRequest, owner: PodKey) -> dict[str, Any]:
-    """Return the Secret of a request, owned by its pod, so that it goes with it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "Opaque",
-        "immutable": True,
-        "metadata": {
-            "name": request.secret_name,
-            "namespace": request.namespace,
-            "labels": request.labels,
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": owner.name, "uid": owner.uid}],
-        },
-        "stringData": dict(request.secret_files),
-    }
 
 
 def _no_result(code: str, message: str) -> str:

@@ -61,7 +61,7 @@ def read_lines(lines: Iterable[str]) -> Told:
             newest[progress.disk] = progress
         elif kind in ("log", "error"):
             spoken.append(_words(event, kind))
-        elif kind != "result" and line.strip():
+        elif kind not in ("result", "inspection") and line.strip():
             spoken.append(line)
     spoken.extend(describe(progress) for progress in newest.values())
     return Told(lines=tuple(spoken), progress=tuple(newest.values()))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
 from mtv.providers.ova import envelope as ovf
 from mtv.providers.ova.manifest import digest_of, read_manifest
-from mtv.providers.ova.members import Member, check_name, folder_members, tar_members
+from mtv.providers.ova.members import Member, folder_members, tar_members
+from mtv.providers.ova.pieces import pieces_of
 from mtv.providers.ova.refusal import Refused
 from mtv.providers.ova.units import bytes_of
 from mtv.providers.ova.xml import MAX_BYTES, parse
@@ -185,36 +187,43 @@ def _disk(
     reference = content.files.get(disk.file)
     if reference is None:
         raise Refused(f"its disk {disk.id!r} has no file, so there are no bytes to move")
-    if reference.chunked:
-        raise Refused(f"its file {reference.href!r} is split into chunks", cure="export the appliance in one piece")
     if reference.compression not in ("", "gzip"):
         raise Refused(f"its file {reference.href!r} is compressed by {reference.compression!r}, only gzip is read")
-    check_name(reference.href)
-    member = members.get(reference.href)
-    if member is None:
-        raise Refused(f"it lacks its file {reference.href!r}", cure="copy the appliance with all its files")
-    digest = digests.get(reference.href, "")
-    checksum = digest if digest.startswith(("sha1:", "sha256:")) else ""
-    capacity = declared if reference.compression else (vmdk_capacity(member) or declared)
+    first, *rest = pieces = pieces_of(reference, members)
+    stated = [digests.get(piece.name, "") for piece in pieces]
+    capacity = declared if reference.compression else (vmdk_capacity(first) or declared)
     return SourceDisk(
         id=disk_id,
         index=index,
         size_bytes=capacity,
         bus=bus,
         identity=f"{relative}/{reference.href}",
-        generation=digest or f"{member.length}:{member.changed_ns}",
+        generation=_generation(pieces, stated),
         storage=disk.id,
         locator={
-            "path": str(member.path),
-            "offset": member.offset,
-            "length": member.length,
+            **_range(first, stated[0]),
             "format": _format(disk, reference),
             "compression": reference.compression,
-            "checksum": checksum,
-            "changed_ns": member.changed_ns,
+            "changed_ns": first.changed_ns,
+            "chunks": [
+                {**_range(piece, digest), "changed_ns": piece.changed_ns}
+                for piece, digest in zip(rest, stated[1:], strict=True)
+            ],
         },
         allocated_bytes=disk.populated_bytes or None,
     )
+
+
+def _range(piece: Member, digest: str) -> dict[str, Any]:
+    """Return where a piece lies, with its digest if the mover can compute that kind."""
+    checksum = digest if digest.startswith(("sha1:", "sha256:")) else ""
+    return {"path": str(piece.path), "offset": piece.offset, "length": piece.length, "checksum": checksum}
+
+
+def _generation(pieces: Sequence[Member], stated: Sequence[str]) -> str:
+    """Return the digest of the manifest, else size and time of the file; of pieces a digest over those of each."""
+    marks = [digest or f"{piece.length}:{piece.changed_ns}" for piece, digest in zip(pieces, stated, strict=True)]
+    return marks[0] if len(marks) == 1 else f"pieces:{hashlib.sha256(' '.join(marks).encode()).hexdigest()}"
 
 
 def _declared(disk: SourceDisk, content: ovf.Envelope) -> dict[str, Any]:

@@ -28,13 +28,15 @@ _WRITERS = (
 
 
 class FileReference(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of the References section. `size_bytes` is as declared, None when it is not."""
+    """A file of the References section. `size_bytes` is as declared, None when it is not; `chunk_bytes` is the size of
+    the pieces into which the file is split, None when it is whole.
+    """
 
     id: str
     href: str
     size_bytes: int | None
     compression: str
-    chunked: bool
+    chunk_bytes: int | None
 
 
 class VirtualDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,13 +196,15 @@ def _default_configuration(root: Element) -> str:
 
 
 def _file(element: Element) -> FileReference:
-    size = element.get("size", "")
+    size, chunk = element.get("size", ""), element.get("chunkSize", "")
+    if chunk and not _number(chunk):
+        raise Refused(f"the pieces of its file {element.get('href', '')!r} have a size of {chunk[:40]!r}")
     return FileReference(
         id=element.get("id", ""),
         href=element.get("href", ""),
         size_bytes=_number(size),
         compression=element.get("compression", "").lower().replace("identity", ""),
-        chunked=bool(element.get("chunkSize")),
+        chunk_bytes=_number(chunk),
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mtv.model.connection import Connection
 from mtv.model.errors import DriftError, PermanentError, TemporaryError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
-from mtv.model.transfer import DiskSource, OvaMember
+from mtv.model.transfer import DiskSource, FileRange, OvaMember
 from mtv.providers.ova.appliance import appliance_files, read_appliance
 from mtv.providers.ova.manifest import mismatches, read_manifest
 from mtv.providers.ova.members import folder_members, tar_members
@@ -98,24 +98,20 @@ class OvaProvider:
         Raises `DriftError` when the file is not the one that was read.
         """
         locator = disk.locator
-        path = Path(locator["path"])
-        try:
-            info = path.stat()
-        except OSError as error:
-            raise PermanentError(f"{path} of {vm.name} is gone: {error.strerror}", code="ObjectGone") from error
-        if info.st_mtime_ns != locator["changed_ns"] or locator["offset"] + locator["length"] > info.st_size:
-            raise DriftError(
-                f"{path} of {vm.name} was written since it was read",
-                cure="take the inventory again",
-                code="FileChanged",
-            )
+        chunks = locator.get("chunks", ())
+        for piece in (locator, *chunks):
+            _refuse_changed(vm, piece)
         return OvaMember(
-            path=str(path),
+            path=locator["path"],
             offset=locator["offset"],
             length=locator["length"],
             format=locator["format"],
             compression=locator["compression"],
             checksum=locator["checksum"],
+            chunks=tuple(
+                FileRange(**{name: chunk[name] for name in ("path", "offset", "length", "checksum")})
+                for chunk in chunks
+            ),
         )
 
     def pod_credentials(self) -> Mapping[str, str]:
@@ -165,3 +161,15 @@ class OvaProvider:
         for path, reason in self.refused.items():
             if Path(path).stem in missing:
                 raise Refused(f"{self.root / path}: {reason}")
+
+
+def _refuse_changed(vm: SourceVm, piece: Mapping[str, Any]) -> None:
+    path = Path(piece["path"])
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise PermanentError(f"{path} of {vm.name} is gone: {error.strerror}", code="ObjectGone") from error
+    if info.st_mtime_ns != piece["changed_ns"] or piece["offset"] + piece["length"] > info.st_size:
+        raise DriftError(
+            f"{path} of {vm.name} was written since it was read", cure="take the inventory again", code="FileChanged"
+        )

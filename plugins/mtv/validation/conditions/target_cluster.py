@@ -84,7 +84,7 @@ def _namespace(target: TargetFacts, service_account: str) -> Iterable[Condition]
             "plan.target.restricted_pod_security",
             "NotValid",
             f"Namespace {namespace.name} enforces the Pod Security level restricted",
-            "Pods that copy or convert may be refused. Label the namespace baseline or privileged for the migration.",
+            "Pods that copy and convert satisfy it, KubeVirt's may not. Try one VM, or label the namespace baseline.",
         )
     accounts = known(target.service_accounts)
     if service_account and namespace.phase and accounts is not None and service_account not in accounts:

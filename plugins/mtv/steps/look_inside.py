@@ -1,0 +1,149 @@
+"""Can the guest be converted? Asked of its disks on the source, before hours of copying, where the plan wants to know.
+
+A pod of its own that reads a few MiB, run within `prepare`, so that it costs no task. A disk that comes as a stream
+cannot be looked into. What is found is evidence PREFLIGHT, and concerns of the VM: Critical for what makes a conversion
+hopeless.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mtv.kubevirt import mapping, names, pods
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.labels import Role
+from mtv.kubevirt.resources import PODS, SECRETS
+from mtv.model.concern import Category, Concern
+from mtv.model.conversion import ANY_FILE, LuksKey, PreflightDisk, PreflightResult, PreflightSpec
+from mtv.model.errors import MtvError, TemporaryError
+from mtv.model.evidence import EvidenceKind
+from mtv.model.source import SourceVm
+from mtv.providers.base import Provider
+from mtv.steps import guest, inspection, kvm, layout, results, source_files
+from mtv.steps.context import VmContext
+from mtv.steps.layout import Layout
+
+_LOOK_S = 1200
+_TIMEOUT_S = _LOOK_S + 300
+"""Time for the pod to be scheduled and its image to be fetched comes on top."""
+_GONE_TIMEOUT_S = 120
+_ENDED = ("Succeeded", "Failed")
+_ID = "mtv.preflight."
+
+
+def look_inside(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm, decided: Layout) -> None:
+    """Look into the disks of a source that is off, unless this run has done so or the plan does not ask for it.
+
+    Raises `PermanentError` with the code of a conversion that would fail, `TemporaryError` when a retry helps.
+    """
+    if not ctx.vm.preflight or not layout.converts(ctx, vm):
+        return
+    if layout.all_proven(vm, layout.states(ctx, cluster, decided)):
+        return  # nothing is going to be copied
+    subject = ",".join(sorted(f"{disk.id}={disk.generation}" for disk in vm.disks))
+    seen = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.PREFLIGHT)
+    if any(row.subject == subject and row.document.get("ok") for row in seen):
+        return
+    ctx.log(f"{ctx.vm.name}: looking into its disks before they are copied")
+    result = _ask(ctx, provider, cluster, vm, decided)
+    document = msgspec.to_builtins(result)
+    ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.PREFLIGHT, document, subject=subject)
+    failure = None if result.ok else results.error_of(ctx, "preflight", result.failure)
+    hopeless = None if isinstance(failure, TemporaryError) else failure
+    _add_concerns(ctx, result, hopeless)
+    if failure is not None:
+        raise failure
+    if result.inspection is not None:
+        ctx.log(f"{ctx.vm.name}: {result.inspection.os_id or result.inspection.product} can be converted")
+
+
+def _ask(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm, decided: Layout) -> PreflightResult:
+    """Run the pod to its end. One that an earlier try left is ended first: looking again costs little."""
+    having = layout.of_role(ctx, Role.INSPECT)
+    _remove(ctx, cluster, having)
+    request = _request(ctx, provider, vm, decided, with_kvm=kvm.is_offered(cluster))
+    try:
+        uid = cluster.create(PODS, request.pod)["metadata"]["uid"]
+        cluster.create(SECRETS, pods.secret_of(request, uid))
+        pod = cluster.wait(
+            lambda: _ended(cluster.get(PODS, request.name, ctx.namespace)),
+            timeout_s=_TIMEOUT_S,
+            what=f"pod {request.name} to look into the disks",
+            interval_s=1.0,
+        )
+        result = results.decode(ctx, "preflight", pods.left_message(pod), PreflightResult)
+        found = inspection.whole(ctx, cluster, Role.INSPECT, result.inspection)
+        return msgspec.structs.replace(result, inspection=found)
+    finally:
+        _remove(ctx, cluster, having)
+
+
+def _ended(pod: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The pod once it has ended; one that has vanished has ended, too, and left nothing."""
+    if pod is None:
+        return {"status": {}}
+    return pod if pod.get("status", {}).get("phase") in _ENDED else None
+
+
+def _remove(ctx: VmContext, cluster: Cluster, having: dict[str, str]) -> None:
+    for kind in (PODS, SECRETS):
+        cluster.remove_labelled(kind, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
+
+
+def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, *, with_kvm: bool) -> pods.PodRequest:
+    connection = ctx.connections.get(ctx.vm.source)
+    by_id = {disk.id: disk for disk in vm.disks}
+    disks = tuple(
+        PreflightDisk(
+            id=disk.id,
+            size_bytes=disk.size_bytes,
+            source=source_files.as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
+        )
+        for disk in (by_id[claim.disk_id] for claim in decided.in_boot_order())
+    )
+    spec = PreflightSpec(
+        plan=ctx.plan.name,
+        run=ctx.run.id,
+        vm=ctx.vm.id,
+        disks=disks,
+        root_disk=mapping.root_partition(ctx.vm.root_disk),
+        luks_keys=(LuksKey(file=ANY_FILE),) if ctx.vm.luks else (),
+        keys_dir=pods.KEYS_DIR,
+        virtio_win=guest.drivers_path(ctx),
+        timeout_s=_LOOK_S,
+    )
+    name = names.pod(ctx.plan.name, ctx.vm.id, Role.INSPECT.value, ctx.store.vm(*ctx.key).epoch)
+    pod = pods.mover_pod(
+        name=name,
+        namespace=ctx.namespace,
+        image=ctx.settings.mover_image,
+        arguments=["preflight", "--spec", results.SPEC_PATH],
+        object_labels=layout.object_labels(ctx, Role.INSPECT),
+        resources=msgspec.structs.replace(pods.CONVERT, kvm=with_kvm),
+        secret_name=name,
+        source_volume=source_files.volume(connection, [disk.source for disk in disks]),
+        keys_secret=ctx.vm.luks,
+        drivers_claim=guest.drivers_claim(ctx),
+        service_account=ctx.settings.pod_service_account,
+        deadline_s=_TIMEOUT_S,
+    )
+    files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
+    return results.request(ctx, pod, files)
+
+
+def _add_concerns(ctx: VmContext, result: PreflightResult, hopeless: MtvError | None) -> None:
+    """Put what was found beside what validation found of the VM: the newest evidence CONCERNS counts."""
+    found = [_concern(notice.code, Category.WARNING, notice.message, notice.cure) for notice in result.notices]
+    if hopeless is not None:
+        found.insert(0, _concern(hopeless.code, Category.CRITICAL, hopeless.message, hopeless.cure))
+    if found:
+        rows = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS)
+        before = [row for row in rows[-1].document["concerns"] if not row["id"].startswith(_ID)]
+        document = {"concerns": [*msgspec.to_builtins(found), *before]}
+        ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS, document)
+
+
+def _concern(code: str, category: Category, label: str, assessment: str) -> Concern:
+    return Concern(id=f"{_ID}{code}", category=category, label=label, assessment=assessment)
