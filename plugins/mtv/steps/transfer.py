@@ -29,7 +29,7 @@ from mtv.model.transfer import (
 )
 from mtv.plan.bandwidth import zone_of
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, results, source, source_files
+from mtv.steps import holding, layout, results, source, source_copies, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -123,6 +123,7 @@ def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) 
 
 def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, epoch: int) -> PodRequest:
     connection = ctx.connections.get(ctx.vm.source)
+    source_copies.announce(ctx, provider, vm)
     disks = tuple(
         DiskTransfer(
             id=disk.id,
