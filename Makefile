@@ -14,9 +14,9 @@ demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
 	@$(PYTHON) -m lab.bootstrap demo
 	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep) $(ARGS)
 
-test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1 adds those that take minutes)
-	@$(PYTHON) -m lab.bootstrap test
-	@$(BIN)/python -m pytest -n $(if $(LONG),3,2) --no-loadscope-reorder $(if $(LONG),,-m "not long") $(ARGS)
+test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1: all, with OpenStack's services)
+	@$(PYTHON) -m lab.bootstrap $(if $(LONG),long-test,test)
+	@$(BIN)/python -m pytest -n $(if $(LONG),3,2) --no-loadscope-reorder $(if $(LONG),,-m "not long and not openstack") $(ARGS)
 
 setup:  ## make .venv with the commands mtv and mtv-mover
 	@$(PYTHON) -m lab.bootstrap venv
@@ -27,9 +27,11 @@ lint: setup  ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup  ## measure the mover and the wave DAG; results go to docs/
+bench: setup  ## measure mover, wave DAG, inventory and rules; results go to docs/
 	@$(BIN)/python bench/mover.py $(ARGS)
 	@$(BIN)/python bench/wave.py $(ARGS)
+	@$(BIN)/python bench/inventory.py
+	@$(BIN)/python bench/rules.py
 
 down:  ## stop everything that the demo or the lab started
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python -m lab down,echo "nothing to stop: there is no $(VENV)")

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text, epilog=EXAMPLES)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.add_argument("part", nargs="*", help="cluster, kubevirt, vcenter, ova, airflow (default: all)")
+        command.add_argument("part", nargs="*", help="cluster, kubevirt, vcenter, ova, airflow; openstack if named")
         command.add_argument(
             "--state", type=Path, metavar="DIR", help="folder of this lab (default: $MTV_LAB_STATE or var/lab)"
         )

@@ -1,8 +1,9 @@
-"""Makes a fresh machine ready: `python3 -m lab.bootstrap venv|demo|test`. Needs nothing but Python and apt.
+"""Makes a fresh machine ready: `python3 -m lab.bootstrap venv|demo|test|long-test`. Needs nothing but Python and apt.
 
-venv   packages that the Python requirements are built with, and .venv
-demo   all of that, the lab's packages, and everything that it builds (the Go programs first, beside the rest)
-test   all of that, and what only the tests need
+venv       packages that the Python requirements are built with, and .venv
+demo       all of that, the lab's packages, and everything that it builds (the Go programs first, beside the rest)
+test       all of that, and the packages that only the tests need
+long-test  all of that, and OpenStack's services (0.4 GB, beside the rest as well)
 
 A second run finds all of it done and takes about a second.
 """
@@ -31,6 +32,7 @@ _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "venv": packages.FOR_PYTHON,
     "demo": {**packages.FOR_PYTHON, **packages.FOR_LAB},
     "test": packages.ALL,
+    "long-test": packages.ALL,
 }
 
 
@@ -57,17 +59,22 @@ def _prepare(what: str) -> None:
     # The first packages are few: what makes .venv and builds the one requirement that has no wheel.
     _install_packages(packages.missing(packages.FOR_PYTHON))
     _make_venv()
-    builds = _start_go_builds() if lab else None
+    builds = [_start_in_background("lab.binaries")] if lab else []
     try:
         if lab:
             _install_packages(packages.missing(_PACKAGES[what]))
         _install_requirements()
+        if what == "long-test":
+            builds.append(_start_in_background("lab", "build", "openstack"))
         if lab:
             _run([VENV_PYTHON, "-m", "lab", "build"], timeout_s=GO_BUILD_TIMEOUT_S)
+        if what == "long-test":
+            _run([VENV_PYTHON, "-m", "lab", "build", "openstack"], timeout_s=INSTALL_TIMEOUT_S)
     finally:
-        if builds and builds.poll() is None:
-            builds.terminate()
-            builds.wait(timeout=30)
+        for build in builds:
+            if build.poll() is None:
+                build.terminate()
+                build.wait(timeout=30)
     if (took := time.monotonic() - started) > 5:
         _say(f"ready after {took:.0f} s")
 
@@ -112,10 +119,14 @@ def _install_requirements() -> None:
     stamp.write_text(wanted)
 
 
-def _start_go_builds() -> subprocess.Popen[bytes]:
-    """Start the slow part in the background: it needs Go and the module proxy, nothing that is installed meanwhile."""
+def _start_in_background(*module: str) -> subprocess.Popen[bytes]:
+    """Start something slow that needs nothing of what is installed meanwhile.
+
+    The Go programs need Go and the module proxy only; OpenStack's services have an environment of their own. Whoever
+    needs the result asks for it again in the foreground, and waits there with a line that says for what.
+    """
     env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'plugins'}"}
-    return subprocess.Popen([VENV_PYTHON, "-m", "lab.binaries"], env=env, cwd=REPO, stdin=subprocess.DEVNULL)
+    return subprocess.Popen([VENV_PYTHON, "-m", *module], env=env, cwd=REPO, stdin=subprocess.DEVNULL)
 
 
 def _run(command: Sequence[str | Path], *, timeout_s: float, quiet: bool = False) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.cache import say, say_going_on
-from lab.registry import PARTS, with_dependants, with_needs
+from lab.registry import PARTS, usual_parts, with_dependants, with_needs
 from lab.state import State
 
 
@@ -26,17 +26,17 @@ class PartStatus:
 
 
 def build(names: Sequence[str] = ()) -> None:
-    """Fill the cache for the named parts (none: all) and what they need; starts nothing."""
-    for name in with_needs(names or PARTS):
+    """Fill the cache for the named parts (none: the usual ones) and what they need; starts nothing."""
+    for name in with_needs(names or usual_parts()):
         PARTS[name].build()
 
 
 def up(state: State, names: Sequence[str] = ()) -> None:
-    """Bring up the named parts (none: all) and what they need. Parts that already answer are left as they are.
+    """Bring up the named parts (none: the usual ones) and what they need. Those that answer already are left alone.
 
     On an error, or Ctrl-C, whatever this call started is stopped again before the error is passed on.
     """
-    order = with_needs(names or PARTS)
+    order = with_needs(names or usual_parts())
     with _locked(state):
         build(order)
         started: list[str] = []

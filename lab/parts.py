@@ -19,6 +19,8 @@ class Part(ABC):
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     """Parts that must be up before this one starts; they are stopped after it."""
+    on_request: ClassVar[bool] = False
+    """Is it left out when no part is named? For what few need and takes long."""
     real: ClassVar[str]
     """One line: which of its pieces are the real software."""
     stand_in: ClassVar[str]

@@ -16,6 +16,7 @@ _MODULES = {
     "vcenter": "lab.vcenter.part",
     "ova": "lab.ova.part",
     "airflow": "lab.airflow.part",
+    "openstack": "lab.openstack.part",
 }
 
 
@@ -35,6 +36,11 @@ class _Parts(Mapping[str, Part]):
 
 
 PARTS: Mapping[str, Part] = _Parts()
+
+
+def usual_parts() -> list[str]:
+    """The parts that are meant when none is named."""
+    return [name for name, part in PARTS.items() if not part.on_request]
 
 
 def with_needs(names: Iterable[str]) -> list[str]:

@@ -158,7 +158,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
     try:
         spec = read_spec(arguments.spec)
         if arguments.limit is not None:
-            from mover.flow import parse_rate
+            from mtv.model.rates import parse_rate
 
             spec = msgspec.structs.replace(spec, limit_bytes_per_s=parse_rate(arguments.limit), limits=())
     except MtvError as error:

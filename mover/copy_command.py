@@ -15,7 +15,7 @@ from mover.disk_copy import DiskCopy
 from mover.events import Events
 from mover.failure import exit_code_of, failure_of
 from mover.feed import Patience
-from mover.flow import TokenBucket, parse_rate
+from mover.flow import TokenBucket
 from mover.halt import Halt
 from mover.progress import DiskMeter, Reporter
 from mover.sources.base import Source
@@ -24,6 +24,7 @@ from mover.sources.uri import NamedSource, source_of
 from mover.targets.open import open_target
 from mover.worklock import WorkLock, work_lock
 from mtv.model.errors import MtvError, PermanentError
+from mtv.model.rates import parse_rate
 from mtv.model.transfer import DiskFile, DiskResult, DiskTarget, DiskTransfer, Failure, OvaMember, Proof, Verify
 
 

@@ -10,7 +10,6 @@ The rate in force is, first found:
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from mover.halt import Halt
 from mtv.model.errors import PermanentError
+from mtv.model.rates import minute_of_day, parse_rate
 from mtv.model.transfer import LimitWindow, TransferSpec
 
 LIMIT_NAME = "limit"
@@ -27,22 +27,6 @@ LOOK_EVERY_S = 1.0
 _BURST_S = 0.25
 _NAP_S = 0.1
 _MAX_LIMIT_BYTES = 64
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?(?:B?/S|B)?", re.IGNORECASE)
-_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-
-
-def parse_rate(text: str) -> int:
-    """Bytes per second of `100M`, `1.5GiB/s`, `0` or `off` (both: no limit). `PermanentError` (code spec) otherwise."""
-    wanted = text.strip()
-    if wanted.lower() == "off":
-        return 0
-    match = _RATE.fullmatch(wanted)
-    if not match:
-        raise PermanentError(
-            f"{wanted[:40]!r} is not a rate", cure="write bytes per second, e.g. 100M, 1.5GiB or off", code="spec"
-        )
-    return round(float(match.group(1)) * _UNITS[(match.group(2) or "").upper()])
 
 
 class TokenBucket:
@@ -113,7 +97,7 @@ def window_rate(windows: tuple[LimitWindow, ...], now: datetime, utc_offset_min:
     local = now.astimezone(UTC) + timedelta(minutes=utc_offset_min)
     minute = local.hour * 60 + local.minute
     for window in windows:
-        start, end = _minute_of(window.start), _minute_of(window.end)
+        start, end = minute_of_day(window.start), minute_of_day(window.end)
         inside = start <= minute < end if start < end else minute >= start or minute < end
         if inside:
             return window.bytes_per_s
@@ -123,8 +107,8 @@ def window_rate(windows: tuple[LimitWindow, ...], now: datetime, utc_offset_min:
 def check_limits(spec: TransferSpec) -> None:
     """Raise `PermanentError` (code spec) for clock times and rates that mean nothing."""
     for window in spec.limits:
-        _minute_of(window.start)
-        _minute_of(window.end)
+        minute_of_day(window.start)
+        minute_of_day(window.end)
     rates = [spec.limit_bytes_per_s, *(window.bytes_per_s for window in spec.limits)]
     if min(rates) < 0 or not -14 * 60 <= spec.limits_utc_offset_min <= 14 * 60:
         raise PermanentError("the spec's limits are negative, or their UTC offset is none", code="spec")
@@ -188,10 +172,3 @@ class Governor:
 
     def _kept(self) -> int | None:
         return self._bucket_rate if self._bucket_rate >= 0 else None
-
-
-def _minute_of(clock: str) -> int:
-    match = _CLOCK.fullmatch(clock)
-    if not match:
-        raise PermanentError(f"{clock!r} is not a time of day", cure="write HH:MM, e.g. 22:30", code="spec")
-    return int(match.group(1)) * 60 + int(match.group(2))

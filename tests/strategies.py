@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, VmOptions, Wave
+from mtv.model.plan import (
+    Bandwidth,
+    BootProof,
+    NetworkTarget,
+    Plan,
+    PlannedVm,
+    RateWindow,
+    Source,
+    StorageTarget,
+    Target,
+    VmOptions,
+    Wave,
+)
 from mtv.plan.names import RESERVED, dns_label
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -73,7 +85,12 @@ def plans(draw: st.DrawFn, max_vms: int = 8) -> Plan:
         )
     networks = st.dictionaries(visible_text(), st.just(NetworkTarget(type="multus", name="a/b")), max_size=3)
     storages = st.dictionaries(visible_text(), st.builds(StorageTarget, storage_class=dns_labels()), max_size=3)
+    rates = st.sampled_from(["off", "100M", "1.5GiB/s"])
+    clocks = st.times().map("{:%H:%M}".format)
+    windows = st.lists(st.builds(RateWindow, start=clocks, end=clocks, limit=rates), max_size=2).map(tuple)
+    zones = st.sampled_from(["UTC", "Europe/Berlin"])
     return Plan(
+        bandwidth=draw(st.builds(Bandwidth, limit=rates, windows=windows, timezone=zones)),
         name=draw(dns_labels()),
         description=draw(visible_text(0)),
         source=Source(connection=draw(dns_labels())),

@@ -19,7 +19,9 @@ def test_a_target_that_cannot_be_used_blocks_the_plan_and_its_vms_are_judged_all
     (tmp_path / "ova").mkdir()
     write_tar(tmp_path / "ova" / "a.ova", {"a.ovf": envelope(system("app-1"))})
     connections = tmp_path / "connections.json"
-    connections.write_text(json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(tmp_path / "ova")}}}))
+    connections.write_text(
+        json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(tmp_path / "ova"), "insecure": True}}})
+    )
     connections.chmod(0o600)
     monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(connections))
     monkeypatch.setenv("MTV_RULES_FOLDER", str(RULES))
@@ -28,6 +30,7 @@ def test_a_target_that_cannot_be_used_blocks_the_plan_and_its_vms_are_judged_all
     assert main(["validate", str(plan)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("wave 1: Critical: The target cluster cannot be used: ") for line in lines)
+    assert any("Warning: The certificate of connection boxes is not verified" in line for line in lines)
     assert any("/nobody: blocked, " in line for line in lines)
     assert "  Critical: nobody is not in the inventory" in "\n".join(lines)
     assert "  Critical: app-1 has no disks" in "\n".join(lines)

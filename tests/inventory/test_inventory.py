@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtv.inventory import drift, fingerprint, snapshot
 from mtv.inventory.drift import size_in_words
-from mtv.inventory.tables import DISK_COLUMNS, NIC_COLUMNS, VM_COLUMNS, tables_of
+from mtv.inventory.tables import DISK_COLUMNS, VM_COLUMNS, tables_of
 from mtv.model.connection import Connection
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
 from mtv.providers.ova.provider import OvaProvider
@@ -48,11 +50,26 @@ def a_vm(**changed) -> SourceVm:
     return SourceVm(**{**fields, **changed})
 
 
-def test_power_host_and_generation_are_no_drift():
+def a_place(host: str, *, cluster: str = "cl-1", drs: str = "fullyAutomated") -> dict[str, Any]:
+    inside = {"id": cluster, "name": cluster, "drsEnabled": bool(drs), "drsBehavior": drs}
+    return {"host": {"id": host, "name": host, "cluster": inside}}
+
+
+def test_what_a_running_guest_changes_by_itself_is_no_drift():
     running = a_vm()
-    moved = a_vm(power=PowerState.OFF, host="esx-2", disks=(a_disk(0, generation="g2"), a_disk(1)), document={"x": 1})
-    assert drift(running, moved) == []
-    assert fingerprint(running) == fingerprint(moved)
+    later = a_vm(disks=(a_disk(0, generation="g2", shared=True), a_disk(1, allocated_bytes=5)), document={"x": 1})
+    assert drift(running, later) == []
+    assert fingerprint(running) == fingerprint(later)
+
+
+def test_a_host_that_the_platform_itself_chooses_is_no_drift_but_another_cluster_is():
+    here = a_vm(host="esx-1", document=a_place("esx-1"))
+    assert drift(here, a_vm(host="esx-2", document=a_place("esx-2"))) == []
+    assert drift(here, a_vm(host="esx-9", document=a_place("esx-9", cluster="cl-2"))) == [
+        "host was any of cluster cl-1, is any of cluster cl-2"
+    ]
+    by_hand = a_vm(host="esx-1", document=a_place("esx-1", drs="manual"))
+    assert drift(by_hand, a_vm(host="esx-2", document=a_place("esx-2", drs="manual"))) == ["host was esx-1, is esx-2"]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +86,14 @@ def test_power_host_and_generation_are_no_drift():
             ["network card 1: network was VM Network, is dvpg-app"],
         ),
         ({"is_template": True}, ["kind was VM, is template"]),
+        ({"power": PowerState.OFF}, ["power was on, is off"]),
+        ({"host": "esx-2"}, ["host was esx-1, is esx-2"]),
+        ({"document": {"snapshot": {"id": "snapshot-1"}}}, ["snapshots was empty, is snapshot-1"]),
+        ({"document": {"changeTrackingEnabled": True}}, ["change tracking was empty, is on"]),
+        (
+            {"document": {"disks": [{"key": 2000, "changeTrackingEnabled": False}]}},
+            ["disk 2000: change tracking was empty, is off"],
+        ),
     ],
 )
 def test_drift_is_told_in_words(changed, words):
@@ -83,6 +108,19 @@ _CHANGES = {
     "disks": st.lists(st.integers(0, 3), unique=True).map(lambda numbers: tuple(a_disk(n) for n in numbers)),
     "nics": st.lists(st.sampled_from(["x", "y"]), max_size=2).map(
         lambda names: tuple(SourceNic(index=i, network=n, mac="") for i, n in enumerate(names))
+    ),
+    "document": st.fixed_dictionaries(
+        {},
+        optional={
+            "snapshots": st.lists(
+                st.fixed_dictionaries({"id": st.sampled_from("pq"), "type": st.sampled_from(["active", "regular"])})
+            ),
+            "changeTrackingEnabled": st.booleans() | st.none(),
+            "disks": st.lists(
+                st.fixed_dictionaries({"key": st.integers(2000, 2003), "changeTrackingEnabled": st.booleans()})
+            ),
+            "host": st.sampled_from([a_place("a")["host"], a_place("b", drs="manual")["host"], {"id": "a"}, None]),
+        },
     ),
 }
 
@@ -107,7 +145,7 @@ def test_a_size_in_words_never_hides_a_byte(size):
 
 
 def test_tables_are_typed_and_keep_large_sizes_exact():
-    vms, disks, nics = tables_of([a_vm(disks=(a_disk(0, size_bytes=(1 << 53) + 1), a_disk(1, allocated_bytes=5)))])
+    vms, disks, nics, *_ = tables_of([a_vm(disks=(a_disk(0, size_bytes=(1 << 53) + 1), a_disk(1, allocated_bytes=5)))])
     assert {name: str(kind) for name, kind in vms.dtypes.items()}.keys() == VM_COLUMNS.keys()
     assert disks["size_bytes"].tolist() == [(1 << 53) + 1, 20 * GIB]
     assert disks["allocated_bytes"].isna().tolist() == [True, False]
@@ -117,9 +155,31 @@ def test_tables_are_typed_and_keep_large_sizes_exact():
 
 
 def test_empty_tables_have_their_columns():
-    vms, disks, nics = tables_of([])
-    assert (list(vms), list(disks), list(nics)) == (list(VM_COLUMNS), list(DISK_COLUMNS), list(NIC_COLUMNS))
-    assert str(disks["size_bytes"].dtype) == "Int64"
+    tables = tables_of([])
+    assert (list(tables.vms), list(tables.disks)) == (list(VM_COLUMNS), list(DISK_COLUMNS))
+    assert all(len(table) == 0 and len(table.columns) > 1 for table in tables)
+    assert str(tables.disks["size_bytes"].dtype) == "Int64"
+
+
+def test_what_vms_stand_on_is_listed_once_and_what_a_source_does_not_know_is_null():
+    document = {
+        **a_place("esx-1"),
+        "guestNetworks": [{"device": "0", "mac": "m", "ip": "10.0.0.1", "prefix": 24, "origin": "manual"}],
+        "guestDisks": [{"diskPath": "/", "capacity": 1 << 60, "freeSpace": 5}],
+        "devices": [{"kind": "VirtualTPM", "key": 11000}],
+        "snapshot": {"kind": "VirtualMachineSnapshot", "id": "snapshot-1"},
+        "disks": [{"key": 2000, "datastore": {"id": "datastore-1", "name": "ds-gold"}}, "misshapen"],
+        "networks": [{"id": "network-1", "name": "VM Network"}, {"id": "", "name": "lost"}],
+    }
+    tables = tables_of([a_vm(document=document), a_vm(id="vm-2", document=document), a_vm(id="vm-3")])
+    assert tables.hosts.to_dict("records")[0]["cluster_id"] == "cl-1"
+    assert tables.hosts["in_maintenance"].isna().tolist() == [True]
+    assert tables.clusters["drs_enabled"].tolist() == [True]
+    assert (tables.datastores["name"].tolist(), tables.networks["name"].tolist()) == (["ds-gold"], ["VM Network"])
+    assert tables.guest_networks["prefix"].tolist() == [24, 24]
+    assert tables.guest_disks["capacity_bytes"].tolist() == [1 << 60] * 2
+    assert tables.devices["device_id"].tolist() == ["11000"] * 2
+    assert tables.snapshots.set_index(["vm_id", "snapshot_id"]).index.is_unique
 
 
 def test_a_snapshot_tells_what_is_missing(tmp_path):

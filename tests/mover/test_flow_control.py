@@ -18,13 +18,14 @@ from mover.budget import FIRST_DISK_BLOCKS, FURTHER_DISK_BLOCKS, Budget, Depth
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT
 from mover.feed import MAX_ATTEMPTS, Patience
-from mover.flow import Governor, TokenBucket, check_limits, parse_rate, window_rate
+from mover.flow import Governor, TokenBucket, check_limits, window_rate
 from mover.geometry import Extent
 from mover.halt import Halt
 from mover.metrics import MetricsServer, metrics_text
 from mover.sources import nbd
 from mover.sources.base import ReadRequest
 from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.rates import parse_rate
 from mtv.model.transfer import LimitWindow, Progress, TransferSpec
 from tests.mover import moving
 from tests.mover.moving import MIB

@@ -256,7 +256,7 @@ def test_other_addresses_and_formats_are_refused(tmp_path: Path, url: str, form:
     assert "canary" not in json.dumps(ran.lines)
 
 
-# -- Glance
+# -- Glance, where the real service cannot be brought to fail (see test_glance.py for what it does itself)
 
 
 @pytest.fixture
@@ -280,21 +280,7 @@ def glance(server: Web, disk: Path, tmp_path: Path) -> GlanceImage:
     )
 
 
-def test_a_glance_image_arrives_checked_though_its_token_keeps_running_out(
-    server: Web, glance: GlanceImage, disk: Path, tmp_path: Path
-) -> None:
-    ran = copy(tmp_path, glance)
-    assert_arrived(ran, disk, tmp_path, Proof.SOURCE_CHECKED)
-    assert ran.result.disks[0].source_digest == f"sha512:{server.record['os_hash_value']}"
-    assert server.logins > 1
-
-
-def test_an_application_credential_and_an_old_images_checksum_do_as_well(
-    server: Web, glance: GlanceImage, disk: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "secrets" / "password").unlink()
-    (tmp_path / "secrets" / "application-credential-id").write_text("id")
-    (tmp_path / "secrets" / "application-credential-secret").write_text(server.password)
+def test_an_old_images_checksum_does_as_well(server: Web, glance: GlanceImage, disk: Path, tmp_path: Path) -> None:
     del server.record["os_hash_value"]
     ran = copy(tmp_path, glance)
     assert_arrived(ran, disk, tmp_path, Proof.SOURCE_CHECKED)
@@ -306,24 +292,8 @@ def test_a_byte_flipped_in_the_store_of_glance_is_found(server: Web, glance: Gla
     assert code_of(copy(tmp_path, glance)) == "source-checksum"
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"disk_format": "qcow2"}, "source-format"),
-        ({"container_format": "ova"}, "source-format"),
-        ({"status": "queued"}, "source-missing"),
-        ({"size": SIZE - 512}, "source-size"),
-    ],
-)
-def test_an_image_that_is_not_what_is_read_is_refused(
-    server: Web, glance: GlanceImage, tmp_path: Path, change: dict[str, object], code: str
+def test_an_image_whose_record_and_data_differ_in_size_is_refused(
+    server: Web, glance: GlanceImage, tmp_path: Path
 ) -> None:
-    server.record |= change
-    assert code_of(copy(tmp_path, glance)) == code
-
-
-def test_a_wrong_password_is_told_without_it(server: Web, glance: GlanceImage, tmp_path: Path) -> None:
-    (tmp_path / "secrets" / "password").write_text("canary-Passw0rd")
-    ran = copy(tmp_path, glance)
-    assert code_of(ran) == "source-login"
-    assert "canary" not in json.dumps(ran.lines)
+    server.record |= {"size": SIZE - 512}
+    assert code_of(copy(tmp_path, glance)) == "source-size"

@@ -15,7 +15,7 @@ def manager():
     return ProvidersManager()
 
 
-@pytest.mark.parametrize("conn_type", ["vsphere", "ovirt", "ova"])
+@pytest.mark.parametrize("conn_type", ["vsphere", "ovirt", "openstack", "ova"])
 def test_airflow_finds_the_connection_type_and_its_hook(conn_type):
     from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 

@@ -103,6 +103,7 @@ def _inventory(folder: Path) -> dict[str, Any]:
             _vm("twice", Folder="prod/web", Datastore="ds-silver"),
             _vm("far-1", Datacenter="dc2", Datastore="ds-other", NICs=[]),
             *(_vm(f"power-{number}", PowerOn=True) for number in range(1, 6)),
+            _vm("doomed-1", NICs=[]),
             _vm("load-%03d", Count=130, NICs=[]),
         ],
     }

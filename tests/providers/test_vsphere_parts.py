@@ -10,7 +10,7 @@ from pyVmomi import vim
 from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState
 from mtv.providers.vmware import devices
-from mtv.providers.vmware.build import build_vms
+from mtv.providers.vmware.build import drafts_of, finish
 from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.disk_access import flat_path, why_not_flat
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
@@ -135,7 +135,7 @@ def test_paths_leave_hidden_folders_out_and_keep_folders_that_are_merely_called_
 
 def test_a_vm_whose_configuration_cannot_be_read_still_has_its_row():
     lost = Found("VirtualMachine", "vm-9", {"name": "lost", "runtime.connectionState": "orphaned"}, ("config.uuid",))
-    (vm,) = build_vms([lost], NOTHING, {})
+    (vm,) = finish(drafts_of([lost], NOTHING), NOTHING, {})
     assert (vm.name, vm.power, vm.disks) == ("lost", PowerState.UNKNOWN, ())
     assert vm.document["connectionState"] == "orphaned"
     assert vm.document["unreadable"] == ["config.uuid"]
@@ -147,5 +147,6 @@ def test_a_file_used_by_two_vms_is_shared():
             "VirtualMachine", moref, {"name": moref, "config.hardware.device": [*CONTROLLERS, disk(1, 1000, 0, file)]}
         )
 
-    built = build_vms([vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")], NOTHING, {})
+    found = [vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")]
+    built = finish(drafts_of(found, NOTHING), NOTHING, {})
     assert [one.disks[0].shared for one in built] == [True, True, False]

@@ -83,6 +83,21 @@ def test_a_failure_is_told_with_step_cause_and_cure(store: Store, run_id: str) -
     assert "free space in the guest&#39;s root file system" in page
 
 
+def test_what_was_found_about_the_plan_itself_is_shown_and_what_is_about_vms_stands_with_them(
+    store: Store, run_id: str
+) -> None:
+    def condition(message: str, *vms: str) -> dict[str, object]:
+        return {"type": "T", "category": "Warning", "message": message, "cure": "mend it", "vms": list(vms)}
+
+    document = {"concerns": [], "conditions": [condition("CA <unknown>"), condition("about web-1", "web-1")]}
+    store.add_evidence(run_id, "", EvidenceKind.CONCERNS, document, subject="conditions")
+    assert [one["message"] for one in read_run(store, run_id).conditions] == ["CA <unknown>"]
+    page = write_report(store, run_id, Path(store._engine.url.database or "").parent).html.read_text()
+    assert "About the plan" in page
+    assert "CA &lt;unknown&gt;" in page
+    assert "about web-1" not in page
+
+
 def test_a_copy_of_an_earlier_run_is_named_as_such(store: Store, run_id: str) -> None:
     run = store.run(run_id)
     again = store.start_run(

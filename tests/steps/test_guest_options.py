@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from mtv.model.conversion import ConvertResult, ConvertSpec, Inspection
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.inspection_lines import inspection_in
+from mtv.model.plan import Bandwidth, RateWindow
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
 from mtv.steps import convert, prepare, settle, transfer
@@ -83,6 +85,17 @@ def test_the_copy_is_verified_and_reserved_as_the_plan_says(make_run: MakeRun, w
     transfer.finish(vm, world.run_pod(request))
     (found,) = vm.store.evidence(vm.run.id, "web-1", EvidenceKind.TRANSFER)
     assert {(disk["verify"], disk["reread"]) for disk in found.document["disks"]} == {("sampled", True)}
+
+
+def test_the_copy_keeps_the_plans_limits_by_the_clock_of_its_zone(make_run: MakeRun) -> None:
+    window = RateWindow(start="07:00", end="19:00", limit="50M")
+    bandwidth = Bandwidth(limit="400M", windows=(window,), timezone="Asia/Kolkata")  # no change of clocks there
+    run = make_run()
+    vm = through_validation(dataclasses.replace(run, plan=run.plan.model_copy(update={"bandwidth": bandwidth})))
+    prepare.prepare(vm)
+    spec = spec_of(transfer.pod_request(vm), TransferSpec)
+    assert (spec.limit_bytes_per_s, spec.limits_utc_offset_min) == (400_000_000, 330)
+    assert [(limit.start, limit.end, limit.bytes_per_s) for limit in spec.limits] == [("07:00", "19:00", 50_000_000)]
 
 
 def test_a_device_is_not_preallocated(make_run: MakeRun, world: World) -> None:

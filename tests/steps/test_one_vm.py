@@ -222,6 +222,27 @@ def test_a_changed_source_is_drift_and_nothing_is_touched(make_run: MakeRun, wor
     assert world.all(CLAIMS) == []
 
 
+@pytest.mark.parametrize(("pinned", "found"), [(PowerState.ON, PowerState.OFF), (PowerState.OFF, PowerState.ON)])
+def test_a_source_that_somebody_else_stopped_or_started_is_drift(
+    make_run: MakeRun, world: World, pinned: PowerState, found: PowerState
+) -> None:
+    world.power(pinned)
+    vm = through_validation(make_run())
+    world.power(found)
+    with pytest.raises(DriftError, match=f"power was {pinned}, is {found}"):
+        prepare.prepare(vm)
+    assert world.vm.power is found
+    assert world.all(CLAIMS) == []
+
+
+def test_a_source_that_gets_a_snapshot_between_copy_and_cutover_is_drift(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    world.vm = msgspec.structs.replace(world.vm, document={"snapshot": {"id": "snapshot-7"}})
+    with pytest.raises(DriftError, match="snapshots was empty, is snapshot-7"):
+        transfer.pod_request(vm)
+
+
 def test_a_critical_concern_blocks_the_vm_before_anything_is_touched(make_run: MakeRun, world: World) -> None:
     world.vm = source_vm(is_template=True, power=PowerState.OFF)
     vm = through_validation(make_run())

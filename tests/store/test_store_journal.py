@@ -82,13 +82,3 @@ def test_progress_keeps_the_newest_line_of_each_disk(store: Store, run: Run) -> 
             store.put_progress(run.id, "web-1", "transfer", Progress(disk=disk, bytes_done=done, bytes_total=9))
     rows = store.progress(run.id)
     assert [(row.progress.disk, row.progress.bytes_done) for row in rows] == [("d0", 5), ("d1", 5)]
-
-
-def test_the_newest_inventory_is_returned_and_old_ones_go(store: Store) -> None:
-    assert store.inventory("vcenter") is None
-    for number in range(25):
-        store.put_inventory("vcenter", [{"name": "web-1", "number": number}])
-    store.put_inventory("other", [])
-    newest = store.inventory("vcenter")
-    assert newest is not None
-    assert newest.documents == ({"name": "web-1", "number": 24},)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mtv.cli import plans, rules, runs, sources
+from mtv.cli import inventories, plans, rules, runs, sources
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError, TemporaryError
 
@@ -19,7 +19,8 @@ examples:
   mtv plan check include/plans            every plan of a folder; each problem on a line
   mtv plan show include/plans/01-first-wave.yaml
   mtv plan schema > plan.schema.json      for the editor
-  mtv inventory lab-vcenter               what a source holds
+  mtv inventory lab-vcenter               what a source holds, and what changed; kept in the store
+  mtv inventory diff lab-vcenter --since 2d
   mtv validate include/plans/01-first-wave.yaml
   mtv rules test                          run every rule's own examples
   mtv rules evaluate --provider vmware FILE.jsonl    what rules say of given VMs
@@ -40,7 +41,7 @@ Handler = Callable[[argparse.Namespace, Installation], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(_with_default(sys.argv[1:] if argv is None else argv))
     handler: Handler = arguments.handler
     try:
         code = handler(arguments, Installation.from_environ())
@@ -87,10 +88,7 @@ def parser() -> argparse.ArgumentParser:
     listing = _command(commands, "runs", runs.show, "list runs, the newest first")
     listing.add_argument("--plan", help="only runs of this plan")
 
-    inventory = _command(commands, "inventory", sources.inventory, "list the VMs of a source")
-    inventory.add_argument("connection", metavar="CONNECTION")
-    inventory.add_argument("--vm", action="append", metavar="NAME", help="only this VM (may be repeated)")
-    inventory.add_argument("--json", action="store_true", help="everything that is known of each VM")
+    _inventory(commands)
     validate = _command(
         commands, "validate", sources.validate, "read a plan's VMs and say what rules find; changes nothing"
     )
@@ -105,6 +103,52 @@ def parser() -> argparse.ArgumentParser:
     for command in (test, evaluate):
         command.add_argument("--folder", type=Path, help="rules folder (default: MTV_RULES_FOLDER)")
     return top
+
+
+_INVENTORY_EXAMPLES = """\
+examples:
+  mtv inventory lab-vcenter                       read it, keep it, print VMs, a summary and what changed
+  mtv inventory lab-vcenter --vm web-1 --json     everything that is known of one VM now; nothing is kept
+  mtv inventory show lab-vcenter web-1            the same from the store, with what rules said of it
+  mtv inventory show lab-vcenter web-1 --at 3d    as it was three days ago
+  mtv inventory diff lab-vcenter                  what the newest look found changed
+  mtv inventory diff lab-vcenter --since 2026-11-01 --until 2026-11-08
+"""
+_INVENTORY_COMMANDS = ("take", "show", "diff")
+
+
+def _with_default(argv: Sequence[str]) -> list[str]:
+    """`mtv inventory SOURCE` is short for `mtv inventory take SOURCE`, which also serves a source called `show`."""
+    words = list(argv)
+    if words[:1] == ["inventory"] and len(words) > 1 and words[1] not in (*_INVENTORY_COMMANDS, "-h", "--help"):
+        words.insert(1, "take")
+    return words
+
+
+def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    top = commands.add_parser(
+        "inventory",
+        help="read what a source holds, keep it, say what changed",
+        description="Read what a source holds, keep it, say what changed.",
+        usage="mtv inventory [-h] [take] CONNECTION | show CONNECTION VM | diff CONNECTION",
+        epilog=_INVENTORY_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = top.add_subparsers(required=True, metavar="WHAT")
+    take = _command(what, "take", inventories.take, "read a source, keep what it holds and print it (the default)")
+    show = _command(what, "show", inventories.show, "show a VM as the newest inventory knows it")
+    diff = _command(what, "diff", inventories.diff, "say what changed between two moments")
+    for command in (take, show, diff):
+        command.add_argument("connection", metavar="CONNECTION", help="a connection of MTV_CONNECTIONS_FILE")
+        command.epilog = _INVENTORY_EXAMPLES
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+    take.add_argument("--vm", action="append", metavar="NAME", help="only this VM (may be repeated); nothing is kept")
+    show.add_argument("vm", metavar="VM", help="its name")
+    show.add_argument("--at", metavar="WHEN", help="as it was then; see --since of diff")
+    for command in (take, show):
+        command.add_argument("--json", action="store_true", help="everything that is known, as JSON")
+    diff.add_argument("--since", default="last", metavar="WHEN", help=f"{inventories.SINCE} (default)")
+    diff.add_argument("--until", metavar="WHEN", help="default: the newest inventory")
 
 
 def _command(

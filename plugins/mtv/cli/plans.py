@@ -14,7 +14,9 @@ from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan
 from mtv.plan import effective, json_schema, load, not_built_yet
 from mtv.plan.load import LoadResult, files_in
-from mtv.store import Run
+from mtv.reporting import words
+from mtv.store import Run, Standing
+from mtv.store.runs import hash_of
 
 
 def load_or_complain(path: Path) -> LoadResult:
@@ -60,8 +62,9 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
         return 0
     print(f"plan {plan.name}" + (f": {plan.description}" if plan.description else ""))
     print(f"target {plan.target.connection}, namespace {plan.target.namespace}")
-    status, phases = _standing(plan, installation)
+    status, phases, judged = _standing(plan, installation)
     print(f"status: {status}")
+    _print_conditions(plan, judged)
     for wave in plan.waves:
         after = f", after {', '.join(wave.start_after)}" if wave.start_after else ""
         print(f"\nwave {wave.name}: {_count(len(wave.vms), 'VM')}, {wave.max_vms_in_flight} at once{after}")
@@ -85,24 +88,51 @@ def schema(_: argparse.Namespace, __: Installation) -> int:
     return 0
 
 
-def _standing(plan: Plan, installation: Installation) -> tuple[str, dict[str, str]]:
-    """Return the plan's status (Not ready, Ready, Running, Completed) and the phase of each VM that a run touched."""
+def _standing(plan: Plan, installation: Installation) -> tuple[str, dict[str, str], Standing | None]:
+    """Return the plan's status (Not ready, Ready, Running, Completed), the phase of each VM that a run touched, and
+    how the plan stood when an inventory last judged it.
+    """
     phases: dict[str, str] = {}
     active: Run | None = None
+    judged: Standing | None = None
     if installation.has_store():
         with installation.store() as store:
             active = store.active_run(plan.name)
             phases = {row.vm_id: row.phase.value for row in store.vms(plan.name)}
+            judged = store.standing(plan.name)
     if active is not None:
-        return f"Running: run {active.id}, wave {active.wave}", phases
+        return f"Running: run {active.id}, wave {active.wave}", phases, judged
     ids = [vm.id for wave in plan.waves for vm in wave.vms]
     if all(phases.get(vm_id) == VmPhase.MIGRATED for vm_id in ids):
-        return "Completed", phases
+        return "Completed", phases, judged
     unbuilt = not_built_yet(plan)
     if unbuilt:
         more = f" (and {len(unbuilt) - 1} more)" if len(unbuilt) > 1 else ""
-        return f"Not ready: {unbuilt[0].message}{more}", phases
-    return "Ready", phases
+        return f"Not ready: {unbuilt[0].message}{more}", phases, judged
+    if judged is None:
+        return "Ready, as far as its file tells: no inventory has judged it yet", phases, judged
+    if judged.plan_hash != hash_of(plan):
+        return "Ready, as far as its file tells: it has changed since an inventory judged it", phases, judged
+    blocking = [condition for condition in judged.conditions if condition.blocks]
+    if blocking:
+        more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
+        return f"Not ready: {printable(blocking[0].message)}{more}", phases, judged
+    return "Ready", phases, judged
+
+
+def _print_conditions(plan: Plan, judged: Standing | None) -> None:
+    if judged is None:
+        return
+    old = "" if judged.plan_hash == hash_of(plan) else ", as the plan was then"
+    print(f"\n{_count(len(judged.conditions), 'condition')}, judged {words.instant(judged.judged_at)}{old}")
+    rows = [
+        (one.category, one.type, one.reason, ", ".join(one.vms) or "(the plan)", one.message)
+        for one in judged.conditions
+    ]
+    if rows:
+        print(table(("CATEGORY", "TYPE", "REASON", "VMS", "MESSAGE"), rows))
+    for cure in dict.fromkeys(condition.cure for condition in judged.conditions if condition.blocks):
+        print(f"  → {printable(cure)}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,13 +1,10 @@
-"""`mtv inventory` and `mtv validate`: look at sources, change nothing."""
+"""`mtv validate`: look at a plan's sources and target, change nothing."""
 
 from __future__ import annotations
 
 import argparse
-import json
 
-import msgspec
-
-from mtv.cli.columns import printable, table
+from mtv.cli.columns import printable
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.kubevirt.target_facts import facts_of
@@ -23,34 +20,10 @@ from mtv.reporting import words
 _ORDER = list(Category)
 
 
-def inventory(arguments: argparse.Namespace, installation: Installation) -> int:
-    """List what a source holds, as a table or as JSON."""
-    from mtv.inventory import snapshot
-
-    with open_provider(installation.connections.get(arguments.connection)) as provider:
-        about = provider.check()
-        seen = snapshot(provider, arguments.vm)
-    if arguments.json:
-        print(json.dumps([msgspec.to_builtins(vm) for vm in seen.vms], indent=2, ensure_ascii=False))
-    else:
-        print(printable(about))
-        rows = [
-            (vm.name, vm.power, vm.cpu_count, words.size(vm.memory_bytes), len(vm.disks),
-             words.size(sum(disk.size_bytes for disk in vm.disks)), vm.firmware, vm.guest_os or "—")
-            for vm in seen.vms
-        ]  # fmt: skip
-        print(table(("VM", "POWER", "CPUS", "MEMORY", "DISKS", "SIZE", "FIRMWARE", "GUEST"), rows, right=(2, 3, 4, 5)))
-        for what, vms in seen.unreadable.items():
-            of = f"{words.count(len(vms), 'VM')}, such as {printable(vms[0])}"
-            print(f"the user may not read {printable(what)} of {of}")
-    for name in seen.missing:
-        print(f"{printable(name)}: the source has no such VM")
-    return 1 if seen.missing else 0
-
-
 def validate(arguments: argparse.Namespace, installation: Installation) -> int:
     """Read the plan's VMs and its target, evaluate rules and conditions, print them; 1 when a Critical one blocks."""
-    from mtv.validation import conditions, for_plan, for_vm
+    from mtv.validation import conditions, for_plan, for_vm, merged
+    from mtv.validation.conditions.sources import unverified
 
     plan = load_or_complain(arguments.path).plan
     if plan is None:
@@ -70,6 +43,8 @@ def validate(arguments: argparse.Namespace, installation: Installation) -> int:
             concerns=concerns,
             service_account=installation.settings.pod_service_account,
         )
+        used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
+        said = merged([*said, *unverified(installation.connections.get(source) for source in used)])
         about_plan = for_plan(said)
         for condition in about_plan:
             print(f"wave {wave.name}: {_line(condition.category, condition.message, condition.cure)}")

@@ -1,8 +1,9 @@
 """What matters of a VM for its migration, as a fingerprint, and the difference of two moments in words.
 
-Power state and host do not count: a VM may be moved or switched between approval and copy without harm.
-Neither do generations: a running guest writes. Whether a disk is shared depends on which VMs were read together,
-so it is no fact of one VM either.
+That is its hardware and firmware, its disks with their sizes and whether changes are tracked, its snapshots, its
+network cards, whether it runs and where. Where the platform moves VMs between the hosts of a cluster by itself, any
+host of the cluster counts as the same. Generations do not count: a running guest writes. Whether a disk is shared
+depends on which VMs were read together, so it is no fact of one VM either.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 from typing import Any
 
+from mtv.inventory.documents import rows_of, snapshots_of
 from mtv.model.source import SourceDisk, SourceNic, SourceVm
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -20,7 +22,7 @@ def fingerprint(vm: SourceVm) -> str:
     """Return a sha256 (64 hex digits) of all that `drift` compares; equal exactly when `drift` finds nothing."""
     facts = {
         "vm": _vm_facts(vm),
-        "disks": {disk.id: _disk_facts(disk) for disk in vm.disks},
+        "disks": _disks(vm),
         "nics": [_nic_facts(nic) for nic in vm.nics],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -57,7 +59,37 @@ def _vm_facts(vm: SourceVm) -> dict[str, Any]:
         "secure boot": "on" if vm.secure_boot else "off",
         "TPM": "present" if vm.tpm else "absent",
         "kind": "template" if vm.is_template else "VM",
+        "power": vm.power.value,
+        "host": _place(vm),
+        "change tracking": _switch(vm.document.get("changeTrackingEnabled")),
+        "snapshots": ", ".join(sorted(snapshots_of(vm))),
     }
+
+
+def _place(vm: SourceVm) -> str:
+    """Return the VM's host, or its cluster where the platform itself may move it to another host there at any time."""
+    host, cluster = vm.document.get("host"), vm.document.get("cluster")
+    moves = vm.document.get("placementPolicyAffinity") == "migratable"
+    if isinstance(host, dict) and isinstance(host.get("cluster"), dict):
+        cluster = host["cluster"]
+        moves = moves or (cluster.get("drsEnabled") is True and cluster.get("drsBehavior") == "fullyAutomated")
+    if moves and isinstance(cluster, dict) and cluster.get("id"):
+        return f"any of cluster {cluster.get('name') or cluster['id']}"
+    return vm.host
+
+
+def _switch(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, "") if isinstance(value, bool) else ""
+
+
+def _tracking(vm: SourceVm) -> dict[str, str]:
+    """Return whether changes are tracked, by disk id; nothing of disks whose source does not say."""
+    return {str(row.get("key")): _switch(row.get("changeTrackingEnabled")) for row in rows_of(vm, "disks")}
+
+
+def _disks(vm: SourceVm) -> dict[str, dict[str, Any]]:
+    tracked = _tracking(vm)
+    return {disk.id: {**_disk_facts(disk), "change tracking": tracked.get(disk.id, "")} for disk in vm.disks}
 
 
 def _disk_facts(disk: SourceDisk) -> dict[str, Any]:
@@ -95,12 +127,8 @@ def _disk_changes(before: SourceVm, now: SourceVm) -> list[str]:
         for key, disk in new.items()
         if key not in old
     ]
-    changed = [
-        phrase
-        for key in old
-        if key in new
-        for phrase in _changes(f"disk {key}: ", _disk_facts(old[key]), _disk_facts(new[key]))
-    ]
+    facts, facts_now = _disks(before), _disks(now)
+    changed = [phrase for key in old if key in new for phrase in _changes(f"disk {key}: ", facts[key], facts_now[key])]
     return gone + added + changed
 
 

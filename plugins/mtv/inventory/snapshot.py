@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mtv.model.source import SourceVm
 from mtv.providers.base import Provider
@@ -45,9 +45,20 @@ class Snapshot:
         raise KeyError(name)
 
 
-def snapshot(provider: Provider, names: Iterable[str] | None = None) -> Snapshot:
-    """Read VMs (all, or those named) from an open provider."""
+@runtime_checkable
+class _TellsProgress(Protocol):
+    """A provider whose readings take long enough to be watched."""
+
+    on_progress: Callable[[int, int], None] | None
+
+
+def snapshot(
+    provider: Provider, names: Iterable[str] | None = None, *, on_progress: Callable[[int, int], None] | None = None
+) -> Snapshot:
+    """Read VMs (all, or those named) from an open provider; `on_progress` is told how many are read, of how many."""
     wanted = None if names is None else list(dict.fromkeys(names))
+    if isinstance(provider, _TellsProgress):
+        provider.on_progress = on_progress
     vms = tuple(provider.vms(wanted))
     found = {vm.name for vm in vms}
     return Snapshot(vms=vms, missing=tuple(sorted(set(wanted or ()) - found)))

@@ -1,12 +1,22 @@
-"""An inventory as pandas tables: one of VMs, one of disks, one of network cards; typed, nullable, keyed by `vm_id`.
+"""An inventory as pandas tables: typed, nullable, keyed. Columns (all sizes in bytes, all ids those of the source):
 
-Columns (all sizes in bytes):
+vms             vm_id, name, provider, uuid, power (on, off, suspended, unknown), cpu_count, cores_per_socket,
+                memory_bytes, firmware (bios, efi), secure_boot, tpm, guest_os, is_template, host, disk_count,
+                disk_bytes, nic_count
+disks           vm_id, disk_id, disk_index (0 is the boot candidate), size_bytes, allocated_bytes (null: not known),
+                bus, storage (key of the storage map), shared, serial, identity, generation
+nics            vm_id, nic_index, network (key of the network map), mac (lower case), model, connected
+guest_networks  vm_id, row, device, mac, ip, prefix, origin, network: what the guest's tools tell of its addresses
+guest_disks     vm_id, row, path, capacity_bytes, free_bytes, filesystem: what they tell of its file systems
+devices         vm_id, row, kind, device_id: everything that is plugged in
+snapshots       vm_id, snapshot_id, kind
+hosts           host_id, name, cluster_id, status, in_maintenance
+clusters        cluster_id, name, ha_enabled, drs_enabled, drs_behavior
+datastores      datastore_id, name, type
+networks        network_id, name
 
-vms    vm_id, name, provider, uuid, power (on, off, suspended, unknown), cpu_count, cores_per_socket, memory_bytes,
-       firmware (bios, efi), secure_boot, tpm, guest_os, is_template, host, disk_count, disk_bytes, nic_count
-disks  vm_id, disk_id, disk_index (0 is the boot candidate), size_bytes, allocated_bytes (null: not known), bus,
-       storage (key of the storage map), shared, serial, identity, generation
-nics   vm_id, nic_index, network (key of the network map), mac (lower case), model, connected
+The first three come from what every provider delivers, the others from workload documents: an attribute that a source
+does not know is null.
 """
 
 from __future__ import annotations
@@ -16,6 +26,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from mtv.inventory.documents import rows_of, snapshots_of
+from mtv.inventory.surroundings import Thing, things_of
 from mtv.model.source import SourceVm
 
 VM_COLUMNS: Mapping[str, str] = {
@@ -60,21 +72,76 @@ NIC_COLUMNS: Mapping[str, str] = {
 }
 
 
+GUEST_NETWORK_COLUMNS: Mapping[str, str] = {
+    "vm_id": "string",
+    "row": "Int64",
+    "device": "string",
+    "mac": "string",
+    "ip": "string",
+    "prefix": "Int64",
+    "origin": "string",
+    "network": "string",
+}
+GUEST_DISK_COLUMNS: Mapping[str, str] = {
+    "vm_id": "string",
+    "row": "Int64",
+    "path": "string",
+    "capacity_bytes": "Int64",
+    "free_bytes": "Int64",
+    "filesystem": "string",
+}
+DEVICE_COLUMNS: Mapping[str, str] = {"vm_id": "string", "row": "Int64", "kind": "string", "device_id": "string"}
+SNAPSHOT_COLUMNS: Mapping[str, str] = {"vm_id": "string", "snapshot_id": "string", "kind": "string"}
+HOST_COLUMNS: Mapping[str, str] = {
+    "host_id": "string",
+    "name": "string",
+    "cluster_id": "string",
+    "status": "string",
+    "in_maintenance": "boolean",
+}
+CLUSTER_COLUMNS: Mapping[str, str] = {
+    "cluster_id": "string",
+    "name": "string",
+    "ha_enabled": "boolean",
+    "drs_enabled": "boolean",
+    "drs_behavior": "string",
+}
+DATASTORE_COLUMNS: Mapping[str, str] = {"datastore_id": "string", "name": "string", "type": "string"}
+NETWORK_COLUMNS: Mapping[str, str] = {"network_id": "string", "name": "string"}
+
+
 class Tables(NamedTuple):
-    """The tables of one inventory; `vms` is unique in `vm_id`, the others in `vm_id` and their index."""
+    """The tables of one inventory. Rows of a VM are unique in `vm_id` and index, row or id; others in their id."""
 
     vms: pd.DataFrame
     disks: pd.DataFrame
     nics: pd.DataFrame
+    guest_networks: pd.DataFrame
+    guest_disks: pd.DataFrame
+    devices: pd.DataFrame
+    snapshots: pd.DataFrame
+    hosts: pd.DataFrame
+    clusters: pd.DataFrame
+    datastores: pd.DataFrame
+    networks: pd.DataFrame
 
 
 def tables_of(vms: Iterable[SourceVm]) -> Tables:
     """Return the tables; without VMs they are empty but have their columns and types."""
     seen = list(vms)
+    things = things_of(seen)
     return Tables(
         vms=_table([_vm_row(vm) for vm in seen], VM_COLUMNS),
         disks=_table([row for vm in seen for row in _disk_rows(vm)], DISK_COLUMNS),
         nics=_table([row for vm in seen for row in _nic_rows(vm)], NIC_COLUMNS),
+        guest_networks=_table([row for vm in seen for row in _guest_network_rows(vm)], GUEST_NETWORK_COLUMNS),
+        guest_disks=_table([row for vm in seen for row in _guest_disk_rows(vm)], GUEST_DISK_COLUMNS),
+        devices=_table([row for vm in seen for row in _device_rows(vm)], DEVICE_COLUMNS),
+        snapshots=_table([row for vm in seen for row in _snapshot_rows(vm)], SNAPSHOT_COLUMNS),
+        hosts=_table([_host_row(thing) for thing in things if thing.kind == "host"], HOST_COLUMNS),
+        clusters=_table([_cluster_row(thing) for thing in things if thing.kind == "cluster"], CLUSTER_COLUMNS),
+        datastores=_table([_datastore_row(thing) for thing in things if thing.kind == "datastore"], DATASTORE_COLUMNS),
+        networks=_table([(thing.key, thing.name) for thing in things if thing.kind == "network"], NETWORK_COLUMNS),
     )
 
 
@@ -120,6 +187,59 @@ def _disk_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
 def _nic_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
     for nic in vm.nics:
         yield (vm.id, nic.index, nic.network, nic.mac, nic.model, nic.connected)
+
+
+def _guest_network_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
+    for number, row in enumerate(rows_of(vm, "guestNetworks")):
+        texts = (_text(row, name) for name in ("device", "mac", "ip"))
+        yield (vm.id, number, *texts, _number(row, "prefix"), _text(row, "origin"), _text(row, "network"))
+
+
+def _guest_disk_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
+    for number, row in enumerate(rows_of(vm, "guestDisks")):
+        sizes = (_number(row, "capacity"), _number(row, "freeSpace"))
+        yield (vm.id, number, _text(row, "diskPath"), *sizes, _text(row, "filesystemType"))
+
+
+def _device_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
+    for number, row in enumerate(rows_of(vm, "devices")):
+        yield (vm.id, number, _text(row, "kind"), _text(row, "key"))
+
+
+def _snapshot_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
+    for snapshot_id, kind in snapshots_of(vm).items():
+        yield (vm.id, snapshot_id, kind)
+
+
+def _host_row(thing: Thing) -> tuple[Any, ...]:
+    cluster = thing.document.get("cluster")
+    cluster_id = _text(cluster, "id") if isinstance(cluster, Mapping) else _text(thing.document, "cluster")
+    maintenance = thing.document.get("inMaintenance")
+    return (thing.key, thing.name, cluster_id, _text(thing.document, "status"), _flag(maintenance))
+
+
+def _cluster_row(thing: Thing) -> tuple[Any, ...]:
+    own = thing.document
+    ha = own.get("dasEnabled", own.get("haReservation"))
+    return (thing.key, thing.name, _flag(ha), _flag(own.get("drsEnabled")), _text(own, "drsBehavior"))
+
+
+def _datastore_row(thing: Thing) -> tuple[Any, ...]:
+    return (thing.key, thing.name, _text(thing.document, "type"))
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    return None if value is None or isinstance(value, (dict, list)) else str(value)
+
+
+def _number(row: Mapping[str, Any], name: str) -> int | None:
+    value = row.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _table(rows: list[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -16,6 +16,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     - vsphere: `ca_file` (PEM path) or `ca_pem`, `thumbprint` (sha256 hex), `insecure` (bool, default false)
     - ovirt: as vsphere, and `use_proxy` (bool): pods read disks through the engine's proxy. `login` is name@profile
     - ova: `path` (folder as the worker sees it), `volume` (a Kubernetes volume source, as pods see the same folder)
+    - openstack: `host` is Keystone's URL; `project`, `project_domain`, `user_domain` (both `Default`), `region`,
+      `interface` (`public`), `application_credential_id` (the password is its secret then), `ca_file`, `ca_pem`,
+      `insecure`
     - kubernetes: `kube_config_path`, `namespace`, `in_cluster`
     """
 

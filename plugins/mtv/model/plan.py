@@ -134,6 +134,24 @@ class Wave(_Frozen):
     max_vms_in_flight: int = Field(default=4, ge=1, le=100)
 
 
+class RateWindow(_Frozen):
+    """Times of day (`HH:MM`) between which another limit holds. One that ends before it starts runs over midnight."""
+
+    start: str
+    end: str
+    limit: str
+
+
+class Bandwidth(_Frozen):
+    """How fast each VM's copy may read from its source (`100M`, `1.5GiB`, `off`), and windows of the day in
+    `timezone` (IANA name), of which the first that holds the moment counts.
+    """
+
+    limit: str = "off"
+    windows: tuple[RateWindow, ...] = ()
+    timezone: str = "UTC"
+
+
 class Plan(_Frozen):
     """A whole migration plan. `accept_concerns` is a later field; unknown keys are errors."""
 
@@ -145,6 +163,7 @@ class Plan(_Frozen):
     storage_map: dict[str, StorageTarget] = {}
     scripts: dict[str, dict[str, str]] = {}
     """Scripts for guests by set and name; the folder `<plan>.scripts/<set>` beside the plan's file adds to them."""
+    bandwidth: Bandwidth = Bandwidth()
     defaults: VmOptions = VmOptions()
     waves: tuple[Wave, ...]
 

@@ -15,7 +15,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Environment: MTV_PLANS_FOLDER, MTV_RULES_FOLDER, MTV_MORE_RULES_FOLDERS (your own rules, several folders separated
     as in PATH), MTV_STATE_FOLDER (compiled plans, reports, the default store),
     MTV_CONNECTIONS_FILE (the command line's connections), MTV_MOVER_IMAGE, MTV_POD_SERVICE_ACCOUNT,
-    MTV_POD_POLL_S (how often a pod's log is read), MTV_RETRY_DELAY_S (pause before a task is tried again).
+    MTV_POD_POLL_S (how often a pod's log is read), MTV_RETRY_DELAY_S (pause before a task is tried again),
+    MTV_INVENTORY_SCHEDULE (when inventories are taken: cron, @hourly …; `off` for by hand only) and
+    MTV_INVENTORY_KEEP_DAYS (how far back an inventory can be read).
     """
 
     plans_folder: Path = Path("include/plans")
@@ -27,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pod_service_account: str = ""
     pod_poll_s: float = 10
     retry_delay_s: float = 30
+    inventory_schedule: str = "@hourly"
+    inventory_keep_days: float = 90
 
     @property
     def outlines_folder(self) -> Path:
@@ -60,4 +64,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             pod_service_account=environ.get("MTV_POD_SERVICE_ACCOUNT", ""),
             pod_poll_s=float(environ.get("MTV_POD_POLL_S", default.pod_poll_s)),
             retry_delay_s=float(environ.get("MTV_RETRY_DELAY_S", default.retry_delay_s)),
+            inventory_schedule=environ.get("MTV_INVENTORY_SCHEDULE", default.inventory_schedule),
+            inventory_keep_days=float(environ.get("MTV_INVENTORY_KEEP_DAYS", default.inventory_keep_days)),
         )

@@ -60,3 +60,12 @@ class OvaHook(_SourceHook):
     conn_name_attr = "ova_conn_id"
     default_conn_name = "ova_default"
     hook_name = "OVA folder"
+
+
+class OpenstackHook(_SourceHook):
+    """Connection type `openstack`."""
+
+    conn_type = "openstack"
+    conn_name_attr = "openstack_conn_id"
+    default_conn_name = "openstack_default"
+    hook_name = "OpenStack"

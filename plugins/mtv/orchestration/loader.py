@@ -25,7 +25,8 @@ def load_dags(settings: Settings | None = None) -> list[DAG]:
     asked = get_parsing_context().dag_id
     if asked and (outline := folder.read(asked)):
         return [build_dag(outline, operators)]
-    return [build_dag(outline, operators) for outline in read_outlines(settings, folder)]
+    outlines = read_outlines(settings, folder)
+    return [build_dag(folder.with_standing(outline), operators) for outline in outlines]
 
 
 def read_outlines(settings: Settings, folder: OutlineFolder) -> Iterator[Outline]:

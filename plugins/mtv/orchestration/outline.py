@@ -33,6 +33,7 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     DAG that a part starts when it has ended.
     With `problems` no new run may start: the DAG fails with these messages.
     Without a `wave` the plan could not be read at all and the DAG has nothing else to do.
+    `standing` is `ready` or `not ready` as an inventory last judged the plan; empty before, and never kept.
     """
 
     dag_id: str
@@ -48,6 +49,7 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sources: tuple[str, ...] = ()
     description: str = ""
     problems: tuple[str, ...] = ()
+    standing: str = ""
 
     @property
     def tags(self) -> list[str]:
@@ -57,6 +59,8 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             tags.append("mode:cold")
         if self.problems:
             tags.append("invalid")
+        elif self.standing:
+            tags.append(self.standing)
         return tags
 
 
@@ -177,6 +181,18 @@ class OutlineFolder:
                 _write(self.folder / f"{outline.dag_id}.json", outline)
             kept.append(outline)
         return kept
+
+    def with_standing(self, outline: Outline) -> Outline:
+        """Return the outline with what an inventory last said of its plan, if that was said of this content."""
+        words = _read(self.folder / "standings" / f"{outline.plan_hash}.json", str) if outline.plan_hash else None
+        return msgspec.structs.replace(outline, standing=words) if words else outline
+
+    def write_standing(self, plan_hash: str, *, is_ready: bool) -> None:
+        """Keep how the plan of this content stands, where the DAG processor finds it without the store."""
+        words = "ready" if is_ready else "not ready"
+        path = self.folder / "standings" / f"{plan_hash}.json"
+        if _read(path, str) != words:
+            _write(path, words)
 
     def write_plan(self, plan_hash: str, outlines: Iterable[Outline]) -> list[Outline]:
         """Keep all outlines of a plan's content, so that the plan itself is not read again; return them."""

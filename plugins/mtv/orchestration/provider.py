@@ -9,13 +9,13 @@ _FLAG = {"type": ["boolean", "null"]}
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the connection types `vsphere`, `ovirt` and `ova`. Found by the entry point `apache_airflow_provider`."""
+    """Return the connection types of the source platforms. Found by the entry point `apache_airflow_provider`."""
     return {
         "package-name": "mtv",
         "name": "MTV migration factory",
         "description": "Batch migration of virtual machines to KubeVirt",
         "versions": ["0.1.0"],
-        "connection-types": [_vsphere(), _ovirt(), _ova()],
+        "connection-types": [_vsphere(), _ovirt(), _openstack(), _ova()],
     }
 
 
@@ -65,6 +65,34 @@ def _ova() -> dict[str, Any]:
                 "path": "/srv/ova",
                 "volume": '{"nfs": {"server": "files.example.org", "path": "/srv/ova"}}',
             },
+        },
+    }
+
+
+def _openstack() -> dict[str, Any]:
+    return {
+        "connection-type": "openstack",
+        "hook-class-name": "mtv.orchestration.hooks.OpenstackHook",
+        "hook-name": "OpenStack",
+        "conn-fields": {
+            "project": _field("Project", _TEXT),
+            "project_domain": _field("Domain of the project (Default)", _TEXT),
+            "user_domain": _field("Domain of the user (Default)", _TEXT),
+            "application_credential_id": _field("Application credential id (instead of a user)", _TEXT),
+            "region": _field("Region", _TEXT),
+            "interface": _field("Interface of the service catalog (public)", _TEXT),
+            "ca_file": _field("CA file (PEM path on the workers)", _TEXT),
+            "ca_pem": _field("CA certificate (PEM text)", _TEXT),
+            "insecure": _field("Do not verify the certificate", _FLAG),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port", "extra"],
+            "relabeling": {
+                "host": "Keystone URL",
+                "login": "User",
+                "password": "Password, or secret of the application credential",
+            },
+            "placeholders": {"host": "https://keystone.example.org:5000/v3", "login": "migration"},
         },
     }
 

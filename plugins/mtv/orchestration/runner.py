@@ -19,7 +19,7 @@ from mtv.model.errors import PermanentError, PlanError
 from mtv.model.settings import Settings
 from mtv.orchestration.admission import may_enter
 from mtv.orchestration.connections import AirflowConnections
-from mtv.orchestration.outline import Outline, part_plan, vm_itinerary
+from mtv.orchestration.outline import Outline, OutlineFolder, part_plan, vm_itinerary
 
 if TYPE_CHECKING:
     from mtv.kubevirt.pods import PodRequest
@@ -120,6 +120,22 @@ class StepRunner:
 
         with self._context(task, log) as ctx:
             getattr(run_steps, step)(ctx)
+
+    def inventory_step(self, step: str, source: str, log: Log) -> None:
+        """Run a step of a source's inventory; how plans stand after it also goes to where DAG tags are made."""
+        from mtv.steps import inventory
+
+        with self.store() as store:
+            store.upgrade()
+            ctx = inventory.InventoryContext(
+                store=store, connections=self.connections, settings=self.settings, source=source, log=log
+            )
+            if step == "take":
+                inventory.take(ctx)
+                return
+            folder = OutlineFolder(self.settings.outlines_folder)
+            for plan_hash, standing in inventory.judge(ctx).items():
+                folder.write_standing(plan_hash, is_ready=standing.is_ready)
 
     def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, limit: int = 0) -> bool:
         """Run a step of one VM and return True; `named` is told the VM's name.

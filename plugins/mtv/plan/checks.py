@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mtv.plan.assemble import Draft, Raw
+from mtv.plan.bandwidth import check_bandwidth, check_text, zone_of
 from mtv.plan.guest_options import check_guest_options
 from mtv.plan.names import RESERVED, dns_label
 from mtv.plan.problems import did_you_mean
@@ -32,6 +32,7 @@ def check(draft: Draft) -> None:
     _check_waves(draft)
     _check_vms(draft)
     check_guest_options(draft)
+    check_bandwidth(draft)
 
 
 def _check_maps(draft: Draft) -> None:
@@ -94,13 +95,7 @@ def _check_window(draft: Draft, index: int, window: Raw) -> None:
                 draft.problem(loc, f"{field} {text!r} is not a moment", "write 2026-12-05 22:00")
     if len(moments) == 2 and moments["end"] <= moments["start"]:
         draft.problem(("waves", index, "window", "end"), "the window ends before it starts", "mend start or end")
-    zone = window.get("timezone")
-    if isinstance(zone, str):
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            loc = ("waves", index, "window", "timezone")
-            draft.problem(loc, f"there is no time zone {zone!r}", "use an IANA name such as Europe/Berlin")
+    check_text(draft, ("waves", index, "window", "timezone"), window.get("timezone"), zone_of)
 
 
 def _check_vms(draft: Draft) -> None:

@@ -1,14 +1,15 @@
-"""One protocol for every source platform. Implementations: `vmware`, `ova`, `ovirt` (later `openstack`).
+"""One protocol for every source platform. Implementations: `vmware`, `ova`, `ovirt`, `openstack`.
 
 A provider object is one logged-in session; use it as a context manager. It never changes disk contents or VM
-configuration; power is the only thing it touches, and every call that does is announced by the caller beforehand.
+configuration; power is the only thing it touches (and what `MakesCopies` says), and every call that does is announced
+by the caller beforehand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from mtv.model.connection import Connection
 from mtv.model.source import PowerState, SourceDisk, SourceVm
@@ -57,4 +58,13 @@ class Provider(Protocol):
 
     def pod_credentials(self) -> Mapping[str, str]:
         """Return credential files (name → content) for the mover's Secret; empty when none are needed."""
+        ...
+
+
+@runtime_checkable
+class MakesCopies(Protocol):
+    """A provider whose `disk_source` has to make something on the source first, and how that is removed again."""
+
+    def release_disks(self, vm: SourceVm) -> list[str]:
+        """Remove all that was made for this VM, also what a killed attempt left; return names. May be repeated."""
         ...

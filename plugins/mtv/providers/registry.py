@@ -27,7 +27,18 @@ def _ovirt(connection: Connection) -> Provider:
     return OvirtProvider(connection)
 
 
-_OPENERS: dict[str, Callable[[Connection], Provider]] = {"vsphere": _vsphere, "ova": _ova, "ovirt": _ovirt}
+def _openstack(connection: Connection) -> Provider:
+    from mtv.providers.openstack.provider import OpenstackProvider
+
+    return OpenstackProvider(connection)
+
+
+_OPENERS: dict[str, Callable[[Connection], Provider]] = {
+    "vsphere": _vsphere,
+    "ova": _ova,
+    "ovirt": _ovirt,
+    "openstack": _openstack,
+}
 
 
 def open_provider(connection: Connection) -> Provider:

@@ -130,7 +130,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run."""
+    """A whole run. `conditions` are those of the plan and its target as found by `validate`, gravest first."""
 
     run_id: str
     plan_name: str
@@ -149,3 +149,4 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     summary: Summary
     vms: tuple[VmFacts, ...]
     run_steps: tuple[StepFacts, ...] = ()
+    conditions: tuple[dict[str, Any], ...] = ()

@@ -12,7 +12,7 @@ from mtv.reporting.facts import RunFacts, VmFacts
 _TONES = {
     "migrated": "good", "success": "good", "rolled back": "bad", "failed": "bad", "held": "warn", "blocked": "warn",
     "skipped": "dim", "running": "busy", "not started": "dim", "unfinished": "warn",
-    "Critical": "bad", "Warning": "warn", "Information": "dim",
+    "Critical": "bad", "Error": "bad", "Warning": "warn", "Advisory": "dim", "Information": "dim",
 }  # fmt: skip
 
 

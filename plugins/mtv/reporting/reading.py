@@ -59,6 +59,7 @@ def read_run(store: Store, run_id: str, *, now: datetime | None = None) -> RunFa
         summary=_summary(vms),
         vms=vms,
         run_steps=_steps(run_steps),
+        conditions=_conditions(evidence),
     )
 
 
@@ -115,6 +116,13 @@ def _read_vm(
         settled=settled,
         earlier=tuple(earlier),
     )
+
+
+def _conditions(evidence: Sequence[EvidenceRow]) -> tuple[dict[str, Any], ...]:
+    """Return the conditions about the plan as a whole; those about VMs are among the concerns of each."""
+    rows = [row for row in evidence if row.kind is EvidenceKind.CONCERNS and not row.vm_id]
+    found = rows[-1].document.get("conditions", ()) if rows else ()
+    return tuple(condition for condition in found if not condition.get("vms"))
 
 
 def _outcome(

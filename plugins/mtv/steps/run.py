@@ -7,6 +7,7 @@ from collections import defaultdict
 import msgspec
 
 from mtv.inventory import snapshot
+from mtv.inventory.progress import spoken
 from mtv.kubevirt.target_facts import facts_of
 from mtv.model.concern import Category, Concern
 from mtv.model.condition import Condition
@@ -19,7 +20,8 @@ from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.recovery import settle_leftovers
-from mtv.validation import conditions, evaluate, for_plan, for_vm, load_rules
+from mtv.validation import conditions, evaluate, for_plan, for_vm, load_rules, merged
+from mtv.validation.conditions.sources import unverified
 
 __all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdict"]
 
@@ -48,11 +50,11 @@ def snapshot_inventory(ctx: RunContext) -> None:
     with recorded(ctx, "snapshot_inventory"):
         for connection_id, vms in _by_source(ctx).items():
             with ctx.provider(connection_id) as provider:
-                seen = snapshot(provider, [vm.vm.name for vm in vms])
+                wanted = [vm.vm.name for vm in vms]
+                seen = snapshot(provider, wanted, on_progress=spoken(ctx.log, connection_id))
             by_name: dict[str, list[SourceVm]] = defaultdict(list)
             for found in seen.vms:
                 by_name[found.name].append(found)
-            ctx.store.put_inventory(connection_id, [vm.document for vm in seen.vms])
             for vm in vms:
                 for found, subject in zip(by_name.get(vm.vm.name, ()), ("", source.NAMESAKE), strict=False):
                     source.pin(ctx, vm.vm.id, found, subject=subject)
@@ -144,6 +146,7 @@ def _conditions(
         concerns=concerns,
         service_account=ctx.settings.pod_service_account,
     )
+    said = merged([*said, *unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))])
     about_plan = for_plan(said)
     for condition in about_plan:
         ctx.log(f"plan {ctx.plan.name}: {condition.category.value}: {condition.message}")

@@ -22,7 +22,7 @@ from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, VIRTUAL_MA
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
-from mtv.steps import closing, layout, source
+from mtv.steps import closing, layout, source, source_copies
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
@@ -74,6 +74,7 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
             raise PermanentError(f"namespace {ctx.namespace} is gone, and {ctx.vm.name} with it", code="namespace-gone")
     else:
         removed = _end_pods(ctx, cluster)
+    removed += source_copies.remove(ctx)
     if phase is VmPhase.VERIFIED:
         outcome, power = "migrated", _accept(ctx, cluster, removed)
     elif ctx.vm.on_failure == "hold":

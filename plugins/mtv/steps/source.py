@@ -65,7 +65,7 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
         raise DriftError(
             f"{ctx.vm.name} is another VM now ({now.id} instead of {before.id})", cure="start a new run", code="drift"
         )
-    changes = drift(before, now)
+    changes = drift(before, _without_our_own_change(ctx, before, now))
     if changes:
         raise DriftError(
             f"{ctx.vm.name} changed since it was validated: {'; '.join(changes)}",
@@ -73,6 +73,26 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
             code="drift",
         )
     return now
+
+
+def _without_our_own_change(ctx: VmContext, before: SourceVm, now: SourceVm) -> SourceVm:
+    """Return the VM as if it still ran as pinned, where it is this plan that shut it down or started it again.
+
+    A platform may place a VM elsewhere when it is started, and one that is off may be nowhere.
+    """
+    if now.power is before.power or not _changed_by_us(ctx, now.power):
+        return now
+    document = {key: value for key, value in now.document.items() if key != "host"}
+    if "host" in before.document:
+        document["host"] = before.document["host"]
+    return msgspec.structs.replace(now, power=before.power, host=before.host, document=document)
+
+
+def _changed_by_us(ctx: VmContext, power: PowerState) -> bool:
+    if power is PowerState.OFF:
+        return any(change.kind == POWER for change in ctx.store.open_source_changes(*ctx.key))
+    # A run that has settled may have started it again, and was then told to go on.
+    return power is PowerState.ON and bool(ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED))
 
 
 def original_power(ctx: VmContext) -> PowerState:

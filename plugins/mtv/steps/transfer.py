@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import TypedDict
+
 import msgspec
 
 from mtv.kubevirt import labels, names, pods, volumes
@@ -12,17 +15,21 @@ from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.plan import Bandwidth
+from mtv.model.rates import parse_rate
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import (
     DiskTarget,
     DiskTransfer,
+    LimitWindow,
     Proof,
     TransferResult,
     TransferSpec,
     Verify,
 )
+from mtv.plan.bandwidth import zone_of
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, results, source, source_files
+from mtv.steps import holding, layout, results, source, source_copies, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -116,6 +123,7 @@ def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) 
 
 def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, epoch: int) -> PodRequest:
     connection = ctx.connections.get(ctx.vm.source)
+    source_copies.announce(ctx, provider, vm)
     disks = tuple(
         DiskTransfer(
             id=disk.id,
@@ -135,6 +143,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         disks=disks,
         verify=Verify(ctx.vm.verify),
         verify_source=ctx.vm.verify_source,
+        **_limits(ctx.plan.bandwidth),
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
     pod = pods.mover_pod(
@@ -152,6 +161,25 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
     return results.request(ctx, pod, files)
+
+
+class _Limits(TypedDict):
+    limit_bytes_per_s: int
+    limits: tuple[LimitWindow, ...]
+    limits_utc_offset_min: int
+
+
+def _limits(bandwidth: Bandwidth) -> _Limits:
+    """The plan's limits in the mover's words. The zone's offset is today's: a copy over a change of clocks keeps it."""
+    offset = datetime.now(zone_of(bandwidth.timezone)).utcoffset() or timedelta()
+    return _Limits(
+        limit_bytes_per_s=parse_rate(bandwidth.limit),
+        limits=tuple(
+            LimitWindow(start=window.start, end=window.end, bytes_per_s=parse_rate(window.limit))
+            for window in bandwidth.windows
+        ),
+        limits_utc_offset_min=offset // timedelta(minutes=1),
+    )
 
 
 def _target(ctx: VmContext, claim: Claim) -> DiskTarget:

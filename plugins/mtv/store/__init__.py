@@ -1,4 +1,4 @@
-"""The factory's own database: plans, runs, VMs, steps, evidence.
+"""The factory's own database: plans, runs, VMs, steps, evidence, inventories.
 
 Store and target cluster, never Airflow's state, say what is done. One row per VM is the only lock.
 """
@@ -8,14 +8,29 @@ from __future__ import annotations
 from mtv.store.dsn import STORE_CONNECTION, default_dsn, dsn_of
 from mtv.store.errors import HeldByAnother, NotFound, RunRefused, StaleHolder
 from mtv.store.limits import SqliteLimit, refuse_small_database
-from mtv.store.rows import EvidenceRow, Inventory, ProgressRow, Run, SourceChange, StepRow, VmRow
+from mtv.store.rows import (
+    EvidenceRow,
+    InventoryChange,
+    InventoryMoment,
+    InventoryObject,
+    Judgement,
+    ProgressRow,
+    Run,
+    SourceChange,
+    Standing,
+    StepRow,
+    VmRow,
+)
 from mtv.store.store import Store
 
 __all__ = [
     "STORE_CONNECTION",
     "EvidenceRow",
     "HeldByAnother",
-    "Inventory",
+    "InventoryChange",
+    "InventoryMoment",
+    "InventoryObject",
+    "Judgement",
     "NotFound",
     "ProgressRow",
     "Run",
@@ -23,6 +38,7 @@ __all__ = [
     "SourceChange",
     "SqliteLimit",
     "StaleHolder",
+    "Standing",
     "StepRow",
     "Store",
     "VmRow",

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from mtv.model.concern import Concern
+from mtv.model.condition import Condition
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.transfer import Progress
 
@@ -94,9 +96,50 @@ class ProgressRow(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """One snapshot of a source: the full attribute documents of its VMs."""
+class InventoryMoment(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at a source: when, and how many objects were there."""
 
+    id: int
     source: str
     taken_at: datetime
-    documents: tuple[dict[str, Any], ...]
+    objects: int
+
+
+class InventoryObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a source holds. `kind` is vm, host, cluster, datastore, network …, `key` unique within it.
+
+    `digest` tells versions of the object apart; the store makes it.
+    """
+
+    kind: str
+    key: str
+    name: str
+    document: dict[str, Any]
+    digest: str = ""
+
+
+class InventoryChange(msgspec.Struct, frozen=True, kw_only=True):
+    """An object at two moments: new without `before`, gone without `now`."""
+
+    kind: str
+    key: str
+    before: InventoryObject | None
+    now: InventoryObject | None
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What rules of one version said of one version (`digest`) of a VM."""
+
+    digest: str
+    rules_version: str
+    concerns: tuple[Concern, ...]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a plan (as it was under `plan_hash`) is ready, and its conditions, gravest first."""
+
+    plan_name: str
+    plan_hash: str
+    is_ready: bool
+    conditions: tuple[Condition, ...]
+    judged_at: datetime

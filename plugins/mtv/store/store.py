@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Self
 
 from mtv.store.database import open_engine
+from mtv.store.inventories import Inventories
 from mtv.store.journal import Journal
 from mtv.store.migrate import upgrade_engine
-from mtv.store.snapshots import Snapshots
+from mtv.store.standings import Standings
 from mtv.store.vms import Vms
 
 
-class Store(Journal, Vms, Snapshots):
-    """Plans, runs, VMs, steps, evidence, changes on the source, progress, inventories."""
+class Store(Journal, Vms, Inventories, Standings):
+    """Plans, runs, VMs, steps, evidence, changes on the source, progress, inventories, standings."""
 
     @classmethod
     def open(cls, dsn: str) -> Self:

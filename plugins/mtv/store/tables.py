@@ -156,12 +156,58 @@ class ProgressRecord(Base):
     updated_at: Mapped[datetime]
 
 
-class InventoryRecord(Base):
-    """One snapshot of a source's inventory; the newest few are kept."""
+class InventoryMomentRecord(Base):
+    """One look at everything that a source holds. Ids grow in the order of the looks."""
 
-    __tablename__ = "inventory_snapshots"
+    __tablename__ = "inventory_moments"
+    __table_args__ = (Index("ix_inventory_moments_source", "source", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    source: Mapped[str] = mapped_column(index=True)
-    documents: Mapped[list[dict[str, Any]]]
+    source: Mapped[str]
     taken_at: Mapped[datetime]
+    objects: Mapped[int]
+
+
+class InventoryVersionRecord(Base):
+    """How one object of a source looked from one moment on, until another moment saw it otherwise or not at all."""
+
+    __tablename__ = "inventory_versions"
+    __table_args__ = (
+        UniqueConstraint("source", "kind", "key", "since_moment", name="uq_inventory_versions_since"),
+        Index("ix_inventory_versions_until", "source", "until_moment"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    source: Mapped[str]
+    kind: Mapped[str]
+    key: Mapped[str]
+    since_moment: Mapped[int]
+    until_moment: Mapped[int | None]
+    name: Mapped[str]
+    digest: Mapped[str]
+    document: Mapped[str]
+
+
+class JudgementRecord(Base):
+    """What rules said of one VM of an inventory, and of which version of it."""
+
+    __tablename__ = "judgements"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    rules_version: Mapped[str]
+    concerns: Mapped[list[dict[str, Any]]]
+    judged_at: Mapped[datetime]
+
+
+class StandingRecord(Base):
+    """Whether a plan was ready when it was last judged, and the conditions that said so."""
+
+    __tablename__ = "standings"
+
+    plan_name: Mapped[str] = mapped_column(primary_key=True)
+    plan_hash: Mapped[str]
+    is_ready: Mapped[bool]
+    conditions: Mapped[list[dict[str, Any]]]
+    judged_at: Mapped[datetime]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
@@ -26,3 +26,15 @@ def insert_or_replace(session: Session, table: type[Base], key: Mapping[str, Any
     """Insert a row, or give the row with its key new values."""
     statement = _insert(session, table).values(**key, **values)
     session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+
+def insert_or_replace_all(
+    session: Session, table: type[Base], key: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """The same for many rows at once; `key` names the key's columns, which every row holds."""
+    if rows:
+        statement = _insert(session, table)
+        new = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        session.execute(
+            statement.on_conflict_do_update(index_elements=list(key), set_=new), [dict(row) for row in rows]
+        )

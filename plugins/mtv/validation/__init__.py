@@ -1,6 +1,6 @@
 """Rule files to concerns, and the conditions that a plan must meet."""
 
-from mtv.validation.conditions import conditions, for_plan, for_vm
+from mtv.validation.conditions import conditions, for_plan, for_vm, merged
 from mtv.validation.documents import read_document
 from mtv.validation.firing import BrokenExample, broken_examples
 from mtv.validation.rules import Rule, RuleProblem, RuleSet, load_rules
@@ -18,6 +18,7 @@ __all__ = [
     "for_plan",
     "for_vm",
     "load_rules",
+    "merged",
     "read_document",
     "validate",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 # (Great Expectations types its data, but not all of its functions)
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -52,6 +53,8 @@ def validate(rules: RuleSet, documents: Sequence[Document]) -> Validation:
 
 def _run_suite(rules: RuleSet, found: list[Firing], count: int) -> dict[str, Any]:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import: nothing here phones home
+    # On import it tells dozens of lines about itself, among which a task's own words would be lost.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig

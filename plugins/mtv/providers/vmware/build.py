@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyVmomi import vim
 
@@ -28,25 +28,33 @@ def power_state(value: object) -> PowerState:
     return _POWER.get(str(value), PowerState.UNKNOWN)
 
 
-def build_vms(found: Sequence[Found], around: Surroundings, power_ons: Mapping[str, str]) -> list[SourceVm]:
+class Draft(NamedTuple):
+    """A VM's document before it is known which disks it shares, and its configuration's version."""
+
+    document: dict[str, Any]
+    change_version: str
+
+
+def drafts_of(found: Iterable[Found], around: Surroundings) -> list[Draft]:
+    """Return what can be said of each VM by itself; vSphere's objects are not needed any more."""
+    return [Draft(_document(entry, around), str(entry.properties.get("config.changeVersion", ""))) for entry in found]
+
+
+def finish(drafts: Sequence[Draft], around: Surroundings, power_ons: Mapping[str, str]) -> list[SourceVm]:
     """Build the VMs, in the order of their inventory paths.
 
     A disk counts as shared when its sharing mode says so or when its file belongs to several of these VMs.
     """
-    documents = [_document(entry, around) for entry in found]
+    documents = [draft.document for draft in drafts]
     users = Counter(file for document in documents for file in {disk["file"] for disk in document["disks"]} if file)
     for document in documents:
         for disk in document["disks"]:
             disk["shared"] = disk["shared"] or users[disk["file"]] > 1
     built = [
-        _source_vm(document, around, change_version=_change_version(entry), power_on=power_ons.get(entry.id, ""))
-        for document, entry in zip(documents, found, strict=True)
+        _source_vm(document, around, change_version=version, power_on=power_ons.get(document["id"], ""))
+        for document, version in drafts
     ]
     return sorted(built, key=lambda vm: (vm.document["path"], vm.id))
-
-
-def _change_version(entry: Found) -> str:
-    return str(entry.properties.get("config.changeVersion", ""))
 
 
 def _document(entry: Found, around: Surroundings) -> dict[str, Any]:

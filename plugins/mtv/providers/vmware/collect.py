@@ -8,12 +8,17 @@ from __future__ import annotations
 
 # mypy: allow-untyped-calls
 # (pyVmomi ships types for its data, but none for constructors and connect functions)
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any, NamedTuple
 
 from pyVmomi import vim, vmodl
 
 from mtv.providers.vmware.session import Api
+
+_log = logging.getLogger(__name__)
 
 _PC = vmodl.query.PropertyCollector
 
@@ -65,7 +70,7 @@ VM_PATHS = (
     "customValue",
 )
 
-_SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
+SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
     "Folder": ("name", "parent"),
     "Datacenter": ("name", "parent"),
     "ComputeResource": ("name", "parent"),
@@ -99,9 +104,16 @@ def kind_of(reference: Any) -> str:
     return type(reference).__name__.rsplit(".", 1)[-1]
 
 
-def virtual_machines(api: Api, paths: Sequence[str], *, on_page: Callable[[int], None] | None = None) -> list[Found]:
+def vm_ids(api: Api) -> list[str]:
+    """Return the ids of every VM that the user may see."""
+    view = api.content.viewManager.CreateContainerView(api.content.rootFolder, [vim.VirtualMachine], True)
+    with _destroyed(view):
+        return [moref(reference) for reference in view.view]
+
+
+def virtual_machines(api: Api, paths: Sequence[str]) -> list[Found]:
     """Read `paths` of every VM that the user may see, through a view made for this call."""
-    return _in_view(api, {"VirtualMachine": paths}, on_page=on_page)
+    return _in_view(api, {"VirtualMachine": paths})
 
 
 def objects(api: Api, references: Iterable[Any], paths: Sequence[str]) -> list[Found]:
@@ -114,7 +126,7 @@ def objects(api: Api, references: Iterable[Any], paths: Sequence[str]) -> list[F
             propSet=[_PC.PropertySpec(type=type(some), pathSet=list(paths))],
         )
         try:
-            return _pages(api, spec, None)
+            return _pages(api, spec)
         except vmodl.fault.ManagedObjectNotFound as fault:
             if left.pop(moref(fault.obj), None) is None:
                 raise
@@ -128,14 +140,14 @@ def vm_reference(api: Api, vm_id: str) -> vim.VirtualMachine:
 
 def surroundings(api: Api) -> list[Found]:
     """Read folders, datacenters, clusters, hosts, datastores and networks: what VMs refer to."""
-    return _in_view(api, _SURROUNDING_PATHS)
+    return _in_view(api, SURROUNDING_PATHS)
 
 
 def last_power_ons(api: Api) -> dict[str, str]:
     """Return VM id → time of its last power-on, as far as the newest 1000 power-on events of vCenter tell.
 
     A powered-off VM keeps no boot time of its own, so the events are the only witness that it ran meanwhile.
-    A standalone ESXi host may keep no event history; then nothing is known.
+    A standalone ESXi host may keep no event history, and a user may not read it; then nothing is known.
     """
     if api.content.eventManager is None:
         return {}
@@ -143,6 +155,11 @@ def last_power_ons(api: Api) -> dict[str, str]:
     try:
         events = api.content.eventManager.QueryEvents(spec)
     except vmodl.fault.NotSupported:
+        return {}
+    except vim.fault.NotAuthenticated:
+        raise
+    except vim.fault.NoPermission:
+        _log.warning("the user may not read events: that a VM which is off ran meanwhile will not be noticed")
         return {}
     newest: dict[str, str] = {}
     for event in events:
@@ -152,28 +169,32 @@ def last_power_ons(api: Api) -> dict[str, str]:
     return newest
 
 
-def _in_view(
-    api: Api, paths: Mapping[str, Sequence[str]], *, on_page: Callable[[int], None] | None = None
-) -> list[Found]:
+def _in_view(api: Api, paths: Mapping[str, Sequence[str]]) -> list[Found]:
     types = {name: getattr(vim, name, None) or getattr(vim.dvs, name) for name in paths}
     view = api.content.viewManager.CreateContainerView(api.content.rootFolder, list(types.values()), True)
-    try:
+    with _destroyed(view):
         walk = _PC.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
         spec = _PC.FilterSpec(
             objectSet=[_PC.ObjectSpec(obj=view, skip=True, selectSet=[walk])],
             propSet=[_PC.PropertySpec(type=types[name], pathSet=list(wanted)) for name, wanted in paths.items()],
         )
-        found = _pages(api, spec, on_page)
-    except vim.fault.NotAuthenticated:
-        raise  # the view went with the session
+        return _pages(api, spec)
+
+
+@contextmanager
+def _destroyed(view: Any) -> Iterator[None]:
+    """Destroy a view at the end; one whose session has ended, or whose connection is broken, goes with it."""
+    try:
+        yield
+    except (vim.fault.NotAuthenticated, OSError, HTTPException):
+        raise
     except BaseException:
         view.Destroy()
         raise
     view.Destroy()
-    return found
 
 
-def _pages(api: Api, spec: Any, on_page: Callable[[int], None] | None) -> list[Found]:
+def _pages(api: Api, spec: Any) -> list[Found]:
     collector = api.content.propertyCollector
     found: list[Found] = []
     page = collector.RetrievePropertiesEx([spec], _PC.RetrieveOptions(maxObjects=PAGE_OBJECTS))
@@ -181,8 +202,6 @@ def _pages(api: Api, spec: Any, on_page: Callable[[int], None] | None) -> list[F
         if page is None:
             break
         found += [_found(content) for content in page.objects]
-        if on_page is not None:
-            on_page(len(found))
         if not page.token:
             break
         page = collector.ContinueRetrievePropertiesEx(page.token)

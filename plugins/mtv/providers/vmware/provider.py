@@ -11,11 +11,10 @@ from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
 from mtv.model.transfer import DiskSource
 from mtv.providers import tls
-from mtv.providers.vmware import collect, disk_access
-from mtv.providers.vmware.build import build_vms
+from mtv.providers.vmware import disk_access
 from mtv.providers.vmware.power import Power
-from mtv.providers.vmware.session import Api, Session
-from mtv.providers.vmware.surroundings import Surroundings, readable_name
+from mtv.providers.vmware.reading import Progress, read_vms
+from mtv.providers.vmware.session import Session
 
 
 class VmwareProvider:
@@ -25,6 +24,7 @@ class VmwareProvider:
         self.connection = connection
         self.session = Session(connection)
         self.power = Power(self.session)
+        self.on_progress: Progress | None = None
 
     def __enter__(self) -> Self:
         self.session.open()
@@ -42,24 +42,8 @@ class VmwareProvider:
         return f"{about.fullName}, API {about.apiVersion}{how}"
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
-        """Read VMs: all, or those named. Three round trips, plus one for each further page of 100 objects."""
-        wanted = None if names is None else set(names)
-        if wanted is not None and not wanted:
-            return []
-
-        def read(api: Api) -> list[SourceVm]:
-            around = Surroundings(collect.surroundings(api))
-            if wanted is None:
-                found = collect.virtual_machines(api, collect.VM_PATHS)
-            else:
-                index = collect.virtual_machines(api, ("name", "parent"))
-                chosen = [vm for vm in index if readable_name(vm.properties.get("name", "")) in wanted]
-                _refuse_doubles(chosen, around)
-                references = [collect.vm_reference(api, vm.id) for vm in chosen]
-                found = collect.objects(api, references, collect.VM_PATHS)
-            return build_vms(found, around, collect.last_power_ons(api))
-
-        return self.session.run(read, doing="read the inventory")
+        """Read VMs: all, or those named. Four round trips, and one for each page of 100 VMs."""
+        return read_vms(self.session, names, self.on_progress)
 
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""
@@ -97,17 +81,3 @@ class VmwareProvider:
         files = {"user": self.connection.login, "password": self.connection.password}
         pem = tls.ca_pem(self.connection)
         return {**files, "ca.pem": pem} if pem else files
-
-
-def _refuse_doubles(chosen: list[collect.Found], around: Surroundings) -> None:
-    paths: dict[str, list[str]] = {}
-    for vm in chosen:
-        name = readable_name(vm.properties["name"])
-        above = around.path(collect.moref(vm.properties.get("parent")))
-        paths.setdefault(name, []).append(f"{above}/{name} ({vm.id})")
-    doubles = {name: sorted(where) for name, where in paths.items() if len(where) > 1}
-    if doubles:
-        text = "; ".join(f"{name}: {', '.join(where)}" for name, where in sorted(doubles.items()))
-        raise PermanentError(
-            f"several VMs have one name: {text}", cure="rename all but one on the source", code="NameAmbiguous"
-        )

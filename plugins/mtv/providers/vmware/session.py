@@ -68,22 +68,33 @@ class Session:
         finally:
             api.instance._stub.DropConnections()
 
-    def run(self, operation: Callable[[Api], T], *, doing: str) -> T:
+    def run(self, operation: Callable[[Api], T], *, doing: str, tries: int = 1) -> T:
         """Run `operation`; if the session has expired, log in again and run it once more.
 
         An operation must therefore make its own views, and be harmless to begin again: vCenter refuses a call
-        without a session before it does anything. Faults are raised in our words.
+        without a session before it does anything. With more `tries` it is also begun again when its connection
+        breaks, or its new session ends as well, which suits what only reads. Faults are raised in our words.
         """
-        try:
+        for left in range(tries - 1, -1, -1):
             try:
-                return operation(self.open())
-            except vim.fault.NotAuthenticated:
+                return self._run_in_session(operation)
+            except MtvError:
+                raise
+            except (OSError, HTTPException, vim.fault.NotAuthenticated) as fault:
+                if not left:
+                    raise translate(fault, where=self.where, doing=doing) from fault
                 self._forget()
-                return operation(self.open())
-        except MtvError:
-            raise
-        except (vmodl.MethodFault, OSError, HTTPException) as fault:
-            raise translate(fault, where=self.where, doing=doing) from fault
+                _log.warning("%s: %s while it was to %s; trying again", self.where, type(fault).__name__, doing)
+            except vmodl.MethodFault as fault:
+                raise translate(fault, where=self.where, doing=doing) from fault
+        raise AssertionError("the last try returns or raises")
+
+    def _run_in_session(self, operation: Callable[[Api], T]) -> T:
+        try:
+            return operation(self.open())
+        except vim.fault.NotAuthenticated:
+            self._forget()
+            return operation(self.open())
 
     def _forget(self) -> None:
         if self._api is not None:

@@ -18,7 +18,7 @@ from mtv.model.target_facts import TargetFacts
 from mtv.validation.conditions import addresses, disks, maps, target_cluster, target_machines, vms, warm
 from mtv.validation.conditions.case import Case, critical
 
-__all__ = ["conditions", "for_plan", "for_vm"]
+__all__ = ["conditions", "for_plan", "for_vm", "merged"]
 
 _ORDER = list(ConditionCategory)
 
@@ -58,7 +58,7 @@ def conditions(
         said += target_cluster.conditions(plan, cases, target, service_account)
         if not target.refused:
             said += target_machines.conditions(cases, target)
-    return _merged(said)
+    return merged(said)
 
 
 def for_vm(found: Iterable[Condition], vm_id: str) -> list[Concern]:
@@ -88,7 +88,8 @@ def _blocked_by_rules(concerns: Mapping[str, Sequence[Concern]]) -> Iterable[Con
             )
 
 
-def _merged(said: Iterable[Condition]) -> tuple[Condition, ...]:
+def merged(said: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Return conditions gravest first; one that is the same for several VMs is one with all of them."""
     vms: dict[Condition, dict[str, None]] = {}
     for condition in said:
         bare = msgspec.structs.replace(condition, vms=())

@@ -1,0 +1,147 @@
+"""What validation costs: all of a provider's rules over many workload documents, imports apart.
+
+    nice .venv/bin/python bench/rules.py
+
+`judging` is what a task does once it runs: rules are loaded and compiled, the suite runs over the documents, concerns
+come back. `evaluate` is the command `mtv rules evaluate` reading JSON Lines, a process of its own with its imports.
+Documents are those of vSphere VMs of two disks and two cards; a tenth of them gives rules something to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+RULES = Path(__file__).parents[1] / "include" / "validation_rules"
+JUDGING, EVALUATE = "judging", "`mtv rules evaluate`, imports and all"
+BARS_S = {(1000, EVALUATE): 2.0, (5000, JUDGING): 1.0}
+"""CPU seconds, after imports."""
+
+
+def main() -> int:
+    """Measure, print the table; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, nargs="+", default=[1000, 5000])
+    parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts (default: %(default)s)")
+    arguments = parser.parse_args()
+    imports = _imports()
+    print(f"imports: {imports:.2f} CPU-s\n")
+    print("| documents | what | CPU | wall | largest memory | concerns |\n|---|---|---|---|---|---|")
+    missed = False
+    for count in arguments.documents:
+        documents = [_document(number) for number in range(count)]
+        for what, measure in ((JUDGING, _judge), (EVALUATE, _evaluate)):
+            cpu, wall, memory, concerns = min(measure(documents) for _ in range(arguments.rounds))
+            print(f"| {count} | {what} | {cpu:.2f} s | {wall:.2f} s | {memory:.0f} MiB | {concerns} |", flush=True)
+            after_imports = cpu - (imports if what is EVALUATE else 0)
+            missed |= after_imports > BARS_S.get((count, what), after_imports)
+    return int(missed)
+
+
+def _imports() -> float:
+    begin = time.process_time()
+    import mtv.validation
+    from mtv.validation import load_rules
+
+    # Great Expectations is imported by the first judging.
+    mtv.validation.evaluate(load_rules(RULES, "vsphere", ()), [_document(0)])
+    return time.process_time() - begin
+
+
+def _judge(documents: list[dict[str, Any]]) -> tuple[float, float, float, int]:
+    from mtv.validation import evaluate, load_rules
+
+    begin, cpu = time.monotonic(), time.process_time()
+    said = evaluate(load_rules(RULES, "vsphere", ()), documents)
+    cpu, wall = time.process_time() - cpu, time.monotonic() - begin
+    return cpu, wall, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, sum(map(len, said))
+
+
+def _evaluate(documents: list[dict[str, Any]]) -> tuple[float, float, float, int]:
+    with tempfile.TemporaryDirectory(prefix="mtv-bench-") as name:
+        file = Path(name) / "vms.jsonl"
+        file.write_text("".join(json.dumps(document) + "\n" for document in documents))
+        command = [sys.executable, "-m", "mtv.cli", "rules", "evaluate", "--provider", "vmware", str(file)]
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        ended = subprocess.run(
+            command, check=True, capture_output=True, env={**os.environ, "MTV_RULES_FOLDER": str(RULES)}
+        )
+        wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    concerns = sum(len(json.loads(line)["concerns"]) for line in ended.stdout.splitlines())
+    return cpu, wall, after.ru_maxrss / 1024, concerns
+
+
+def _document(number: int) -> dict[str, Any]:
+    odd = number % 10 == 0
+    return {
+        "id": f"vm-{number}",
+        "name": f"VM {number}" if odd else f"vm-{number}",
+        "path": f"dc1/prod/vm-{number}",
+        "uuid": f"4203a1b2-0000-4000-8000-{number:012d}",
+        "firmware": "efi",
+        "secureBoot": False,
+        "powerState": "poweredOn",
+        "connectionState": "connected",
+        "isTemplate": False,
+        "snapshot": {"kind": "", "id": "snapshot-1" if odd else ""},
+        "changeTrackingEnabled": not odd,
+        "consolidationNeeded": False,
+        "faultToleranceEnabled": False,
+        "cpuAffinity": [1] if odd else [],
+        "cpuHotAddEnabled": odd,
+        "cpuHotRemoveEnabled": False,
+        "memoryHotAddEnabled": odd,
+        "nestedHVEnabled": False,
+        "numaNodeAffinity": [],
+        "cpuCount": 2,
+        "coresPerSocket": 1,
+        "memoryMB": 4096,
+        "balloonedMemory": 0,
+        "storageUsed": 20 << 30,
+        "guestId": "debian12_64Guest",
+        "guestName": "Debian GNU/Linux 12 (64-bit)",
+        "hostName": f"vm-{number}.example.test",
+        "ipAddress": "10.0.0.1",
+        "toolsStatus": "toolsOk",
+        "toolsRunningStatus": "guestToolsRunning",
+        "toolsVersionStatus2": "guestToolsCurrent",
+        "diskEnableUuid": False,
+        "tpmEnabled": False,
+        "host": {
+            "id": "host-1", "name": "esx-1", "inMaintenance": False, "status": "green",
+            "cluster": {"id": "domain-1", "name": "cl-1", "dasEnabled": odd, "drsEnabled": odd, "drsBehavior": "manual",
+                        "dpmEnabled": False},
+        },
+        "devices": [{"kind": "VirtualDisk", "key": 2000 + key} for key in range(2)]
+        + [{"kind": "VirtualVmxnet3", "key": 4000 + key} for key in range(2)],
+        "controllers": [{"key": 1000, "bus": "scsi", "disks": [2000, 2001]}],
+        "disks": [
+            {"key": 2000 + key, "bus": "scsi", "file": f"[ds-1] vm-{number}/disk-{key}.vmdk", "capacity": 20 << 30,
+             "shared": False, "rdm": odd, "physicalMode": False, "mode": "persistent", "changeTrackingEnabled": not odd,
+             "datastore": {"id": "datastore-1", "name": "ds-1"}}
+            for key in range(2)
+        ],
+        "nics": [
+            {"mac": f"00:50:56:00:{number >> 8 & 255:02x}:{number & 255:02x}", "model": "vmxnet3", "order": key,
+             "network": {"id": "network-1", "name": "VM Network"}}
+            for key in range(2)
+        ],
+        "networks": [{"id": "network-1", "name": "VM Network"}],
+        "guestNetworks": [{"device": "0", "ip": "10.0.0.1", "origin": "dhcp", "prefix": 24}],
+        "guestIpStacks": [{"device": "0", "gateway": "10.0.0.254"}],
+        "guestDisks": [{"key": 2000, "diskPath": "/", "capacity": 20 << 30, "freeSpace": 1 << (20 if odd else 33)}],
+        "customValues": [],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""`keystone-manage bootstrap` with the password out of a file: the command wants it in public.
+
+Arguments: keystone.conf, file with the password, public URL.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from keystone.cmd import cli
+
+config, password, url = sys.argv[1:]
+os.environ["OS_BOOTSTRAP_PASSWORD"] = Path(password).read_text()  # seen by this process alone
+urls = [f"--bootstrap-{which}-url={url}" for which in ("public", "internal", "admin")]
+cli.main(["keystone-manage", "--config-file", config, "bootstrap", "--bootstrap-region-id=RegionOne", *urls])

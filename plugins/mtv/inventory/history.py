@@ -1,0 +1,62 @@
+"""Inventories in the store: VMs with their workload documents, and what they stand on, version by version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from mtv.inventory.changes import in_words
+from mtv.inventory.surroundings import things_of
+from mtv.model.source import SourceVm
+from mtv.store import InventoryMoment, InventoryObject, Store
+
+VM = "vm"
+"""Kind of the objects that are VMs; their document is the `SourceVm` as JSON."""
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment that was recorded, the one before it, and what differs, one line for each object."""
+
+    moment: InventoryMoment
+    before: InventoryMoment | None
+    changes: tuple[str, ...]
+
+
+def record(
+    store: Store, source: str, vms: Iterable[SourceVm], *, keep: timedelta | None = None, now: datetime | None = None
+) -> Recorded:
+    """Record all VMs of a source and what they stand on; the first time nothing counts as changed.
+
+    With `keep`, what is older is forgotten, but for the newest moment of it.
+    """
+    before = store.inventory_moment(source)
+    moment = store.put_inventory(source, objects_of(vms), keep=keep, now=now)
+    return Recorded(
+        moment=moment, before=before, changes=tuple(changes_between(store, before, moment)) if before else ()
+    )
+
+
+def changes_between(store: Store, before: InventoryMoment, now: InventoryMoment) -> list[str]:
+    """Say what differs between two moments, one line for each object; measured values alone are no difference."""
+    lines = (in_words(change) for change in store.inventory_changes(before, now))
+    return [line for line in lines if line]
+
+
+def objects_of(vms: Iterable[SourceVm]) -> list[InventoryObject]:
+    """Return VMs and what they stand on as the store keeps them."""
+    seen = list(vms)
+    return [
+        *(InventoryObject(kind=VM, key=vm.id, name=vm.name, document=msgspec.to_builtins(vm)) for vm in seen),
+        *(
+            InventoryObject(kind=thing.kind, key=thing.key, name=thing.name, document=thing.document)
+            for thing in things_of(seen)
+        ),
+    ]
+
+
+def vms_at(store: Store, moment: InventoryMoment, *, name: str = "") -> list[SourceVm]:
+    """Return the VMs of a moment (of one name, if asked) exactly as they were read then."""
+    found = store.inventory(moment, kind=VM, name=name)
+    return [msgspec.convert(one.document, SourceVm) for one in found]

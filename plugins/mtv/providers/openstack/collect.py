@@ -1,0 +1,98 @@
+"""Reading: every list once and in pages, whole kinds instead of one object after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from openstack.exceptions import raise_from_response
+
+from mtv.providers.openstack.session import Session
+
+_SERVER_VERSION = "2.79"
+"""Of nova's API: the flavor is in the answer as it was when the server was made, and so are its tags."""
+
+_PAGE = 500
+_MAX_PAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What servers refer to, by id; `unreadable` are kinds that the user may not list."""
+
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    volume_types: dict[str, dict[str, Any]] = field(default_factory=dict)
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    flavors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    subnets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By server."""
+
+
+def servers(session: Session) -> list[dict[str, Any]]:
+    """Every server of the project, as nova tells it."""
+    return session.run(
+        lambda cloud: _pages(cloud.compute, "/servers/detail", "servers", version=_SERVER_VERSION),
+        doing="list the servers",
+    )
+
+
+def server(session: Session, server_id: str, name: str) -> dict[str, Any]:
+    """One server. Raises `PermanentError` (ObjectGone) when there is none."""
+
+    def read(cloud: Any) -> dict[str, Any]:
+        answer = cloud.compute.get(f"/servers/{server_id}", microversion=_SERVER_VERSION)
+        _check(answer)
+        found: dict[str, Any] = answer.json()["server"]
+        return found
+
+    return session.run(read, doing=f"read {name}")
+
+
+def surroundings(session: Session) -> Surroundings:
+    """All that servers refer to."""
+
+    def read(cloud: Any) -> Surroundings:
+        ports: dict[str, list[dict[str, Any]]] = {}
+        for port in _pages(cloud.network, "/ports", "ports"):
+            ports.setdefault(port.get("device_id", ""), []).append(port)
+        return Surroundings(
+            volumes=_by_id(_pages(cloud.block_storage, "/volumes/detail", "volumes")),
+            volume_types=_by_id(_pages(cloud.block_storage, "/types", "volume_types")),
+            snapshots=_by_id(_pages(cloud.block_storage, "/snapshots/detail", "snapshots")),
+            images=_by_id(_pages(cloud.image, "/images", "images")),
+            flavors=_by_id(_pages(cloud.compute, "/flavors/detail", "flavors", version="2.61")),
+            networks=_by_id(_pages(cloud.network, "/networks", "networks")),
+            subnets=_by_id(_pages(cloud.network, "/subnets", "subnets")),
+            ports=ports,
+        )
+
+    return session.run(read, doing="list volumes, images, flavors and networks")
+
+
+def _pages(service: Any, path: str, key: str, *, version: str | None = None) -> list[dict[str, Any]]:
+    """Ask by marker until a page is empty: every service knows that, whatever links it writes."""
+    found: list[dict[str, Any]] = []
+    limit = _PAGE
+    for _ in range(_MAX_PAGES):
+        query: dict[str, Any] = {"limit": limit}
+        if found:
+            query["marker"] = found[-1]["id"]
+        answer = service.get(path, params=query, microversion=version)
+        _check(answer)
+        page = answer.json()
+        found += page[key]
+        # A service may give less than it was asked for; its link to the next page then says so.
+        if not page[key] or (len(page[key]) < limit and not (page.get(f"{key}_links") or page.get("next"))):
+            break
+    return found
+
+
+def _check(answer: Any) -> None:
+    raise_from_response(answer)
+
+
+def _by_id(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {entry["id"]: entry for entry in found}

@@ -1,0 +1,201 @@
+"""Making a volume readable: a snapshot, a volume from it, an image of that; the image is what the mover reads.
+
+    volume ──▶ snapshot ──▶ volume ──▶ image `mtv-<server>-<volume>` ──▶ mover
+               └── both removed as soon as the image is there ──┘   └── removed by `remove_images`
+
+Everything that is made carries our mark, the volume it came from and the generation of its bytes. So a second attempt
+takes what the first has made, and nothing of anybody else is ever removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.source import SourceDisk, SourceVm
+from mtv.providers.openstack.session import Session
+
+POLL_S = 1.0
+STEP_TIMEOUT_S = 900.0
+_BYTES_PER_S = 10 << 20
+"""The slowest upload that is waited for."""
+_VOLUME, _GENERATION, _SERVER = "mtv_volume", "mtv_generation", "mtv_server"
+
+_log = logging.getLogger(__name__)
+
+
+class Exports:
+    """Images of volumes, in one session. `clock` and `sleep` are seams for tests."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.session = session
+        self._clock = clock
+        self._sleep = sleep
+
+    def image_of(self, vm: SourceVm, disk: SourceDisk) -> str:
+        """Return the id of an active raw image of the disk; made now, unless an earlier attempt did. May take long."""
+        if disk.locator.get("kind") != "volume":
+            raise PermanentError(
+                f"the root disk of {vm.name} lies on its compute host, where nobody can read it whole",
+                cure="make an image of the server, start a server from a volume of it, and migrate that one",
+                code="RootDiskUnreadable",
+            )
+        if disk.locator.get("encrypted"):
+            raise PermanentError(
+                f"volume {disk.id} of {vm.name} is encrypted: an image of it would hold ciphertext",
+                cure="copy it to a volume of a type without encryption",
+                code="VolumeEncrypted",
+            )
+        image = self._found(vm, disk)
+        if image is None:
+            image = self._make(vm, disk)
+        return self._wait_for_image(image, f"the image of volume {disk.id} of {vm.name}", disk.size_bytes)
+
+    def remove_images(self, vm: SourceVm) -> list[str]:
+        """Remove all that was made for this VM, also what a killed attempt left; return the names."""
+        removed: list[str] = []
+
+        def images(cloud: Any) -> None:
+            for image in cloud.image.images(**{_SERVER: vm.id}):
+                if image.properties.get(_SERVER) == vm.id:  # a service that does not know the filter gives all
+                    cloud.image.delete_image(image, ignore_missing=True)
+                    removed.append(f"image {image.name}")
+
+        self.session.run(images, doing=f"remove the images of {vm.name}")
+        removed += self._remove_steps(vm, [disk.id for disk in vm.disks])
+        return removed
+
+    def _found(self, vm: SourceVm, disk: SourceDisk) -> str | None:
+        wanted = {_SERVER: vm.id, _VOLUME: disk.id, _GENERATION: disk.generation}
+
+        def look(cloud: Any) -> str | None:
+            for image in cloud.image.images(name=_name(vm, disk.id)):
+                had = {key: image.properties.get(key) for key in wanted}
+                if had == wanted and image.status in ("active", "saving"):
+                    return str(image.id)
+                if had[_SERVER] == vm.id:  # an older state of the disk, or an upload that failed
+                    cloud.image.delete_image(image, ignore_missing=True)
+            return None
+
+        return self.session.run(look, doing=f"look for images of {vm.name}")
+
+    def _make(self, vm: SourceVm, disk: SourceDisk) -> str:
+        what, name = f"volume {disk.id} of {vm.name}", _name(vm, disk.id)
+        marks = {_SERVER: vm.id, _VOLUME: disk.id}
+        self._remove_steps(vm, [disk.id])
+        try:
+            snapshot = self.session.run(
+                lambda cloud: (
+                    cloud.block_storage.create_snapshot(volume_id=disk.id, name=name, metadata=marks, force=True).id
+                ),
+                doing=f"make a snapshot of {what}",
+            )
+            self._wait_for("get_snapshot", snapshot, f"the snapshot of {what}")
+            volume = self.session.run(
+                lambda cloud: (
+                    cloud.block_storage.create_volume(
+                        name=name,
+                        size=disk.size_bytes >> 30,
+                        snapshot_id=snapshot,
+                        volume_type=disk.storage or None,
+                        metadata=marks,
+                    ).id
+                ),
+                doing=f"make a volume of the snapshot of {what}",
+            )
+            self._wait_for("get_volume", volume, f"the copy of {what}")
+            image = self.session.run(
+                lambda cloud: cloud.block_storage.upload_volume_to_image(
+                    volume, name, disk_format="raw", container_format="bare", force=True
+                )["image_id"],
+                doing=f"make an image of {what}",
+            )
+            self.session.run(
+                lambda cloud: cloud.image.update_image(image, **marks, **{_GENERATION: disk.generation}),
+                doing=f"mark the image of {what}",
+            )
+            # The copy is being read until the image is whole.
+            self._wait_for_image(image, f"the image of {what}", disk.size_bytes)
+            return str(image)
+        finally:
+            self._remove_steps_quietly(vm, disk)
+
+    def _remove_steps_quietly(self, vm: SourceVm, disk: SourceDisk) -> None:
+        try:
+            self._remove_steps(vm, [disk.id])
+        except MtvError as error:
+            # The image is what counts; `remove_images` looks for them again at the end.
+            _log.warning("%s: snapshot and copy of %s stay for now: %s", vm.name, disk.id, error)
+
+    def _remove_steps(self, vm: SourceVm, volume_ids: list[str]) -> list[str]:
+        """Remove copies, then the snapshots under them; only those that carry our mark."""
+        removed: list[str] = []
+        for kind in ("volume", "snapshot"):
+            ours = self.session.run(partial(_marked, kind, vm, volume_ids), doing="look for copies")
+            for key in ours:
+                self._remove(kind, key)
+                removed.append(f"{kind} {key}")
+        return removed
+
+    def _remove(self, kind: str, key: str) -> None:
+        def delete(cloud: Any) -> None:
+            getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
+
+        def gone(cloud: Any) -> bool:
+            return getattr(cloud.block_storage, f"find_{kind}")(key, ignore_missing=True) is None
+
+        self.session.run(delete, doing=f"remove {kind} {key}")
+        deadline = self._clock() + STEP_TIMEOUT_S
+        while not self.session.run(gone, doing=f"see whether {kind} {key} is gone"):
+            if self._clock() >= deadline:
+                raise TemporaryError(f"{self.session.where}: {kind} {key} is still there", code="NotRemoved")
+            self._sleep(POLL_S)
+
+    def _wait_for(self, getter: str, key: str, what: str) -> None:
+        deadline = self._clock() + STEP_TIMEOUT_S
+        while True:
+            status = self.session.run(
+                lambda cloud: getattr(cloud.block_storage, getter)(key).status, doing=f"look at {what}"
+            )
+            if status == "available":
+                return
+            if status.startswith("error"):
+                raise TemporaryError(f"{self.session.where}: {what} is {status}", code="CopyFailed")
+            if self._clock() >= deadline:
+                raise TemporaryError(f"{self.session.where}: {what} is still {status}", code="CopyTimeout")
+            self._sleep(POLL_S)
+
+    def _wait_for_image(self, image: str, what: str, size_bytes: int) -> str:
+        deadline = self._clock() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
+        while True:
+            status = self.session.run(lambda cloud: cloud.image.get_image(image).status, doing=f"look at {what}")
+            if status == "active":
+                return image
+            if status in ("killed", "deleted", "pending_delete"):
+                raise TemporaryError(f"{self.session.where}: {what} is {status}", code="UploadFailed")
+            if self._clock() >= deadline:
+                raise TemporaryError(f"{self.session.where}: {what} is still {status}", code="UploadTimeout")
+            self._sleep(POLL_S)
+
+
+def _name(vm: SourceVm, volume_id: str) -> str:
+    return f"mtv-{vm.id}-{volume_id}"
+
+
+def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[str]:
+    found = cloud.block_storage.volumes() if kind == "volume" else cloud.block_storage.snapshots()
+    return [
+        entry.id
+        for entry in found
+        if entry.metadata.get(_SERVER) == vm.id and entry.metadata.get(_VOLUME) in volume_ids
+    ]

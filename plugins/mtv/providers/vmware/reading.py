@@ -1,0 +1,76 @@
+"""Reading an inventory: first what there is, then the VMs page by page, each page made into documents at once.
+
+A page that fails is read again by itself: a session that ends every few seconds, or a connection that breaks, costs a
+page and not the inventory. What vSphere's own objects take in memory is that of one page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from mtv.model.errors import PermanentError
+from mtv.model.source import SourceVm
+from mtv.providers.vmware import collect
+from mtv.providers.vmware.build import Draft, drafts_of, finish
+from mtv.providers.vmware.session import Api, Session
+from mtv.providers.vmware.surroundings import Surroundings, readable_name
+
+T = TypeVar("T")
+
+_TRIES = 3  # of one call whose connection breaks; an ended session is renewed once in each of them
+
+Progress = Callable[[int, int], None]
+"""Told how many VMs are read, of how many."""
+
+
+def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progress | None = None) -> list[SourceVm]:
+    """Read VMs, all or those named, in the order of their inventory paths.
+
+    VMs that vanish meanwhile are absent. Raises `PermanentError` for several VMs of one wanted name.
+    """
+    wanted = None if names is None else set(names)
+    if wanted is not None and not wanted:
+        return []
+
+    def read(operation: Callable[[Api], T]) -> T:
+        return session.run(operation, doing="read the inventory", tries=_TRIES)
+
+    around = Surroundings(read(collect.surroundings))
+    ids = read(collect.vm_ids) if wanted is None else _named(read(_index), wanted, around)
+    power_ons = read(collect.last_power_ons)
+    drafts: list[Draft] = []
+    for start in range(0, len(ids), collect.PAGE_OBJECTS):
+        page = ids[start : start + collect.PAGE_OBJECTS]
+        drafts += drafts_of(read(_page(page)), around)
+        if on_progress is not None:
+            on_progress(start + len(page), len(ids))
+    return finish(drafts, around, power_ons)
+
+
+def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
+    def read(api: Api) -> list[collect.Found]:
+        return collect.objects(api, [collect.vm_reference(api, vm_id) for vm_id in ids], collect.VM_PATHS)
+
+    return read
+
+
+def _index(api: Api) -> list[collect.Found]:
+    return collect.virtual_machines(api, ("name", "parent"))
+
+
+def _named(index: list[collect.Found], wanted: set[str], around: Surroundings) -> list[str]:
+    """Return the ids of the VMs of those names. Raises `PermanentError` with the paths of namesakes."""
+    chosen = [vm for vm in index if readable_name(vm.properties.get("name", "")) in wanted]
+    paths: dict[str, list[str]] = {}
+    for vm in chosen:
+        name = readable_name(vm.properties["name"])
+        above = around.path(collect.moref(vm.properties.get("parent")))
+        paths.setdefault(name, []).append(f"{above}/{name} ({vm.id})")
+    doubles = {name: sorted(where) for name, where in paths.items() if len(where) > 1}
+    if doubles:
+        text = "; ".join(f"{name}: {', '.join(where)}" for name, where in sorted(doubles.items()))
+        raise PermanentError(
+            f"several VMs have one name: {text}", cure="rename all but one on the source", code="NameAmbiguous"
+        )
+    return [vm.id for vm in chosen]

@@ -1,0 +1,152 @@
+"""What OpenStack's answers become, where the lab's services cannot be brought to give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from keystoneauth1 import exceptions as auth
+from openstack import exceptions as sdk
+
+from mtv.model.connection import Connection
+from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
+from mtv.model.source import PowerState, SourceVm
+from mtv.providers.openstack.build import build_vms, power_state
+from mtv.providers.openstack.collect import Surroundings
+from mtv.providers.openstack.faults import translate
+from mtv.providers.openstack.provider import OpenstackProvider
+from mtv.providers.openstack.session import Session
+
+
+def server(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": "s1",
+        "name": "vm",
+        "status": "ACTIVE",
+        "image": "",
+        "flavor": {"original_name": "f", "vcpus": 4, "ram": 1024, "disk": 0, "extra_specs": {}},
+        "os-extended-volumes:volumes_attached": [],
+        **changed,
+    }
+
+
+def volume(key: str, device: str, **changed: Any) -> dict[str, Any]:
+    attachments = [{"server_id": "s1", "device": device}]
+    return {"id": key, "size": 1, "attachments": attachments, "volume_type": "gold", **changed}
+
+
+def answered(kind: type[sdk.HttpException], status: int) -> sdk.HttpException:
+    fault = kind("x")
+    fault.status_code = status
+    return fault
+
+
+def built(around: Surroundings | None = None, **changed: Any) -> SourceVm:
+    [vm] = build_vms([server(**changed)], around or Surroundings())
+    return vm
+
+
+def with_volumes(*volumes: dict[str, Any]) -> SourceVm:
+    attached = [{"id": found["id"]} for found in reversed(volumes)]
+    around = Surroundings(volumes={found["id"]: found for found in volumes})
+    return built(around, **{"os-extended-volumes:volumes_attached": attached})
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores"),
+    [
+        ({}, (1, 1)),
+        ({"hw:cpu_sockets": "2"}, (2, 1)),
+        ({"hw:cpu_sockets": "3"}, (1, 1)),
+        ({"hw:cpu_sockets": "8"}, (1, 1)),
+        ({"hw:cpu_cores": "3"}, (1, 1)),
+        ({"hw:cpu_cores": "2", "hw:cpu_threads": "2"}, (2, 2)),
+        ({"hw:cpu_cores": "many"}, (1, 1)),
+    ],
+)
+def test_sockets_cores_and_threads_follow_the_flavor(asked: dict[str, str], cores: tuple[int, int]) -> None:
+    flavor = {"original_name": "f", "vcpus": 4, "ram": 1024, "disk": 0, "extra_specs": asked}
+    vm = built(flavor=flavor)
+    assert (vm.cores_per_socket, vm.threads_per_core) == cores
+
+
+def test_the_flavor_counts_as_it_was_when_the_server_was_made() -> None:
+    around = Surroundings(flavors={"7": {"id": "7", "name": "f", "vcpus": 64, "ram": 1}})
+    vm = built(around)
+    assert (vm.cpu_count, vm.document["flavorID"]) == (4, "7")
+
+
+def test_volumes_stand_in_the_order_of_their_devices() -> None:
+    vm = with_volumes(volume("a", "/dev/vdaa"), volume("b", "/dev/vdb"), volume("c", "/dev/vda"))
+    assert [disk.id for disk in vm.disks] == ["c", "b", "a"]
+
+
+def test_a_volume_of_several_servers_is_shared_and_one_that_cannot_be_read_is_told() -> None:
+    both = [{"server_id": "s1", "device": "/dev/vda"}, {"server_id": "s2", "device": "/dev/vdb"}]
+    assert with_volumes(volume("a", "", attachments=both)).disks[0].shared
+    vm = built(**{"os-extended-volumes:volumes_attached": [{"id": "hidden"}]})
+    assert vm.disks == ()
+    assert vm.document["unreadable"] == ["volume hidden"]
+
+
+def test_what_a_policy_hides_or_somebody_deleted_is_absent_and_not_empty() -> None:
+    flavor = {"original_name": "f", "vcpus": 1, "ram": 64, "disk": 3}
+    document = built(flavor=flavor, image={"id": "deleted"}).document
+    assert "extraSpecs" not in document["flavor"]
+    assert "image" not in document
+
+
+def test_a_name_that_two_networks_share_is_no_key() -> None:
+    networks = {key: {"id": key, "name": name} for key, name in (("n1", "lan"), ("n2", "lan"), ("n3", "wan"))}
+    ports = [{"id": key, "network_id": key, "mac_address": "FA:16:3E:00:00:0" + key[1]} for key in networks]
+    vm = built(Surroundings(networks=networks, ports={"s1": ports}))
+    assert [nic.network for nic in vm.nics] == ["n1", "n2", "wan"]
+    assert vm.nics[0].mac == "fa:16:3e:00:00:01"
+
+
+@pytest.mark.parametrize(
+    ("status", "power"),
+    [("SHUTOFF", PowerState.OFF), ("PAUSED", PowerState.SUSPENDED), ("SHELVED_OFFLOADED", PowerState.UNKNOWN)],
+)
+def test_states_of_nova_in_our_words(status: str, power: PowerState) -> None:
+    assert power_state(status) is power
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "https://k:5000"}, "https://k:5000/v3"),
+        ({"host": "k", "port": 5000}, "https://k:5000/v3"),
+        ({"host": "https://k/identity/v3/"}, "https://k/identity/v3"),
+        ({"host": "http://k", "extra": {"insecure": True}}, "http://k/v3"),
+    ],
+)
+def test_keystones_url_may_be_given_in_several_ways(fields: dict[str, Any], url: str) -> None:
+    assert Session(Connection(conn_id="c", conn_type="openstack", **fields)).auth_url == url
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"), [({}, "HostMissing"), ({"host": "http://k"}, "PlainHttp"), ({"host": "ftp://k"}, "UrlUnknown")]
+)
+def test_other_urls_are_refused_before_anything_is_sent(fields: dict[str, Any], code: str) -> None:
+    with pytest.raises(PermanentError) as caught:
+        OpenstackProvider(Connection(conn_id="c", conn_type="openstack", **fields))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        (auth.SSLError("x"), ConnectionRefused, "CertificateUntrusted"),
+        (auth.Unauthorized("x"), ConnectionRefused, "LoginRefused"),
+        (auth.ConnectFailure("x"), TemporaryError, "Unreachable"),
+        (answered(sdk.ForbiddenException, 403), ConnectionRefused, "PrivilegeMissing"),
+        (answered(sdk.NotFoundException, 404), PermanentError, "ObjectGone"),
+        (answered(sdk.ConflictException, 409), TemporaryError, "ObjectBusy"),
+        (answered(sdk.HttpException, 503), TemporaryError, "Busy"),
+    ],
+)
+def test_faults_of_the_services_in_our_words(fault: Exception, kind: type[Exception], code: str) -> None:
+    error = translate(fault, where="there", doing="do it")
+    assert type(error) is kind
+    assert error.code == code

@@ -1,0 +1,162 @@
+"""The steps of an inventory: what changed is told and validated again, and plans learn how they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mtv.model.connection import Connection
+from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.settings import Settings
+from mtv.model.source import PowerState
+from mtv.steps import inventory
+from mtv.steps.inventory import InventoryContext
+from mtv.store import Store
+from tests.kubevirt.values import disk
+from tests.steps.conftest import SomeConnections
+from tests.steps.world import MemoryCluster, MemoryProvider, World
+
+PLAN = """\
+source: {connection: vcenter}
+target: {connection: cluster, namespace: demo}
+network_map: {"*": {type: pod}}
+storage_map: {"*": {storage_class: fs}}
+waves: {pilot: {vms: [{name: web-1}]}}
+"""
+RULE = """\
+id: vmware.test.big
+category: Critical
+label: The VM is big
+assessment: Make it smaller.
+condition: size > 10
+examples: {fires: [{size: 11}], silent: [{size: 10}], undefined: [{}]}
+"""
+
+
+@pytest.fixture
+def ctx(store: Store, world: World, tmp_path: Path) -> InventoryContext:
+    for folder in ("plans", "rules/vmware"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "plans" / "dc1.yaml").write_text(PLAN)
+    (tmp_path / "plans" / "other.yaml").write_text(PLAN.replace("vcenter", "elsewhere"))
+    (tmp_path / "rules" / "vmware" / "big.yaml").write_text(RULE)
+    return InventoryContext(
+        store=store,
+        connections=SomeConnections(),
+        settings=Settings(
+            plans_folder=tmp_path / "plans", rules_folder=tmp_path / "rules", state_folder=tmp_path / "state"
+        ),
+        source="vcenter",
+        log=world.log.append,
+        open_provider=lambda connection: MemoryProvider(world, connection),
+        open_cluster=lambda connection: MemoryCluster(world, connection),
+    )
+
+
+def look(ctx: InventoryContext, world: World, **changes: Any) -> list[str]:
+    """Change the VM, take the inventory, judge; return what was logged."""
+    world.vm = msgspec.structs.replace(world.vm, **changes)
+    world.log.clear()
+    inventory.take(ctx)
+    inventory.judge(ctx)
+    return world.log
+
+
+def test_a_changed_vm_is_told_and_validated_again_and_its_plan_becomes_not_ready_and_ready_again(
+    ctx: InventoryContext, world: World
+) -> None:
+    log = look(ctx, world)
+    assert "vcenter: 1 VMs read, for the first time" in log
+    assert "vcenter: 1 of 1 VMs validated, the others have not changed" in log
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    assert standing.is_ready
+
+    log = look(ctx, world, document={"size": 11}, disks=(*world.vm.disks, disk(2)))
+    assert "vm web-1: disk disk-2002 added (1 GiB); size none → 11" in log
+    assert "web-1: Critical: The VM is big" in log
+    assert "plan dc1: Not ready" in log
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    assert not standing.is_ready
+    assert [(one.type, one.vms) for one in standing.conditions if one.blocks] == [("VMCriticalConcerns", ("web-1",))]
+
+    log = look(ctx, world)
+    assert "vcenter: 0 of 1 VMs validated, the others have not changed" in log
+    assert "plan dc1: Not ready" in log, "what was said of an unchanged VM still holds"
+
+    assert "plan dc1: Ready" in look(ctx, world, document={"size": 1})
+    assert ctx.store.standing("other") is None, "it does not name this source"
+
+
+def test_a_changed_rule_is_asked_again_of_a_vm_that_has_not_changed(ctx: InventoryContext, world: World) -> None:
+    look(ctx, world, document={"size": 8})
+    (ctx.settings.rules_folder / "vmware" / "big.yaml").write_text(RULE.replace("size > 10", "size > 7"))
+    assert "plan dc1: Not ready" in look(ctx, world)
+
+
+def test_a_vm_that_is_gone_makes_its_plan_not_ready_and_a_vm_on_its_way_is_told(
+    ctx: InventoryContext, world: World
+) -> None:
+    look(ctx, world)
+    log = look(ctx, world, id="vm-43", name="web-2", power=PowerState.OFF)
+    assert any(line.startswith("vm web-1 is gone") for line in log)
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    assert "VMNotFound" in {one.type for one in standing.conditions}
+    assert set(ctx.store.judgements("vcenter")) == {"vm-43"}
+
+
+def test_a_plan_whose_other_source_was_never_read_is_not_ready(ctx: InventoryContext, world: World) -> None:
+    path = ctx.settings.plans_folder / "dc1.yaml"
+    path.write_text(PLAN.replace("{name: web-1}", "{name: web-1}, {name: app-1, source: files}"))
+    look(ctx, world)
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    assert [(one.type, one.vms) for one in standing.conditions if one.blocks] == [
+        ("SourceProviderNotReady", ("app-1",))
+    ]
+
+
+def test_a_target_that_does_not_answer_is_a_condition_and_no_failure(ctx: InventoryContext, world: World) -> None:
+    def refuse(connection: Connection) -> MemoryCluster:
+        raise TemporaryError(f"{connection.conn_id} does not answer")
+
+    look(changed(ctx, open_cluster=refuse), world)
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    assert any("does not answer" in one.message for one in standing.conditions)
+
+
+def test_what_the_user_may_not_read_is_told_and_no_failure(ctx: InventoryContext, world: World) -> None:
+    log = look(ctx, world, document={"unreadable": ["config.hardware.device", "guest.net"]})
+    assert "vcenter: the user may not read config.hardware.device of web-1" in log
+    assert "vcenter: the user may not read guest.net of web-1" in log
+
+
+def test_judging_before_the_first_look_names_the_task_to_clear(ctx: InventoryContext) -> None:
+    with pytest.raises(PermanentError, match="clear the task snapshot"):
+        inventory.judge(ctx)
+
+
+def test_an_unverified_connection_is_a_warning_of_every_plan_that_uses_it(ctx: InventoryContext, world: World) -> None:
+    class Insecure(SomeConnections):
+        def get(self, conn_id: str) -> Connection:
+            return changed(super().get(conn_id), extra={"insecure": True})
+
+    look(changed(ctx, connections=Insecure()), world)
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    assert standing.is_ready
+    assert "ConnectionInsecure" in {one.type for one in standing.conditions}
+
+
+def changed(value: Any, **changes: Any) -> Any:
+    """Return a copy of a dataclass or a struct."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(value, **changes)
+    return dataclasses.replace(value, **changes)
