@@ -24,7 +24,8 @@ class Budget:
     def __init__(self, *, disks_at_once: int = 1, connections: int = 8, bucket: TokenBucket | None = None) -> None:
         self._lock = threading.Lock()
         self._blocks_left = FIRST_DISK_BLOCKS + FURTHER_DISK_BLOCKS * (disks_at_once - 1)
-        self._connections_left = max(connections, disks_at_once)
+        # One is kept for every disk, or the first would take what the last then has to have beyond the limit.
+        self._further_connections = max(connections - disks_at_once, 0)
         self._spare: list[memoryview] = []
         self._bucket = bucket or TokenBucket()
 
@@ -51,16 +52,18 @@ class Budget:
                 del self._spare[FIRST_DISK_BLOCKS:]
 
     def connections(self, wanted: int) -> int:
-        """How many connections a disk gets of those that it could use: at least one. They are given back when done."""
+        """How many connections a disk gets of those that it could use: the one that is its own, and further ones, which
+        are given back when done.
+        """
         with self._lock:
-            granted = max(1, min(wanted, self._connections_left))
-            self._connections_left -= granted
-            return granted
+            further = min(wanted - 1, self._further_connections)
+            self._further_connections -= further
+            return 1 + further
 
     def give_back_connection(self) -> None:
-        """A lane has closed its connection for good."""
+        """One that was not the disk's own is closed for good."""
         with self._lock:
-            self._connections_left += 1
+            self._further_connections += 1
 
     def may_read(self, count: int, halt: Halt) -> None:
         """Return when the bandwidth limit lets `count` bytes through, or when told to stop."""

@@ -17,7 +17,7 @@ from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
 from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult, PreflightSpec
-from mtv.model.errors import MtvError, PermanentError
+from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError
 from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, TransferResult
 
 _EXIT_CODES = """\
@@ -182,7 +182,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     try:
         try:
             spec = msgspec.json.decode(arguments.spec.read_bytes(), type=ConvertSpec)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *NOT_UNDERSTOOD) as error:
             raise PermanentError(f"{arguments.spec} is not a conversion spec: {error}", code="spec") from error
         with work_lock(Path(spec.work_dir), spec.epoch, takeover_wait_s=arguments.takeover_wait) as lock:
             result = convert(
@@ -247,7 +247,7 @@ def _preflight_of_spec(path: Path, events: Events) -> PreflightResult:
 
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=PreflightSpec)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_UNDERSTOOD) as error:
         wrong = PermanentError(f"{path} is not a preflight spec: {error}", code="spec")
         return PreflightResult(ok=False, failure=failure.failure_of(wrong))
     return preflight_spec(spec, say=events.log, halt=_halt_on_signals())

@@ -11,7 +11,7 @@ both called either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ class Carried(NamedTuple):
 
     blocks: frozenset[int]
     is_verified: bool
+
+    def without(self, changed: Iterable[int]) -> Carried:
+        """The same, but for blocks that the copy changed after all."""
+        return self._replace(blocks=self.blocks.difference(changed))
 
 
 NOTHING = Carried(frozenset(), False)
@@ -80,8 +84,7 @@ def carry_over(
     dirty = {work.block for work in cut_into_blocks(changed())}
     kept = frozenset(index for index, flag in enumerate(base.proven) if flag and index not in dirty)
     records = list(_records(base.digests, kept))
-    check_lock()
-    Journal.replace(path, header, records)
+    Journal.replace(path, header, records, check_lock=check_lock)
     return Carried(kept, base.is_verified)
 
 

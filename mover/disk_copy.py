@@ -95,10 +95,10 @@ class DiskCopy:
             mismatches = self._first_pass()
             if mismatches:
                 self._second_pass(mismatches)
-            if self.source.content_checksum:
-                self._check_content()
             if self.verify_source:
                 self._read_source_again()
+            if self.source.content_checksum:  # of what the second read has left
+                self._check_content()
             if self.source.block_checksum and self.verify is not Verify.OFF:
                 self.source_digest = compare_with_source(
                     self.disk.id, self.source.block_checksum, self.ledger, self.target, self.halt
@@ -174,16 +174,15 @@ class DiskCopy:
     def _copy_again(self, wrong: list[int]) -> None:
         """Read these blocks from the source and write them whole; what then reads back wrong ends the copy."""
         self.ledger.drop(wrong)
-        stored: set[int] = set(wrong)
+        stored = set[int]()
         self.ledger.on_proven = stored.update  # a stream is stored anew wherever it changed
         chosen = set(wrong)
         wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
         self._copy(Crew(self.halt), wanted, whole=True)
-        for index in wrong:
-            if not self.has_data[index]:
-                self._zero(range(index, index + 1))
+        for index in sorted(chosen - stored):  # the source has no data for them, or none any more
+            self._zero(range(index, index + 1))
         read_back = self._start_read_back()
-        read_back.hand_in(sorted(stored), always=True)
+        read_back.hand_in(sorted(stored | chosen), always=True)
         still_wrong = read_back.finish()
         self._stop_if_told()
         if still_wrong:
@@ -293,6 +292,7 @@ class DiskCopy:
             ]
             if proven := [index for index in pending if self.ledger.is_proven(index)]:
                 self.ledger.drop(proven)
+                self.carried = self.carried.without(proven)
             for piece in runs_of(pending):
                 for start in range(piece.start, piece.stop, _ZERO_STEP_BLOCKS):
                     self._stop_if_told()
@@ -331,7 +331,8 @@ class DiskCopy:
                         yield block.block
 
     def _was_read_back(self, index: int) -> bool:
-        return self.carried.is_verified and index in self.carried.blocks
+        """Whether the base's copy has read this block back, surely from this target, and nothing changed it since."""
+        return self.target.is_recognizable and self.carried.is_verified and index in self.carried.blocks
 
     def _data_bytes(self, indexes: Iterable[int]) -> int:
         """Bytes of the data blocks among `indexes`; parts are counted where the source told them beforehand."""

@@ -112,7 +112,7 @@ class RandomFeed:
 
     def lanes(self) -> list[Lane]:
         """As many as the source bears connections and the budget has left."""
-        return [_RandomLane(self) for _ in range(self._lanes)]
+        return [_RandomLane(self, is_first=number == 0) for number in range(self._lanes)]
 
     def share(self) -> int:
         """How many blocks one lane may have under way, so that none takes what another needs."""
@@ -125,8 +125,9 @@ class RandomFeed:
 
 
 class _RandomLane(Lane):
-    def __init__(self, feed: RandomFeed) -> None:
+    def __init__(self, feed: RandomFeed, *, is_first: bool) -> None:
         self._feed = feed
+        self._is_first = is_first
         self._source = feed.source
         self._budget = feed.budget
         self._depth = feed.depth
@@ -169,7 +170,8 @@ class _RandomLane(Lane):
             self._closed = True
             if self._own is not None:
                 self._budget.give_back(self._own)
-            self._budget.give_back_connection()
+            if not self._is_first:
+                self._budget.give_back_connection()
 
     def _release(self, block: int) -> None:
         buffer = self._buffers.pop(block)

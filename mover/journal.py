@@ -28,7 +28,7 @@ from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.failure import storage_error
 from mover.geometry import block_count
 from mover.positioned import write_all
-from mtv.model.errors import PermanentError
+from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
 
 MAGIC = b"MTVJRNL1"
 PROVEN = 1
@@ -120,6 +120,9 @@ class Journal:
             else:
                 records, end = _parse_records(raw, found.end, found.crc, block_count(header.size_bytes))
                 os.ftruncate(fd, end)
+                # A killed mover may have written this without flushing it. Believed now, it must not be lost later:
+                # a DROPPED that goes while what it allowed to be overwritten stays would leave a false claim.
+                os.fsync(fd)
                 return Opened(cls(path, fd, found.crc, end), records, "", goes_on=True)
             os.ftruncate(fd, 0)
             os.fsync(fd)
@@ -134,22 +137,36 @@ class Journal:
             raise
 
     @classmethod
-    def replace(cls, path: Path, header: Header, records: Iterable[Record]) -> None:
-        """Put a journal with this header and these records in the place of the one at `path`, whole or not at all."""
+    def replace(
+        cls,
+        path: Path,
+        header: Header,
+        records: Iterable[Record],
+        *,
+        check_lock: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put a journal with this header and these records in the place of the one at `path`, whole or not at all.
+
+        `check_lock` raises if we may no longer write; it is asked at the start and right before the rename.
+        """
         fresh = path.with_suffix(".new")
+        check_lock()
         try:
-            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            journal = _begin(fresh, fd, header)
+            # A file of its own: what an attempt that was cut off left there holds records that would count behind ours,
+            # and a mover that lost the lock may still have it open.
+            fresh.unlink(missing_ok=True)
+            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise storage_error(error, where="work-volume", what=f"journal {fresh}") from error
         try:
-            journal.append(records)
+            _begin(fresh, fd, header).append(records)
+            check_lock()
             fresh.replace(path)
             sync_folder(path.parent)
         except OSError as error:
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
         finally:
-            journal.close()
+            os.close(fd)
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records and make them durable. What a failed append may leave is overwritten by the next or torn."""
@@ -269,7 +286,7 @@ def _parse_header(raw: bytes) -> _FoundHeader | None:
         return None
     try:
         return _FoundHeader(msgspec.json.decode(text, type=Header), crc, end)
-    except msgspec.DecodeError:
+    except NOT_UNDERSTOOD:
         return None  # written by another version: its records are not ours to trust
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import http.server
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mover.failure import storage_error
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import Progress
 
 _READ_TIMEOUT_S = 10.0
+_MOST_CLIENTS = 8
+"""Served at once; each takes a thread and a descriptor, which the copy needs more."""
 _GAUGES: tuple[tuple[str, str, Callable[[Progress], float | None]], ...] = (
     ("mtv_mover_bytes_done", "Bytes of the disk's present phase that are done.", lambda reading: reading.bytes_done),
     ("mtv_mover_bytes_total", "Bytes of the disk's present phase.", lambda reading: reading.bytes_total),
@@ -67,12 +71,46 @@ class MetricsServer:
             self._path.unlink(missing_ok=True)
 
 
-class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class _FewClients(socketserver.ThreadingMixIn):
+    """A thread for each client up to a number; who comes beyond that is let go at once."""
+
     daemon_threads = True
+    request_queue_size = 32
+
+    def __init__(self, where: Any, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        super().__init__(where, handler)  # type: ignore[call-arg]
+
+    def verify_request(self, _request: Any, _client: Any) -> bool:
+        """Whether there is a place for one more."""
+        return self._places.acquire(blocking=False)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve it in a thread."""
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread to be had
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve it in this thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or was too slow, is not news; anything else is."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[misc]
 
 
-class _TcpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
+class _UnixServer(_FewClients, socketserver.UnixStreamServer):
+    pass
+
+
+class _TcpServer(_FewClients, socketserver.TCPServer):
     allow_reuse_address = True
 
 
@@ -82,6 +120,7 @@ class _Tcp6Server(_TcpServer):
 
 def _listen(where: str, handler: type[http.server.BaseHTTPRequestHandler]) -> socketserver.BaseServer:
     if "/" in where:
+        _clear_leftover(Path(where))
         return _UnixServer(where, handler)
     host, _, port = where.rpartition(":")
     host = host.strip("[]")
@@ -89,9 +128,23 @@ def _listen(where: str, handler: type[http.server.BaseHTTPRequestHandler]) -> so
     return kind((host or "127.0.0.1", int(port)), handler)
 
 
+def _clear_leftover(path: Path) -> None:
+    """Remove the socket of a mover that was killed. One that somebody answers at stays, and cannot be listened on."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_READ_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+
+
 def _handler(read: Callable[[], list[Progress]]) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = _READ_TIMEOUT_S
+        server_version = "mtv-mover"
+        sys_version = ""
 
         def do_GET(self) -> None:
             if self.path.partition("?")[0] != "/metrics":

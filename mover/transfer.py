@@ -33,7 +33,7 @@ from mover.sources.base import Source
 from mover.sources.open import open_source
 from mover.targets.open import open_target
 from mover.worklock import WorkLock, work_lock
-from mtv.model.errors import MtvError, PermanentError
+from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError
 from mtv.model.transfer import DiskResult, DiskTransfer, Failure, TransferResult, TransferSpec
 
 RESULT_NAME = "transfer-result.json"
@@ -50,7 +50,7 @@ def read_spec(path: Path) -> TransferSpec:
         spec = msgspec.json.decode(path.read_bytes(), type=TransferSpec)
     except OSError as error:
         raise PermanentError(f"{path} cannot be read: {error.strerror}", code="spec") from error
-    except msgspec.DecodeError as error:
+    except NOT_UNDERSTOOD as error:
         raise PermanentError(f"{path} is not a transfer spec: {error}", code="spec") from error
     names = [disk.id for disk in spec.disks]
     targets = [disk.target.path for disk in spec.disks]

@@ -22,6 +22,7 @@ from mover.convert.volumes import Volume
 from mover.failure import Interrupted
 from mover.halt import Halt
 from mtv.model.conversion import ConvertNic, GuestScript, Inspection, Notice
+from mtv.model.errors import NOT_UNDERSTOOD
 from mtv.model.transfer import Failure
 
 LOG = "inspection.log"
@@ -96,7 +97,7 @@ def visit(
                 process.communicate()
     try:
         return msgspec.json.decode(out, type=Answer)
-    except msgspec.DecodeError:
+    except NOT_UNDERSTOOD:
         return Answer(
             failure=Failure(
                 code="appliance-failed",

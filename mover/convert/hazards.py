@@ -24,14 +24,17 @@ def reading(path: Path) -> Iterator[tuple[Read, int]]:
     except OSError as error:
         raise storage_error(error, where="target", what=f"open {path}") from error
     try:
+        size = os.lseek(fd, 0, os.SEEK_END)
 
         def read(offset: int, length: int) -> bytes:
+            if offset >= size:  # a guest's own numbers, which pread may not even take
+                return b""
             try:
                 return os.pread(fd, length, offset)
             except OSError as error:
                 raise storage_error(error, where="target", what=f"read {path}") from error
 
-        yield read, os.lseek(fd, 0, os.SEEK_END)
+        yield read, size
     finally:
         os.close(fd)
 

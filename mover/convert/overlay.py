@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from mtv.model.conversion import ConvertDisk, ConvertResult
-from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.errors import NOT_UNDERSTOOD, PermanentError, TemporaryError
 
 JOURNAL = "commit.json"
 TOOL_TIMEOUT_S = 6 * 3600.0
@@ -68,7 +68,7 @@ def read_journal(work_dir: Path) -> Commit | None:
         return msgspec.json.decode(path.read_bytes(), type=Commit)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except NOT_UNDERSTOOD as error:
         raise PermanentError(
             f"the commit journal {path} is damaged ({error})",
             cure="the disks may be half committed: copy the VM again",

@@ -14,6 +14,7 @@ import msgspec
 
 from mover.convert.process_group import kill_group
 from mover.halt import Halt
+from mtv.model.errors import NOT_UNDERSTOOD
 
 TIMEOUT_S = 4 * 3600.0
 """Longest conversion allowed; a Windows guest with many updates under TCG has been seen to take over an hour."""
@@ -121,10 +122,15 @@ def phase_of(message: str) -> tuple[str, int] | None:
 
 
 def _parse(line: bytes) -> Message | None:
-    """The stream mixes JSON messages with plain capability lines and blank lines; only JSON objects count."""
+    """The stream mixes JSON messages with plain capability lines and blank lines; only JSON objects count. Names out of
+    a guest need not be UTF-8.
+    """
     if not line.startswith(b"{"):
         return None
-    return msgspec.json.decode(line, type=Message)
+    try:
+        return msgspec.json.decode(line.decode("utf-8", errors="replace"), type=Message)
+    except NOT_UNDERSTOOD:
+        return None  # cut off in the middle: virt-v2v was killed, and how it ended says more than its last line
 
 
 class _Watchdog(threading.Thread):

@@ -107,7 +107,9 @@ class Source(ABC):
 
 
 class RandomSource(Source):
-    """Read at any offset. `connections` readers at most, `depth` requests under way in each."""
+    """Read at any offset. `connections` readers at most, with `depth` requests under way in each to begin with; where
+    `depth` is more than one, one more is tried.
+    """
 
     connections = 1
     depth = 1

@@ -14,7 +14,7 @@ from mover.control.exchange import TRANSPORT_ERRORS, exchange
 from mover.control.keystone import KeystoneScope, KeystoneSession
 from mover.sources.http_range import refuse_secrets_in_the_open, web_location
 from mover.sources.ranged import RangedFile, RangedSource
-from mtv.model.errors import ConnectionRefused, DriftError, PermanentError, TemporaryError
+from mtv.model.errors import NOT_UNDERSTOOD, ConnectionRefused, DriftError, PermanentError, TemporaryError
 from mtv.model.transfer import GlanceImage
 
 _MAX_RECORD_BYTES = 1 << 20
@@ -115,7 +115,7 @@ class GlanceFile(RangedFile):
         if status == HTTPStatus.OK:
             try:
                 return msgspec.json.decode(body, type=ImageRecord)
-            except msgspec.DecodeError as error:
+            except NOT_UNDERSTOOD as error:
                 raise PermanentError(f"{self.name}: its record is not understood", code="source-protocol") from error
         said = f"{self.name}: HTTP {status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -21,7 +21,7 @@ from mover.sources.base import RandomSource, Reader, ReadRequest
 from mover.sources.imageio_checksum import ImageioChecksum
 from mover.sources.imageio_http import ImageioConnection
 from mover.sources.ranged import content_range
-from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.errors import NOT_UNDERSTOOD, PermanentError, TemporaryError
 
 _MOST_CONNECTIONS = 3
 """More were no faster in measurements, and each costs 4 MiB."""
@@ -112,7 +112,7 @@ class ImageioSource(RandomSource):
             raise TemporaryError(f"{self.ticket.name}: no options, HTTP {status}", code="source-busy")
         try:
             return msgspec.json.decode(body, type=_Options)
-        except msgspec.DecodeError as error:
+        except NOT_UNDERSTOOD as error:
             raise _nonsense(self.ticket.name, f"its options: {error}") from error
 
     def _ask_for_areas(self, connection: ImageioConnection, context: str) -> list[Area] | None:
@@ -167,7 +167,7 @@ def areas_in(body: bytes, name: str) -> list[Area]:
     """The areas of an answer to the question for extents: the whole disk, front to back. Else `TemporaryError`."""
     try:
         areas = msgspec.json.decode(body, type=list[Area])
-    except msgspec.DecodeError as error:
+    except NOT_UNDERSTOOD as error:
         raise _nonsense(name, f"its extents: {error}") from error
     following = 0
     for area in areas:

@@ -21,7 +21,7 @@ from mover.control.imageio_ticket import ImageioTicket
 from mover.geometry import BLOCK_BYTES, block_count, block_extent
 from mover.sources.base import BlockChecksum
 from mover.sources.imageio_http import ImageioConnection
-from mtv.model.errors import TemporaryError
+from mtv.model.errors import NOT_UNDERSTOOD, TemporaryError
 
 ALGORITHM = "blake2b"
 _DIGEST_BYTES = 32
@@ -99,7 +99,7 @@ class ImageioChecksum(BlockChecksum):
                 raise connection.refusal(response)
             try:
                 answer = msgspec.json.decode(response.read(_LONGEST_BYTES), type=_Answer)
-            except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+            except (OSError, http.client.HTTPException, *NOT_UNDERSTOOD) as error:
                 raise connection.lost(error) from error
         if (answer.algorithm, answer.block_size) != (ALGORITHM, BLOCK_BYTES):
             raise TemporaryError(f"{self._ticket.name}: another checksum was sent than wanted", code="source-protocol")

@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mover.buffers import block_buffer
+from mover.convert import hazards, ntfs, virt_v2v
+from mover.convert.log_inspection import inspection_of
+from mover.convert.volumes import volumes_of
 from mover.digest import BlockDigests
+from mover.flow import LIMIT_NAME, Governor
 from mover.geometry import block_count, cut_into_blocks
 from mover.journal import Header, Journal, read_journal, replay
 from mover.sources.base import RandomSource, ReadRequest
+from mover.sources.imageio import areas_in
+from mover.sources.ova_index import find_disk
 from mover.sources.vmdk import SparseVmdkSource
 from mover.sources.vmdk_descriptor import open_descriptor
 from mover.sources.vmdk_stream import decode_stream
 from mover.sources.window import whole_file
+from mover.transfer import journal_path, read_spec
 from mtv.model.errors import MtvError, PermanentError
+from mtv.model.transfer import TransferSpec
 from mtv.orchestration.pods.log import LogTail, read_lines
 from mtv.providers.ova.appliance import read_appliance
 
@@ -133,6 +141,62 @@ def _progress(data: bytes, _folder: Path) -> None:
     assert tail.new(text) == [], "a line is given twice"
 
 
+def _volumes(data: bytes, folder: Path) -> None:
+    path = folder / "disk"
+    path.write_bytes(data)
+    with hazards.reading(path) as (read, size):
+        for volume in volumes_of(read, size, disk=0, device="/dev/sda"):
+            assert 0 <= volume.offset < max(size, 1), "a volume begins behind the disk's end"
+            if volume.kind == "ntfs":
+                with contextlib.suppress(ntfs.Unreadable):
+                    ntfs.state_of(read, volume.offset)
+
+
+def _ova(data: bytes, folder: Path) -> None:
+    path = folder / "vm.ova"
+    path.write_bytes(data)
+    found = find_disk(path, "disk1.vmdk")
+    for piece in (found.member, *found.member.chunks):
+        assert piece.offset >= 0
+        assert piece.length >= 0
+
+
+def _extents(data: bytes, _folder: Path) -> None:
+    following = 0
+    for area in areas_in(data, "disk"):
+        assert area.start == following, "a gap would be taken for zeros"
+        following += area.length
+
+
+def _limit(data: bytes, folder: Path) -> None:
+    (folder / LIMIT_NAME).write_bytes(data)
+    spec = TransferSpec(
+        plan="p", run="1", vm="v", epoch=1, disks=(), work_dir=str(folder), credentials_dir="", limit_bytes_per_s=1
+    )
+    bucket = Governor(spec, lambda _said: None).bucket
+    assert bucket.rate >= 0
+    assert bucket.ready_in() >= 0
+
+
+def _spec(data: bytes, folder: Path) -> None:
+    (folder / "spec.json").write_bytes(data)
+    spec = read_spec(folder / "spec.json")
+    assert all(disk.size_bytes > 0 for disk in spec.disks)
+    for disk in spec.disks:
+        assert all(offset + length <= disk.size_bytes for offset, length in disk.dirty or ())
+        assert journal_path(folder, disk.id).parent == folder, "an id is no path"
+    Governor(spec, lambda _said: None)
+
+
+def _v2v(data: bytes, folder: Path) -> None:
+    log = folder / "log"
+    log.write_bytes(data)
+    said = [message for line in data.splitlines(keepends=True) if (message := virt_v2v._parse(line))]
+    assert all(isinstance(message.message, str) for message in said)
+    inspection = inspection_of(virt_v2v.read_facts(log), log)
+    assert all(filesystem.size_bytes >= 0 for filesystem in inspection.filesystems)
+
+
 READERS = (
     Reader("vmdk", _vmdk, (b"KDMV", b"\n \r\n", b"parentCID=ffffffff", b"\xff" * 8, bytes(512)), _HERE / "vmdk"),
     Reader(
@@ -156,5 +220,39 @@ READERS = (
         _progress,
         (b'{"event":"progress"', b'"disk":', b"\n", b"NaN", b"1e400", b"\xff\xfe", b"\x1b", b"[" * 2000),
         _HERE / "progress",
+    ),
+    Reader(
+        "volumes",
+        _volumes,
+        (
+            b"FILE", b"INDX", b"NTFS    ", b"-FVE-FS-", b"EFI PART", b"\x55\xaa", bytes(64), b"\xff" * 8, b"\x71\x7f",
+            b"\xff\xff\xff\x7f", b"LUKS\xba\xbe",
+        ),
+        _HERE / "volumes",
+    ),
+    Reader(
+        "ova",
+        _ova,
+        (b"ustar\x0000", b"disk1.vmdk", b"0" * 11, b"\x80" + b"\xff" * 7, b"SHA1(a)= 00"),
+        _HERE / "ova",
+    ),
+    Reader(
+        "extents",
+        _extents,
+        (b'{"start":', b'"length":', b"[" * 2000, b"-1", b"1e30", b"9" * 30, b"null"),
+        _HERE / "extents",
+    ),
+    Reader("limit", _limit, (b"GiB/s", b"9" * 60, b".", b"\xff", b"off", b" ", b"\x00"), _HERE / "limit"),
+    Reader(
+        "spec",
+        _spec,
+        (b'"dirty":', b'"id":"../x"', b"-1", b"9" * 18, b"[" * 2000, b'"24:00"', b"null", b"\xff"),
+        _HERE / "spec",
+    ),
+    Reader(
+        "v2v",
+        _v2v,
+        (b'{"message":"', b'"type":"error"}', b"i_root = ", b"bsize=9", b"\xff", b"[" * 2000),
+        _HERE / "v2v",
     ),
 )  # fmt: skip

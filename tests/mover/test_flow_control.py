@@ -183,12 +183,15 @@ def test_memory_goes_to_whoever_asks_and_every_lane_has_its_first_block() -> Non
     assert budget.another_block() is not None
 
 
-def test_connections_are_shared_and_every_disk_has_one() -> None:
-    budget = Budget(disks_at_once=4, connections=5)
-    assert [budget.connections(3) for _ in range(4)] == [3, 2, 1, 1]
-    for _ in range(7):
+@pytest.mark.parametrize(("limit", "granted"), [(1, [1, 1, 1, 1]), (5, [2, 1, 1, 1]), (8, [3, 3, 1, 1])])
+def test_connections_are_shared_every_disk_has_one_and_together_they_keep_to_the_limit(
+    limit: int, granted: list[int]
+) -> None:
+    budget = Budget(disks_at_once=4, connections=limit)
+    assert [budget.connections(3) for _ in range(4)] == granted
+    for _ in range(sum(granted) - 4):
         budget.give_back_connection()
-    assert budget.connections(3) == 3
+    assert budget.connections(3) == granted[0]
 
 
 def test_patience_waits_longer_each_time_never_the_same_and_then_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:

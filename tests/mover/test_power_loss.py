@@ -197,12 +197,17 @@ def check_every_moment(recorder: Recorder, folder: Path, first: int = 0) -> int:
     """Cut the power at every moment from `first` on; returns how many claims were compared with what the target then
     holds.
     """
+    path = folder / "w" / "journal-0.bin"
+    return check_moments(recorder, folder, recorder.of(path), header_of(path), range(first, recorder.now + 2))
+
+
+def check_moments(recorder: Recorder, folder: Path, journal: Recorded, header: Header, moments: range) -> int:
+    """The same for some moments and the journal that is in place then."""
     seeded = random.Random(5)
-    writes, journal = recorder.of(folder / "t"), recorder.of(folder / "w" / "journal-0.bin")
-    header = header_of(folder / "w" / "journal-0.bin")
+    writes = recorder.of(folder / "t")
     known: dict[tuple[Any, ...], bytes] = {}
     claims = 0
-    for moment in range(first, recorder.now + 2):
+    for moment in moments:
         images = [Image(deeds, known) for deeds in outcomes(writes, moment, seeded)]
         for content in {file_of(deeds) for deeds in outcomes(journal, moment, seeded)}:
             for index, digest in claimed(content, folder / "j", header).items():
@@ -304,6 +309,32 @@ def test_a_stream_that_says_something_else_the_second_time(tmp_path: Path, monke
     assert copy(stream_spec(tmp_path, two))
     assert (tmp_path / "t").read_bytes() == two
     assert check_every_moment(recorder, tmp_path) > 100
+
+
+def test_a_delta_whose_journal_takes_the_place_of_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "w" / "journal-0.bin"
+    spec = raw_spec(tmp_path, 1)
+    recorder = Recorder(monkeypatch)
+    assert copy(spec)
+    old, old_header, begun = recorder.of(path), header_of(path), recorder.now
+    rename, renamed = Path.replace, list[int]()
+
+    def replace(fresh: Path, place: Path) -> Path:
+        if place == path:
+            renamed.append(recorder.now)
+        return rename(fresh, place)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    newer = raw_spec(tmp_path, 2)
+    disk = msgspec.structs.replace(newer.disks[0], generation="2", base_generation="1", dirty=tuple(AREAS))
+    assert copy(msgspec.structs.replace(newer, disks=(disk,)))
+    assert moving.same_bytes(tmp_path / "s", tmp_path / "t", SIZE)
+    # Until the folder is flushed the old one may come back; the target is as it was for that long.
+    folder_flushed = min(
+        began for flushed in recorder.files.values() for began, _ in flushed.flushes if began > renamed[0]
+    )
+    assert check_moments(recorder, tmp_path, old, old_header, range(begun, folder_flushed + 1)) > 10
+    assert check_every_moment(recorder, tmp_path, renamed[0]) > 100
 
 
 def test_a_mover_that_journals_before_it_flushes_would_be_found(

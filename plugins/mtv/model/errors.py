@@ -10,6 +10,11 @@ MtvError
 
 from __future__ import annotations
 
+NOT_UNDERSTOOD = (ValueError, RecursionError)
+"""What msgspec raises for bytes that are no document of the type that was asked for: its own `DecodeError`, a
+`UnicodeDecodeError` for text that is not UTF-8, `RecursionError` for brackets without end.
+"""
+
 
 class MtvError(Exception):
     """Base of all errors that mtv raises on purpose.

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from mtv.model.conversion import Inspection
+from mtv.model.errors import NOT_UNDERSTOOD
 
 EVENT = "inspection"
 _PART_CHARACTERS = 3000
@@ -45,7 +45,7 @@ def inspection_in(lines: Iterable[str]) -> Inspection | None:
             continue
         try:
             part = msgspec.json.decode(line, type=_Part)
-        except msgspec.DecodeError:
+        except NOT_UNDERSTOOD:
             continue
         if part.event != EVENT or part.parts > _MAX_PARTS:
             continue
@@ -60,5 +60,5 @@ def _decoded(text: str) -> Inspection | None:
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _MAX_BYTES)
         return msgspec.json.decode(data, type=Inspection)
-    except (binascii.Error, zlib.error, msgspec.DecodeError):
+    except (zlib.error, *NOT_UNDERSTOOD):
         return None

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from mtv.itinerary.itineraries import itinerary_for
+from mtv.model.errors import NOT_UNDERSTOOD
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.plan import effective, not_built_yet
 
@@ -204,7 +205,7 @@ def _read(path: Path, kind: type[T]) -> T | None:
     """Read one file; one that is missing, damaged or of another version counts as never written."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *NOT_UNDERSTOOD):
         return None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mtv.model.errors import PermanentError
+from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
 from mtv.model.plan import Plan
 from mtv.plan.load import LoadResult, PlanFiles, files_in, files_of, load_files
 from mtv.plan.names import plan_name
@@ -128,7 +128,7 @@ def _cached_head(compiled_folder: Path, key: str) -> _Head | None:
         head = msgspec.json.decode((compiled_folder / f"{key}.head.json").read_bytes(), type=_Head)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError:  # written by another version, or damaged: compile again
+    except NOT_UNDERSTOOD:  # written by another version, or damaged: compile again
         return None
     if not head.problems and not (compiled_folder / f"{key}.json").exists():
         return None

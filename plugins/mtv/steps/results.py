@@ -12,7 +12,7 @@ from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import PODS
-from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import SPEC_PATH, Failure
 from mtv.steps import layout
 from mtv.steps.context import VmContext
@@ -46,7 +46,7 @@ def decode(ctx: VmContext, step: str, termination_message: str, kind: type[Resul
     """Return the result that a pod left. Raises `TemporaryError` for none: the pod was ended from outside."""
     try:
         return msgspec.json.decode(termination_message.encode(), type=kind)
-    except msgspec.DecodeError as error:
+    except NOT_UNDERSTOOD as error:
         said = termination_message.strip()[:300]
         raise TemporaryError(
             f"{ctx.vm.name}: the {step} pod left no result" + (f" but: {said}" if said else ""),
