@@ -158,9 +158,8 @@ def _write_guest(path: Path) -> None:
 
 
 def _image(member: Any, name: str, content: Path, properties: Mapping[str, str]) -> str:
-    made = member.image.create_image(
-        name, filename=str(content), disk_format="raw", container_format="bare", **properties
-    )
+    with content.open("rb") as data:  # given a name, the SDK leaves its file open
+        made = member.image.create_image(name, data=data, disk_format="raw", container_format="bare", **properties)
     image = member.image.get_image(made.id)  # the data is there when the call returns
     if image.status != "active":
         raise PermanentError(f"the image {name} is {image.status}")
