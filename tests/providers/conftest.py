@@ -237,7 +237,7 @@ def ovirt_running(tmp_path_factory):
 @pytest.fixture
 def ovirt(ovirt_running, monkeypatch):
     monkeypatch.setattr(session_module, "PAUSE_S", 0)
-    monkeypatch.setattr(power_module, "POLL_S", 0)
+    monkeypatch.setattr(power_module.Power, "POLL_S", 0)
     found = ovirt_running[0]
     found.requests.clear()
     found.calls.clear()

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.source import PowerState
 from mtv.providers.openstack.build import power_state
 from mtv.providers.openstack.collect import server
 from mtv.providers.openstack.session import Session
+from mtv.providers.power import PowerOfVms, refuse_unless_on
 
-POLL_S = 1.0
 START_TIMEOUT_S = 300.0
 _LEAST_WAIT_S = 60.0
 """Nova's own default before it cuts the power; a shorter wish would give up on a guest that is going down."""
 
 
-class Power:
-    """Power of the servers of one session. `clock` and `sleep` are seams for tests."""
-
-    def __init__(
-        self,
-        session: Session,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.session = session
-        self._clock = clock
-        self._sleep = sleep
+class Power(PowerOfVms[Session]):
+    """Power of the servers of one session."""
 
     def state(self, server_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the server is gone."""
@@ -44,12 +30,7 @@ class Power:
         state = power_state(seen["status"])
         if state is PowerState.OFF:
             return "already off"
-        if state is not PowerState.ON:
-            raise PermanentError(
-                f"{name} is {seen['status']}; its disks may not hold what its memory still holds",
-                cure="bring it to ACTIVE or SHUTOFF by hand",
-                code="PowerStateUnsupported",
-            )
+        refuse_unless_on(name, state)
         self.session.run(lambda cloud: cloud.compute.stop_server(server_id), doing=f"stop {name}")
         self._wait(server_id, name, PowerState.OFF, max(timeout_s, _LEAST_WAIT_S))
         return "power off"
@@ -79,4 +60,4 @@ class Power:
                     f"{self.session.where}: {name} is {seen['status']} after {timeout_s:.0f} s, not {wanted.value}",
                     code="StillOn" if wanted is PowerState.OFF else "StillOff",
                 )
-            self._sleep(POLL_S)
+            self._sleep(self.POLL_S)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from mtv.model.errors import PermanentError, TemporaryError
@@ -11,24 +9,13 @@ from mtv.model.source import PowerState
 from mtv.providers.ovirt.build import power_state
 from mtv.providers.ovirt.faults import CONFLICT, GONE
 from mtv.providers.ovirt.session import Session
+from mtv.providers.power import PowerOfVms, refuse_unless_on
 
-POLL_S = 1.0
 SWITCH_TIMEOUT_S = 180.0
 
 
-class Power:
-    """Power of the VMs of one session. `clock` and `sleep` are seams for tests."""
-
-    def __init__(
-        self,
-        session: Session,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.session = session
-        self._clock = clock
-        self._sleep = sleep
+class Power(PowerOfVms[Session]):
+    """Power of the VMs of one session."""
 
     def state(self, vm_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
@@ -52,12 +39,7 @@ class Power:
         state = self.state(vm_id, name)
         if state is PowerState.OFF:
             return "already off"
-        if state is not PowerState.ON:
-            raise PermanentError(
-                f"{name} is {state.value}; its disks do not hold what its memory still holds",
-                cure="resume it and shut it down, or power it off by hand",
-                code="PowerStateUnsupported",
-            )
+        refuse_unless_on(name, state)
         if self._do("shutdown", vm_id, name) and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
             return "guest shutdown"
         if self.state(vm_id, name) is PowerState.OFF:
@@ -88,11 +70,3 @@ class Power:
             if error.code != CONFLICT:
                 raise
             return False
-
-    def _wait_for(self, vm_id: str, name: str, wanted: PowerState, timeout_s: float) -> bool:
-        deadline = self._clock() + timeout_s
-        while self.state(vm_id, name) is not wanted:
-            if self._clock() >= deadline:
-                return False
-            self._sleep(POLL_S)
-        return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,28 +9,19 @@ from pyVmomi import vim
 
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.source import PowerState
+from mtv.providers.power import PowerOfVms, refuse_unless_on
 from mtv.providers.vmware.build import power_state
 from mtv.providers.vmware.collect import objects, vm_reference
 from mtv.providers.vmware.faults import translate
 from mtv.providers.vmware.session import Api, Session
 
-POLL_S = 0.5
 TASK_TIMEOUT_S = 180.0
 
 
-class Power:
-    """Power of the VMs of one session. `clock` and `sleep` are seams for tests."""
+class Power(PowerOfVms[Session]):
+    """Power of the VMs of one session."""
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.session = session
-        self._clock = clock
-        self._sleep = sleep
+    POLL_S = 0.5
 
     def state(self, vm_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
@@ -46,12 +36,7 @@ class Power:
         state = power_state(seen.get("runtime.powerState"))
         if state is PowerState.OFF:
             return "already off"
-        if state is not PowerState.ON:
-            raise PermanentError(
-                f"{name} is {state.value}; its disks do not hold what its memory still holds",
-                cure="resume it and shut it down, or power it off by hand",
-                code="PowerStateUnsupported",
-            )
+        refuse_unless_on(name, state)
         asked = str(seen.get("guest.toolsRunningStatus", "")) == "guestToolsRunning" and self._ask_guest(vm_id, name)
         if asked and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
             return "guest shutdown"
@@ -103,21 +88,13 @@ class Power:
                     f"{self.session.where}: the task to {doing} has not ended after {TASK_TIMEOUT_S:.0f} s",
                     code="TaskTimeout",
                 )
-            self._sleep(POLL_S)
+            self._sleep(self.POLL_S)
 
     def _task_info(self, task: Any, doing: str) -> dict[str, Any]:
         found = self.session.run(lambda api: objects(api, [task], ("info.state", "info.error")), doing=doing)
         if not found:
             raise TemporaryError(f"{self.session.where}: the task to {doing} has vanished", code="TaskGone")
         return found[0].properties
-
-    def _wait_for(self, vm_id: str, name: str, wanted: PowerState, timeout_s: float) -> bool:
-        deadline = self._clock() + timeout_s
-        while self.state(vm_id, name) is not wanted:
-            if self._clock() >= deadline:
-                return False
-            self._sleep(POLL_S)
-        return True
 
     def _read(self, vm_id: str, name: str, paths: Sequence[str]) -> dict[str, Any]:
         found = self.session.run(
