@@ -5,18 +5,22 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 export PYTHONPATH :=
 
-.PHONY: help demo test setup lint bench down pins
+.PHONY: help demo test test-openstack setup lint bench down pins
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 22
 
 demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
 	@$(PYTHON) -m lab.bootstrap demo
 	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep) $(ARGS)
 
-test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1: all, with OpenStack's services)
-	@$(PYTHON) -m lab.bootstrap $(if $(LONG),long-test,test)
-	@$(BIN)/python -m pytest -n $(if $(LONG),3,2) --no-loadscope-reorder $(if $(LONG),,-m "not long and not openstack") $(ARGS)
+test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1 adds those that take minutes)
+	@$(PYTHON) -m lab.bootstrap test
+	@$(BIN)/python -m pytest -n $(if $(LONG),3,2) --no-loadscope-reorder -m "not openstack$(if $(LONG),, and not long)" $(ARGS)
+
+test-openstack:  ## set up and run the tests that need real OpenStack services, a lane of their own
+	@$(PYTHON) -m lab.bootstrap test-openstack
+	@$(BIN)/python -m pytest -m openstack $(ARGS)
 
 setup:  ## make .venv with the commands mtv and mtv-mover
 	@$(PYTHON) -m lab.bootstrap venv

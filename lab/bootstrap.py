@@ -1,9 +1,9 @@
-"""Makes a fresh machine ready: `python3 -m lab.bootstrap venv|demo|test|long-test`. Needs nothing but Python and apt.
+"""Makes a fresh machine ready: `python3 -m lab.bootstrap WHAT`. Needs nothing but Python and apt.
 
-venv       packages that the Python requirements are built with, and .venv
-demo       all of that, the lab's packages, and everything that it builds (the Go programs first, beside the rest)
-test       all of that, and the packages that only the tests need
-long-test  all of that, and OpenStack's services (0.4 GB, beside the rest as well)
+venv            packages that the Python requirements are built with, and .venv
+demo            all of that, the lab's packages, and everything that it builds (the Go programs first, beside the rest)
+test            all of that, and the packages that only the tests need
+test-openstack  all of that, and OpenStack's services (0.4 GB, beside the rest as well)
 
 A second run finds all of it done and takes about a second.
 """
@@ -32,7 +32,7 @@ _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "venv": packages.FOR_PYTHON,
     "demo": {**packages.FOR_PYTHON, **packages.FOR_LAB},
     "test": packages.ALL,
-    "long-test": packages.ALL,
+    "test-openstack": packages.ALL,
 }
 
 
@@ -64,11 +64,11 @@ def _prepare(what: str) -> None:
         if lab:
             _install_packages(packages.missing(_PACKAGES[what]))
         _install_requirements()
-        if what == "long-test":
+        if what == "test-openstack":
             builds.append(_start_in_background("lab", "build", "openstack"))
         if lab:
             _run([VENV_PYTHON, "-m", "lab", "build"], timeout_s=GO_BUILD_TIMEOUT_S)
-        if what == "long-test":
+        if what == "test-openstack":
             _run([VENV_PYTHON, "-m", "lab", "build", "openstack"], timeout_s=INSTALL_TIMEOUT_S)
     finally:
         for build in builds:
