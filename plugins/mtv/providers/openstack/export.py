@@ -23,6 +23,8 @@ POLL_S = 1.0
 STEP_TIMEOUT_S = 900.0
 _BYTES_PER_S = 10 << 20
 """The slowest upload that is waited for."""
+_BUSY = frozenset({"creating", "uploading", "downloading", "deleting"})
+"""States in which cinder refuses to delete a volume or snapshot, or does so already."""
 _VOLUME, _GENERATION, _SERVER = "mtv_volume", "mtv_generation", "mtv_server"
 
 _log = logging.getLogger(__name__)
@@ -148,15 +150,15 @@ class Exports:
         return removed
 
     def _remove(self, kind: str, key: str) -> None:
-        def delete(cloud: Any) -> None:
-            getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
+        def remove(cloud: Any) -> bool:
+            found = getattr(cloud.block_storage, f"find_{kind}")(key, ignore_missing=True)
+            # A copy stays "uploading" for a moment after its image is whole, and is not deleted until that is over.
+            if found is not None and found.status not in _BUSY:
+                getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
+            return found is None
 
-        def gone(cloud: Any) -> bool:
-            return getattr(cloud.block_storage, f"find_{kind}")(key, ignore_missing=True) is None
-
-        self.session.run(delete, doing=f"remove {kind} {key}")
         deadline = self._clock() + STEP_TIMEOUT_S
-        while not self.session.run(gone, doing=f"see whether {kind} {key} is gone"):
+        while not self.session.run(remove, doing=f"remove {kind} {key}"):
             if self._clock() >= deadline:
                 raise TemporaryError(f"{self.session.where}: {kind} {key} is still there", code="NotRemoved")
             self._sleep(POLL_S)
