@@ -30,6 +30,8 @@ class VsphereSession:
         self._credentials_dir = credentials_dir
         self._lock = threading.RLock()
         self._instance: Any = None
+        self._dropped: list[Any] = []
+        """Stubs of sessions that are over: a call that was under way gives its connection back to them afterwards."""
         self._stop = threading.Event()
         self._keep_alive_s = keep_alive_s
         self._keeper = threading.Thread(target=self._keep_alive, name="vsphere-keep-alive", daemon=True)
@@ -44,6 +46,7 @@ class VsphereSession:
         with self._lock:
             if self._instance is not None and _cookie_of(self._instance) == stale_cookie:
                 _drop(self._instance._stub)
+                self._dropped.append(self._instance._stub)
                 self._instance = None
             return _cookie_of(self._logged_in())
 
@@ -69,6 +72,9 @@ class VsphereSession:
         self._stop.set()
         with self._lock:
             instance, self._instance = self._instance, None
+            dropped, self._dropped = self._dropped, []
+        for stub in dropped:
+            _drop(stub)
         if instance is None:
             return
         try:
@@ -76,7 +82,7 @@ class VsphereSession:
         except (vmodl.MethodFault, OSError, http.client.HTTPException):
             return  # the session ends by itself
         finally:
-            instance._stub.DropConnections()
+            _drop(instance._stub)
 
     def _logged_in(self) -> Any:
         if self._instance is None:

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -123,6 +123,39 @@ def failure_code(ran: moving.Ran) -> str:
     return ran.result.failure.code
 
 
+@contextmanager
+def before_request(number: int, deed: Callable[[], None]) -> Iterator[None]:
+    """Do it once, before the daemon is asked for the `number`th time while the block runs."""
+    try_ask, asked, lock = ImageioConnection._try_ask, iter(range(1, number + 1)), threading.Lock()
+
+    def do_and_ask(connection: ImageioConnection, *request: Any) -> Any:
+        with lock:  # the other connections' requests come after the deed, too
+            if next(asked, 0) == number:
+                deed()
+        return try_ask(connection, *request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageioConnection, "_try_ask", do_and_ask)
+        yield
+
+
+@contextmanager
+def amid_a_read(deed: Callable[[], None]) -> Iterator[None]:
+    """Do it once while the block runs: when the answer to a read has begun."""
+    try_ask, once, lock = ImageioConnection._try_ask, iter([True]), threading.Lock()
+
+    def ask_and_do(connection: ImageioConnection, method: str, rest: str, headers: dict[str, str], *more: Any) -> Any:
+        response = try_ask(connection, method, rest, headers, *more)
+        with lock:
+            if "Range" in headers and next(once, False):
+                deed()
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageioConnection, "_try_ask", ask_and_do)
+        yield
+
+
 def test_only_data_of_a_given_transfer_is_read(ovirt: Ovirt, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with served(tmp_path, ovirt.original, "--filter=log", f"logfile={log}") as socket:
@@ -212,30 +245,30 @@ def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tm
     assert ovirt.engine.calls["resume"] >= 1
 
 
-@pytest.mark.parametrize("phase", [types.ImageTransferPhase.PAUSED_SYSTEM, types.ImageTransferPhase.CANCELLED], ids=str)
+@pytest.mark.parametrize(
+    ("phase", "deed", "times"),
+    [(types.ImageTransferPhase.PAUSED_SYSTEM, "resume", 1), (types.ImageTransferPhase.CANCELLED, "create", 2)],
+)
 def test_a_transfer_that_the_engine_ended_is_resumed_or_made_anew(
-    ovirt: Ovirt, tmp_path: Path, phase: types.ImageTransferPhase
+    ovirt: Ovirt, tmp_path: Path, phase: types.ImageTransferPhase, deed: str, times: int
 ) -> None:
-    with served(tmp_path, ovirt.original, "--filter=rate", "rate=64M") as socket:
-        ended = threading.Timer(0.7, lambda: ovirt.engine.end_transfers(phase))
-        ended.start()
+    with (
+        served(tmp_path, ovirt.original) as socket,
+        before_request(3, lambda: ovirt.engine.end_transfers(phase)),
+    ):
         ran = copy(ovirt, tmp_path, ovirt.disk(socket))
-        ended.join()
     assert_arrived(ovirt, tmp_path, ran)
-    assert ovirt.engine.calls["resume" if phase is types.ImageTransferPhase.PAUSED_SYSTEM else "create"] >= 1
+    assert ovirt.engine.calls[deed] >= times
 
 
 def test_a_daemon_that_was_killed_and_started_again_is_read_on(ovirt: Ovirt, tmp_path: Path) -> None:
-    with served(tmp_path, ovirt.original, "--filter=rate", "rate=48M") as socket:
+    def kill_and_start() -> None:
+        ovirt.daemon.stop(timeout_s=0)
+        ovirt.daemon.start()  # its tickets are gone
 
-        def kill_and_start() -> None:
-            ovirt.daemon.stop(timeout_s=0)
-            ovirt.daemon.start()  # its tickets are gone
-
-        killed = threading.Timer(0.8, kill_and_start)
-        killed.start()
+    # So slow that a block's bytes are not there when its answer begins.
+    with served(tmp_path, ovirt.original, "--filter=rate", "rate=48M") as socket, amid_a_read(kill_and_start):
         ran = copy(ovirt, tmp_path, ovirt.disk(socket))
-        killed.join()
     assert_arrived(ovirt, tmp_path, ran)
     assert ran.said("connection lost")
     assert ovirt.engine.calls["create"] > 1

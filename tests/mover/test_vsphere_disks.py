@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mover.control.endpoint import Endpoint
 from mover.control.nfc_lease import NfcLease
 from mover.control.vsphere import VsphereSession
 from tests.mover import moving
@@ -58,6 +59,18 @@ def test_a_session_that_ends_in_the_middle_is_renewed(
     finally:
         vcenter.faults.session_idle(0)
         vcenter.faults.limit_downloads(bytes_per_second=0)
+
+
+def test_a_call_under_way_while_the_session_is_renewed_leaves_no_connection_open(vcenter: VCenter) -> None:
+    endpoint = Endpoint(host="127.0.0.1", port=vcenter.port, ca_file=vcenter.secrets / "ca.pem")
+    session = VsphereSession(endpoint, vcenter.secrets)
+    stale = session.cookie()
+    stub = session._instance._stub
+    connection = stub.GetConnection()
+    session.renew(stale)
+    stub.ReturnConnection(connection)  # what the call does when it is over
+    session.close()
+    assert stub.pool == []
 
 
 @pytest.mark.parametrize("way", ["datastore", "nfc"])

@@ -132,7 +132,7 @@ def run_mover(request: PodRequest, folder: Path) -> str:
 def test_an_ovirt_vm_is_shut_down_copied_by_imageio_and_made_without_a_conversion(
     engine: ThinEngine, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(power, "POLL_S", 0)
+    monkeypatch.setattr(power.Power, "POLL_S", 0)
     world = World(source_vm(power=PowerState.OFF))
     started = begin(store, world, engine, tmp_path)
     vm = through_validation(started, "power-1")
