@@ -124,11 +124,15 @@ class ImageioDaemon:
         return self.control("PATCH", ticket, {"timeout": timeout_s}) != http.HTTPStatus.NOT_FOUND
 
     def remove_ticket(self, ticket: str) -> None:
-        """Take the right to read back."""
-        self.control("DELETE", ticket)
+        """Take the right to read back; asked again while the daemon gives up waiting for requests under way."""
+        wait_until(
+            lambda: self.control("DELETE", ticket) != http.HTTPStatus.CONFLICT,
+            timeout_s=60,
+            what="the last request with a ticket",
+        )
 
     def control(self, method: str, ticket: str, body: dict[str, Any] | None = None) -> int:
-        """One request on the control socket: the status, of which 404 is no error."""
+        """One request on the control socket: the status, of which 404 is no error, nor 409 for a ticket in use."""
         connection = _UnixConnection(self.folder / "control.sock")
         try:
             connection.request(method, f"/tickets/{ticket}", json.dumps(body) if body is not None else None)
@@ -136,7 +140,12 @@ class ImageioDaemon:
             said = response.read()
         finally:
             connection.close()
-        if response.status >= http.HTTPStatus.BAD_REQUEST and response.status != http.HTTPStatus.NOT_FOUND:
+        in_use = method == "DELETE" and response.status == http.HTTPStatus.CONFLICT
+        if (
+            response.status >= http.HTTPStatus.BAD_REQUEST
+            and response.status != http.HTTPStatus.NOT_FOUND
+            and not in_use
+        ):
             raise PermanentError(f"{method} of a ticket: HTTP {response.status} {said[:200]!r}", code="LabImageio")
         return response.status
 
