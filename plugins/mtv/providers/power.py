@@ -1,10 +1,9 @@
-"""What power operations of all sources share: waits that end, and a refusal to cut the power of what is not on."""
+"""What all sources share about power: waits that end, and states in which it is not cut or disks are not read."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mtv.model.errors import PermanentError
@@ -14,31 +13,23 @@ S = TypeVar("S")
 
 
 class PowerOfVms(ABC, Generic[S]):
-    """Power of the VMs of one session. `clock` and `sleep` are seams for tests."""
+    """Power of the VMs of one session."""
 
     POLL_S = 1.0
 
-    def __init__(
-        self,
-        session: S,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, session: S) -> None:
         self.session = session
-        self._clock = clock
-        self._sleep = sleep
 
     @abstractmethod
     def state(self, vm_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
 
     def _wait_for(self, vm_id: str, name: str, wanted: PowerState, timeout_s: float) -> bool:
-        deadline = self._clock() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while self.state(vm_id, name) is not wanted:
-            if self._clock() >= deadline:
+            if time.monotonic() >= deadline:
                 return False
-            self._sleep(self.POLL_S)
+            time.sleep(self.POLL_S)
         return True
 
 
@@ -49,4 +40,14 @@ def refuse_unless_on(name: str, state: PowerState) -> None:
             f"{name} is {state.value}; its disks do not hold what its memory still holds",
             cure="resume it and shut it down, or power it off by hand",
             code="PowerStateUnsupported",
+        )
+
+
+def refuse_unless_off(name: str, state: PowerState) -> None:
+    """Disks of a VM that is not off are not read: their bytes would be torn."""
+    if state is not PowerState.OFF:
+        raise PermanentError(
+            f"{name} is {state.value}: its disks can only be read whole while it is off",
+            cure="shut it down first",
+            code="SourceNotOff",
         )

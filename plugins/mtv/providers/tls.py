@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 from mtv.model.connection import Connection
@@ -53,6 +54,12 @@ def ca_pem(connection: Connection) -> str:
                 code="CaFileUnreadable",
             ) from error
     return str(pem)
+
+
+def with_authority(connection: Connection, files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a mover's Secret, with ca.pem when the connection names authorities."""
+    pem = ca_pem(connection)
+    return {**files, "ca.pem": pem} if pem else dict(files)
 
 
 def thumbprint(connection: Connection) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,18 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 class Exports:
-    """Images of volumes, in one session. `clock` and `sleep` are seams for tests."""
+    """Images of volumes, in one session."""
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self._clock = clock
-        self._sleep = sleep
 
     def image_of(self, vm: SourceVm, disk: SourceDisk) -> str:
         """Return the id of an active raw image of the disk; made now, unless an earlier attempt did. May take long."""
@@ -157,14 +148,14 @@ class Exports:
                 getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
             return found is None
 
-        deadline = self._clock() + STEP_TIMEOUT_S
+        deadline = time.monotonic() + STEP_TIMEOUT_S
         while not self.session.run(remove, doing=f"remove {kind} {key}"):
-            if self._clock() >= deadline:
+            if time.monotonic() >= deadline:
                 raise TemporaryError(f"{self.session.where}: {kind} {key} is still there", code="NotRemoved")
-            self._sleep(POLL_S)
+            time.sleep(POLL_S)
 
     def _wait_for(self, getter: str, key: str, what: str) -> None:
-        deadline = self._clock() + STEP_TIMEOUT_S
+        deadline = time.monotonic() + STEP_TIMEOUT_S
         while True:
             status = self.session.run(
                 lambda cloud: getattr(cloud.block_storage, getter)(key).status, doing=f"look at {what}"
@@ -173,21 +164,21 @@ class Exports:
                 return
             if status.startswith("error"):
                 raise TemporaryError(f"{self.session.where}: {what} is {status}", code="CopyFailed")
-            if self._clock() >= deadline:
+            if time.monotonic() >= deadline:
                 raise TemporaryError(f"{self.session.where}: {what} is still {status}", code="CopyTimeout")
-            self._sleep(POLL_S)
+            time.sleep(POLL_S)
 
     def _wait_for_image(self, image: str, what: str, size_bytes: int) -> str:
-        deadline = self._clock() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
+        deadline = time.monotonic() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
         while True:
             status = self.session.run(lambda cloud: cloud.image.get_image(image).status, doing=f"look at {what}")
             if status == "active":
                 return image
             if status in ("killed", "deleted", "pending_delete"):
                 raise TemporaryError(f"{self.session.where}: {what} is {status}", code="UploadFailed")
-            if self._clock() >= deadline:
+            if time.monotonic() >= deadline:
                 raise TemporaryError(f"{self.session.where}: {what} is still {status}", code="UploadTimeout")
-            self._sleep(POLL_S)
+            time.sleep(POLL_S)
 
 
 def _name(vm: SourceVm, volume_id: str) -> str:

@@ -17,6 +17,7 @@ from mtv.providers.openstack.build import build_vms
 from mtv.providers.openstack.export import Exports
 from mtv.providers.openstack.power import Power
 from mtv.providers.openstack.session import Session
+from mtv.providers.power import refuse_unless_off
 
 
 class OpenstackProvider:
@@ -83,13 +84,7 @@ class OpenstackProvider:
         """
         if transport not in ("auto", "glance"):
             raise PermanentError(f"transport {transport!r} is not one of auto, glance", code="TransportUnknown")
-        state = self.power_state(vm)
-        if state is not PowerState.OFF:
-            raise PermanentError(
-                f"{vm.name} is {state.value}: its disks can only be read whole while it is off",
-                cure="shut it down first",
-                code="SourceNotOff",
-            )
+        refuse_unless_off(vm.name, self.power_state(vm))
         image = self.exports.image_of(vm, disk)
         return GlanceImage(
             endpoint=self.session.run(lambda cloud: str(cloud.image.get_endpoint()), doing="find the image service"),
@@ -114,8 +109,7 @@ class OpenstackProvider:
             }
         else:
             files = {"user": self.connection.login, "password": self.connection.password}
-        pem = tls.ca_pem(self.connection)
-        return {**files, "ca.pem": pem} if pem else files
+        return tls.with_authority(self.connection, files)
 
 
 def _refuse_doubles(servers: Iterable[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from mtv.providers.ovirt.build import build_vms
 from mtv.providers.ovirt.power import Power
 from mtv.providers.ovirt.session import Session
 from mtv.providers.ovirt.surroundings import Surroundings
+from mtv.providers.power import refuse_unless_off
 
 
 class OvirtProvider:
@@ -90,13 +91,7 @@ class OvirtProvider:
                 cure="move it to a storage domain, or detach it",
                 code="DiskNoImage",
             )
-        state = self.power_state(vm)
-        if state is not PowerState.OFF:
-            raise PermanentError(
-                f"{vm.name} is {state.value}: its disks can only be read whole while it is off",
-                cure="shut it down first",
-                code="SourceNotOff",
-            )
+        refuse_unless_off(vm.name, self.power_state(vm))
         return OvirtDisk(
             host=self.session.host,
             port=self.session.port,
@@ -109,8 +104,7 @@ class OvirtProvider:
     def pod_credentials(self) -> Mapping[str, str]:
         """Return the files of the mover's Secret: user, password, and ca.pem when the connection names a CA."""
         files = {"user": self.connection.login, "password": self.connection.password}
-        pem = tls.ca_pem(self.connection)
-        return {**files, "ca.pem": pem} if pem else files
+        return tls.with_authority(self.connection, files)
 
     def _trust_in_words(self) -> str:
         if tls.is_insecure(self.connection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,19 +77,19 @@ class Power(PowerOfVms[Session]):
 
     def _task(self, start: Callable[[Api], Any], *, doing: str) -> None:
         task = self.session.run(start, doing=doing)
-        deadline = self._clock() + TASK_TIMEOUT_S
+        deadline = time.monotonic() + TASK_TIMEOUT_S
         while True:
             info = self._task_info(task, doing)
             if info.get("info.state") == vim.TaskInfo.State.success:
                 return
             if info.get("info.state") == vim.TaskInfo.State.error:
                 raise translate(info["info.error"], where=self.session.where, doing=doing)
-            if self._clock() >= deadline:
+            if time.monotonic() >= deadline:
                 raise TemporaryError(
                     f"{self.session.where}: the task to {doing} has not ended after {TASK_TIMEOUT_S:.0f} s",
                     code="TaskTimeout",
                 )
-            self._sleep(self.POLL_S)
+            time.sleep(self.POLL_S)
 
     def _task_info(self, task: Any, doing: str) -> dict[str, Any]:
         found = self.session.run(lambda api: objects(api, [task], ("info.state", "info.error")), doing=doing)

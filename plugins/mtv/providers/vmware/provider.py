@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from mtv.model.connection import Connection
-from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
 from mtv.model.transfer import DiskSource
 from mtv.providers import tls
+from mtv.providers.power import refuse_unless_off
 from mtv.providers.vmware import disk_access
 from mtv.providers.vmware.power import Power
 from mtv.providers.vmware.reading import Progress, read_vms
@@ -59,13 +59,7 @@ class VmwareProvider:
 
     def disk_source(self, vm: SourceVm, disk: SourceDisk, *, transport: str = "auto") -> DiskSource:
         """Return how a pod reads this disk. Raises `PermanentError` while the VM runs: its bytes would be torn."""
-        state = self.power_state(vm)
-        if state is not PowerState.OFF:
-            raise PermanentError(
-                f"{vm.name} is {state.value}: its disks can only be read whole while it is off",
-                cure="shut it down first",
-                code="SourceNotOff",
-            )
+        refuse_unless_off(vm.name, self.power_state(vm))
         return disk_access.disk_source(
             vm,
             disk,
@@ -79,5 +73,4 @@ class VmwareProvider:
     def pod_credentials(self) -> Mapping[str, str]:
         """Return the files of the mover's Secret: user, password, and ca.pem when the connection names a CA."""
         files = {"user": self.connection.login, "password": self.connection.password}
-        pem = tls.ca_pem(self.connection)
-        return {**files, "ca.pem": pem} if pem else files
+        return tls.with_authority(self.connection, files)
