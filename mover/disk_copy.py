@@ -21,7 +21,7 @@ from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import block_digest, zero_digest
 from mover.failure import DigestMismatch, Interrupted, SourceUnstable
-from mover.feed import Lane, Loaded, lanes_of
+from mover.feed import Lane, Loaded, Patience, lanes_of
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
 from mover.measure import read_digests
@@ -77,7 +77,7 @@ class DiskCopy:
         self.say = say
         self.halt = Halt(halt)
         self.budget = budget or Budget()
-        begun = begin(disk, source, target, journal_path, lock, say)
+        begun = begin(disk, source, target, journal_path, lock, say, Patience(self.halt, say))
         self.journal, self.ledger = begun.journal, begun.ledger
         self.resumed, self.carried = begun.resumed, begun.carried
         self.has_data = bytearray(self.ledger.digests.count)
@@ -155,7 +155,7 @@ class DiskCopy:
 
     def _learn_extents(self) -> None:
         if isinstance(self.source, RandomSource):
-            self.extents = self.source.extents()
+            self.extents = Patience(self.halt, self.say).persist(self.source.extents)
             self.bytes_data = sum(extent.length for extent in self.extents)
             self.has_data = bytearray(self.ledger.digests.count)
             for block in cut_into_blocks(self.extents):
