@@ -42,7 +42,7 @@ _MAX_HEADER_BYTES = 64 << 10
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a journal is about. `target` is the target's own mark: inode and generation of a file, none for a device."""
+    """What a journal is about. `target` is what tells the target from others: see `Target.mark`."""
 
     identity: str
     generation: str

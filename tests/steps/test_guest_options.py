@@ -98,13 +98,15 @@ def test_the_copy_keeps_the_plans_limits_by_the_clock_of_its_zone(make_run: Make
     assert [(limit.start, limit.end, limit.bytes_per_s) for limit in spec.limits] == [("07:00", "19:00", 50_000_000)]
 
 
-def test_a_device_is_not_preallocated(make_run: MakeRun, world: World) -> None:
+def test_a_device_is_not_preallocated_and_known_by_the_uid_of_its_claim(make_run: MakeRun, world: World) -> None:
     vm = through_validation(make_run(preallocate=True, storage_class="block", volume_mode="Block"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare.preflight, "prove_block_class", lambda *_: None)
         prepare.prepare(vm)
     spec = spec_of(transfer.pod_request(vm), TransferSpec)
     assert [(disk.target.block, disk.target.preallocate) for disk in spec.disks] == [(True, False), (True, False)]
+    uids = {claim["metadata"]["name"]: claim["metadata"]["uid"] for claim in world.all(CLAIMS)}
+    assert [disk.target.volume for disk in spec.disks] == [uids["first-web-1-disk-0"], uids["first-web-1-disk-1"]]
 
 
 @pytest.mark.parametrize("changes", [{"verify": "off"}, {"reread": False}])

@@ -227,11 +227,15 @@ DiskSource = (
 class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
     """Where the bytes go: a file on a filesystem claim (sparse, or all its space reserved before the copy with
     `preallocate`) or a block device.
+
+    `volume` names a device for good: a name that no other volume ever bears, such as the claim's uid. A device itself
+    has nothing that tells it from another; without a name, all that is on it is read back by each later attempt.
     """
 
     path: str
     block: bool = False
     preallocate: bool = False
+    volume: str = ""
 
 
 class LimitWindow(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TypedDict
 
@@ -70,7 +71,8 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                     changes = {**volumes.UNPROVEN, labels.COPYING: disk.generation}
                     volumes.mark(cluster, ctx.namespace, found[disk.id].claim.name, changes)
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
-            return _request(ctx, provider, now, decided, epoch)
+            uids = {disk_id: state.uid for disk_id, state in found.items()}
+            return _request(ctx, provider, now, decided, uids, epoch)
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
@@ -121,7 +123,9 @@ def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) 
     )
 
 
-def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, epoch: int) -> PodRequest:
+def _request(
+    ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, uids: Mapping[str, str], epoch: int
+) -> PodRequest:
     connection = ctx.connections.get(ctx.vm.source)
     source_copies.announce(ctx, provider, vm)
     disks = tuple(
@@ -129,7 +133,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
             id=disk.id,
             size_bytes=disk.size_bytes,
             source=source_files.as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
-            target=_target(ctx, decided.claim(disk.id)),
+            target=_target(ctx, decided.claim(disk.id), uids[disk.id]),
             identity=disk.identity,
             generation=disk.generation,
         )
@@ -182,9 +186,12 @@ def _limits(bandwidth: Bandwidth) -> _Limits:
     )
 
 
-def _target(ctx: VmContext, claim: Claim) -> DiskTarget:
-    block = claim.volume_mode == "Block"
-    return DiskTarget(path=pods.disk_path(claim), block=block, preallocate=ctx.vm.preallocate and not block)
+def _target(ctx: VmContext, claim: Claim, uid: str) -> DiskTarget:
+    path = pods.disk_path(claim)
+    if claim.volume_mode == "Block":
+        # A claim is bound to one volume for its whole life, and its uid is never given out again.
+        return DiskTarget(path=path, block=True, volume=uid)
+    return DiskTarget(path=path, preallocate=ctx.vm.preallocate)
 
 
 def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:
