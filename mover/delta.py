@@ -79,7 +79,7 @@ def carry_over(
         if error.code == "journal":  # damaged at its start: whoever opens it begins anew
             return NOTHING
         raise
-    if found.generation != base_generation or found.differs_from(header) != ["generation"]:
+    if found.spoiled or found.generation != base_generation or found.differs_from(header) != ["generation"]:
         return NOTHING
     base = replay(told, header.size_bytes)
     dirty = {work.block for work in cut_into_blocks(changed())}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import urllib.parse
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from mover.failure import (
 from mover.feed import Patience
 from mover.flow import Governor, check_limits
 from mover.halt import Halt
-from mover.journal import sync_folder
+from mover.journal import journal_path, sync_folder
 from mover.progress import DiskMeter, Reporter
 from mover.sources.base import Source
 from mover.sources.open import open_source
@@ -63,11 +62,6 @@ def read_spec(path: Path) -> TransferSpec:
     for disk in spec.disks:
         check_delta(disk)
     return spec
-
-
-def journal_path(work_dir: Path, disk_id: str) -> Path:
-    """Where a disk's journal is; ids with characters that file names do not bear are quoted."""
-    return work_dir / f"journal-{urllib.parse.quote(disk_id, safe='')}.bin"
 
 
 def transfer(

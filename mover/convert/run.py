@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from mover.command_options import JOURNAL_SUFFIX
 from mover.convert import (
     accelerator,
     domain,
@@ -27,6 +28,7 @@ from mover.convert.guest import Answer, Drive, Key, Request
 from mover.convert.volumes import Volume
 from mover.failure import Interrupted, failure_of
 from mover.halt import Halt
+from mover.journal import journal_path, spoil
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, Notice
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Progress
@@ -50,6 +52,7 @@ def convert(
     `digest` computes a disk's root digest. A failed conversion leaves every disk as it was copied. A crash after the
     commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal. A journal
     of other copies (the disks were copied again since) counts for nothing. `halt` stops it until the commit has begun.
+    From then on the journals of the copies on the work volume prove nothing any more.
     """
     work = Path(spec.work_dir)
     started = time.monotonic()
@@ -75,6 +78,9 @@ def convert(
             return msgspec.structs.replace(result, seconds=round(time.monotonic() - started, 3))
         overlay.write_journal(work, _journal("commit_started", spec, result))
     emit(Progress(phase="commit", percent=0))
+    for disk in spec.disks:
+        for path in (journal_path(work, disk.id), Path(f"{disk.path}{JOURNAL_SUFFIX}")):
+            spoil(path, "its target was converted since")
     overlay.commit(work, spec.disks)
     emit(Progress(phase="commit", percent=50))
     result = msgspec.structs.replace(

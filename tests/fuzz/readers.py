@@ -15,7 +15,7 @@ from mover.convert.volumes import volumes_of
 from mover.digest import BlockDigests
 from mover.flow import LIMIT_NAME, Governor
 from mover.geometry import block_count, cut_into_blocks
-from mover.journal import Header, Journal, read_journal, replay
+from mover.journal import Header, Journal, journal_path, read_journal, replay
 from mover.sources.base import RandomSource, ReadRequest
 from mover.sources.imageio import areas_in
 from mover.sources.ova_index import find_disk
@@ -23,7 +23,7 @@ from mover.sources.vmdk import SparseVmdkSource
 from mover.sources.vmdk_descriptor import open_descriptor
 from mover.sources.vmdk_stream import decode_stream
 from mover.sources.window import whole_file
-from mover.transfer import journal_path, read_spec
+from mover.transfer import read_spec
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import TransferSpec
 from mtv.orchestration.pods.log import LogTail, read_lines
