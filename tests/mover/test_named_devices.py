@@ -8,7 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mover.cli import main
+from mover.failure import EXIT_OK
 from mover.geometry import BLOCK_BYTES
+from mover.measure import digest_of_path
 from mover.targets.block import BlockTarget
 from mtv.model.transfer import DiskTarget, DiskTransfer, Proof, Verify
 from tests.mover import moving
@@ -31,6 +34,13 @@ def device(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return moving.make_disk(tmp_path / "s", SIZE, DATA)
+
+
+def test_the_digest_of_a_device_is_that_of_its_bytes(
+    device: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["digest", str(device)]) == EXIT_OK
+    assert capsys.readouterr().out.split() == [digest_of_path(tmp_path / "back")]
 
 
 def disk_on(device: Path, source: Path, volume: str, generation: str = "1") -> DiskTransfer:

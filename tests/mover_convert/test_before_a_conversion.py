@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from mover.convert import convert, guest, overlay, space, virt_v2v
 from mover.convert.guest import Drive, Request
+from mover.convert.preflight import preflight as look_into
 from mover.convert.survey import shortage
 from mover.failure import Interrupted
 from mover.halt import Halt
@@ -217,6 +219,15 @@ def test_preflight_reads_an_nbd_source(tmp_path):
         server.terminate()
         server.wait(timeout=30)
     assert (code, result["failure"]["code"]) == (10, "encrypted")
+
+
+def test_preflight_does_not_wait_for_ever_for_a_source_that_is_silent(tmp_path, monkeypatch):
+    monkeypatch.setattr("mover.sources.nbd.STALL_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        result = look_into([f"nbd+unix:///?socket={tmp_path}/s"], say=lambda _: None)
+    assert (result.failure.code, result.failure.retryable) == ("source-stalled", True)
 
 
 @pytest.mark.parametrize(
