@@ -114,7 +114,8 @@ class _Transfer:
         self.results: dict[str, DiskResult] = {}
         self.failures: dict[str, Failure] = {}
         self.governor = Governor(spec, events.log)
-        disks_at_once = min(DISKS_AT_ONCE, len(spec.disks))
+        # Every disk under way holds a connection, so there are no more of them than there may be connections.
+        disks_at_once = max(1, min(DISKS_AT_ONCE, len(spec.disks), spec.connections))
         self.budget = Budget(disks_at_once=disks_at_once, connections=spec.connections, bucket=self.governor.bucket)
         self._at_once = threading.Semaphore(disks_at_once)
 

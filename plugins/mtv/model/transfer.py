@@ -278,7 +278,7 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     `verify_source`: every source is read a second time and compared (see `Proof.REREAD`). `limit_bytes_per_s` (0: none)
     and the windows in `limits`, whose clock is `limits_utc_offset_min` minutes ahead of UTC, bound what all disks
     together read from their sources; a file `limit` in the work directory overrides both while the transfer runs.
-    `connections` is how many connections to sources the disks may hold together.
+    `connections` is how many connections to sources the disks may hold together; no more disks are copied at once.
     """
 
     plan: str

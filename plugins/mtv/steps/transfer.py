@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypedDict
 
@@ -16,17 +16,20 @@ from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.model.plan import Bandwidth
+from mtv.model.plan import Bandwidth, Wave
 from mtv.model.rates import parse_rate
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import (
+    DiskSource,
     DiskTarget,
     DiskTransfer,
     LimitWindow,
     Proof,
     TransferResult,
     TransferSpec,
+    Vddk,
     Verify,
+    VsphereNfc,
 )
 from mtv.plan.bandwidth import zone_of
 from mtv.providers.base import Provider
@@ -37,6 +40,10 @@ from mtv.steps.layout import Layout
 from mtv.steps.prepare import refuse_blocked
 
 STEP = "transfer"
+CONNECTIONS = 8
+"""What a pod holds where the source sets no bound of its own."""
+NFC_STREAMS_PER_HOST = 10
+"""With more, the NFC service of an ESXi host runs out of memory, and transfers of other VMs fail too."""
 _BEFORE = frozenset({VmPhase.PREPARING, VmPhase.TRANSFERRING})
 
 
@@ -147,6 +154,7 @@ def _request(
         disks=disks,
         verify=Verify(ctx.vm.verify),
         verify_source=ctx.vm.verify_source,
+        connections=connections(ctx.wave, [disk.source for disk in disks]),
         **_limits(ctx.plan.bandwidth),
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
@@ -165,6 +173,13 @@ def _request(
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
     return results.request(ctx, pod, files)
+
+
+def connections(wave: Wave, sources: Sequence[DiskSource]) -> int:
+    """How many connections to its source a pod of the wave may hold: all VMs in flight may be of one ESXi host."""
+    if any(isinstance(source, VsphereNfc | Vddk) for source in sources):
+        return max(1, NFC_STREAMS_PER_HOST // wave.max_vms_in_flight)
+    return CONNECTIONS
 
 
 class _Limits(TypedDict):
