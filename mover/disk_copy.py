@@ -309,7 +309,8 @@ class DiskCopy:
     # -- proof
 
     def _start_read_back(self) -> ReadBack:
-        read_back = ReadBack(self.target, self.ledger.digests, self.verify, self.halt, self.meter)
+        threads = self.budget.read_back_threads
+        read_back = ReadBack(self.target, self.ledger.digests, self.verify, self.halt, self.meter, threads=threads)
         read_back.start()
         return read_back
 
