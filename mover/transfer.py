@@ -24,7 +24,7 @@ from mover.failure import (
     storage_error,
 )
 from mover.feed import Patience
-from mover.flow import Governor, check_limits
+from mover.flow import check_limits, governor_of
 from mover.halt import Halt
 from mover.journal import journal_path, sync_folder
 from mover.progress import DiskMeter, Reporter
@@ -113,7 +113,7 @@ class _Transfer:
         self.meters = {disk.id: DiskMeter(disk.id) for disk in spec.disks}
         self.results: dict[str, DiskResult] = {}
         self.failures: dict[str, Failure] = {}
-        self.governor = Governor(spec, events.log)
+        self.governor = governor_of(spec, events.log)
         # Every disk under way holds a connection, so there are no more of them than there may be connections.
         disks_at_once = max(1, min(DISKS_AT_ONCE, len(spec.disks), spec.connections))
         self.budget = Budget(disks_at_once=disks_at_once, connections=spec.connections, bucket=self.governor.bucket)
