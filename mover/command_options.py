@@ -70,7 +70,7 @@ def add_copy_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         default="off",
         metavar="RATE",
-        help=f"read at most so much per second, e.g. 100M; a rate in the file JOURNAL{LIMIT_SUFFIX} changes it under way",
+        help=f"read at most so much per second, e.g. 100M; a rate in the file JOURNAL{LIMIT_SUFFIX} changes it",
     )
     parser.add_argument(
         "--verify-source", action="store_true", help="read the source a second time and compare with the first"
