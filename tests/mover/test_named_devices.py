@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mover.targets.block import BlockTarget
 from mtv.model.transfer import DiskTarget, DiskTransfer, Proof, Verify
 from tests.mover import moving
 from tests.mover.devices import loop_device
-from tests.mover.test_deltas import delta, raw_disk
+from tests.mover.test_deltas import change, delta, raw_disk
 
 BLOCK = BLOCK_BYTES
 SIZE = 6 * BLOCK
@@ -77,6 +78,22 @@ def test_a_delta_reads_back_what_it_copied_where_the_device_is_surely_the_same(
     assert sorted(set(blocks)) == expected
     assert ran.result.disks[0].proof is Proof.AS_READ
     assert moving.same_bytes(source, device, SIZE)
+
+
+@pytest.mark.parametrize("volume", ["claim-1", ""], ids=["named", "nameless"])
+def test_a_chain_of_deltas_on_a_device_full_of_old_bytes_equals_the_source(
+    device: Path, source: Path, tmp_path: Path, volume: str
+) -> None:
+    rng = random.Random(volume)
+    assert moving.run(moving.spec_of(tmp_path / "w", disk_on(device, source, volume, "0"))).result.ok
+    for number in range(1, 6):
+        dirty = change(source, rng, SIZE, 2)  # data, zeros where data was, data where zeros were
+        disk = delta(disk_on(device, source, volume, str(number)), str(number - 1), dirty)
+        ran = moving.run(moving.spec_of(tmp_path / "w", disk))
+        assert ran.result.ok, ran.lines
+        assert ran.said("a delta")
+        assert ran.result.disks[0].digest == digest_of_path(source)
+        assert moving.same_bytes(source, device, SIZE)
 
 
 @pytest.mark.parametrize(("volume", "expected"), [("claim-1", []), ("", list(range(6)))], ids=["named", "nameless"])
