@@ -89,7 +89,7 @@ def test_a_chain_of_deltas_by_checkpoints_equals_a_fresh_copy_byte_for_byte(
     rng = random.Random(4)
     with image_server(tmp_path, image) as socket:
         assert copied(ovirt, tmp_path, ovirt.disk(socket), "0").result.ok
-    for number in range(1, 5):
+    for number in range(1, 4):
         commands, written = [], []
         writes = [("write -z -u", 5 * MIB, 65536)] if number == 1 else []  # data that became zeros, alone in its block
         for _ in range(rng.randrange(1, 4)):
@@ -113,7 +113,7 @@ def test_a_chain_of_deltas_by_checkpoints_equals_a_fresh_copy_byte_for_byte(
             [done] = ran.result.disks
             assert done.bytes_read <= len(list(cut_into_blocks(merged(written, SIZE)))) * BLOCK_BYTES
             assert done.proof is Proof.SOURCE_CHECKED
-            if number == 4:
+            if number == 3:
                 (tmp_path / "fresh").mkdir()
                 fresh = copied(ovirt, tmp_path / "fresh", ovirt.disk(socket), str(number))
                 assert fresh.result.disks[0].digest == done.digest

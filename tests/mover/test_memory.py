@@ -12,7 +12,7 @@ import msgspec
 from tests.mover import moving
 from tests.mover.moving import MIB, REPO
 
-SIZE = 96 * MIB
+SIZE = 64 * MIB
 # A process of its own, because the kernel counts what a child shares with a large parent before it is another program.
 MEASURE = """
 import resource, subprocess, sys
