@@ -199,7 +199,7 @@ def journal_path(work_dir: Path, disk_id: str) -> Path:
     return work_dir / f"journal-{urllib.parse.quote(disk_id, safe='')}.bin"
 
 
-def spoil(path: Path, why: str) -> None:
+def spoil(path: Path, why: str, *, check_lock: Callable[[], None] = lambda: None) -> None:
     """Take back, durably, all that a journal claims: something else is about to write to its target.
 
     Where there is no journal, or none that anybody would believe, nothing is done.
@@ -212,7 +212,7 @@ def spoil(path: Path, why: str) -> None:
         if error.code == "journal":
             return
         raise
-    Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [])
+    Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [], check_lock=check_lock)
 
 
 def read_journal(path: Path) -> tuple[Header, list[Record]]:

@@ -13,7 +13,7 @@ import pytest
 import mover.convert.run
 from mover.cli import main
 from mover.convert import convert, overlay
-from mover.failure import EXIT_PERMANENT
+from mover.failure import EXIT_PERMANENT, VolumeHeld
 from mover.geometry import BLOCK_BYTES
 from mover.measure import digest_of_path
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, GuestScript
@@ -66,8 +66,26 @@ def commit(spec: TransferSpec) -> ConvertSpec:
     return wanted
 
 
-def converted(spec: ConvertSpec) -> ConvertResult:
-    return convert(spec, emit=lambda _: None, say=lambda _: None, digest=lambda disk: digest_of_path(Path(disk.path)))
+class Lock:
+    """A work volume that a newer mover takes over just before the `number`th look at it."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def check(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            raise VolumeHeld("a newer mover has the volume", code="volume-held")
+
+
+def converted(spec: ConvertSpec, lock: Lock | None = None) -> ConvertResult:
+    return convert(
+        spec,
+        emit=lambda _: None,
+        say=lambda _: None,
+        digest=lambda disk: digest_of_path(Path(disk.path)),
+        check_lock=lock.check if lock else lambda: None,
+    )
 
 
 @pytest.mark.parametrize("kind", ["file", "device"])
@@ -95,7 +113,7 @@ def test_journals_are_taken_back_before_the_first_byte_of_a_commit(
     assert moving.run(spec).result.ok
     wanted = commit(spec)
 
-    def cut_off(*_arguments: object) -> None:
+    def cut_off(*_arguments: object, **_named: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
@@ -105,6 +123,37 @@ def test_journals_are_taken_back_before_the_first_byte_of_a_commit(
     ran = moving.run(spec)
     assert ran.said("was converted since")
     assert ran.result.disks[0].bytes_resumed == 0
+
+
+@pytest.mark.parametrize("is_ok", [True, False], ids=["converted", "failed"])
+def test_a_conversion_that_lost_its_volume_neither_commits_nor_throws_away_what_is_another_movers_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ok: bool
+) -> None:
+    source = moving.make_disk(tmp_path / "s", SIZE, [(0, 2 * MIB)])
+    spec = moving.spec_of(tmp_path / "w", raw_disk(source, tmp_path / "t", "1"))
+    assert moving.run(spec).result.ok
+    wanted = commit(spec)
+    (tmp_path / "w" / overlay.JOURNAL).unlink()  # it was not begun yet
+    monkeypatch.setattr(mover.convert.run._Conversion, "run", lambda _: ConvertResult(ok=is_ok))
+    before = {path: path.read_bytes() for path in (tmp_path / "w").iterdir()}
+    with pytest.raises(VolumeHeld):
+        converted(wanted, Lock(1))
+    assert {path: path.read_bytes() for path in (tmp_path / "w").iterdir()} == before
+    assert moving.same_bytes(source, tmp_path / "t", SIZE)
+
+
+def test_a_commit_that_lost_its_volume_leaves_the_next_disk_alone(tmp_path: Path) -> None:
+    source = moving.make_disk(tmp_path / "s", SIZE, [(0, 2 * MIB)])
+    disks = [msgspec.structs.replace(raw_disk(source, tmp_path / f"t{n}", "1"), id=str(n)) for n in range(2)]
+    spec = moving.spec_of(tmp_path / "w", *disks)
+    assert moving.run(spec).result.ok
+    wanted = commit(spec)
+    with pytest.raises(VolumeHeld):
+        converted(wanted, Lock(2 * 2 + 2))  # two looks for each journal, one for each disk
+    assert not moving.same_bytes(source, tmp_path / "t0", SIZE)
+    assert moving.same_bytes(source, tmp_path / "t1", SIZE)
+    assert converted(wanted).ok  # the newer one finishes it
+    assert moving.same_bytes(tmp_path / "t0", tmp_path / "t1", SIZE)
 
 
 def test_a_conversion_that_fails_before_its_commit_leaves_the_copy_resumable(tmp_path: Path) -> None:
