@@ -62,6 +62,7 @@ _GROUPS = {
     "guests": ("tests/e2e/", "tests/steps/test_on_the_lab.py"),
     "lab": (
         "tests/kubevirt/test_cluster.py",
+        "tests/kubevirt/test_encrypted_guests.py",
         "tests/kubevirt/test_target_facts.py",
         "tests/lab/test_cluster_contract.py",
         "tests/lab_kubevirt/",

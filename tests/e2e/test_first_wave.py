@@ -18,7 +18,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState
 from mtv.model.transfer import Proof
 from tests.e2e.conftest import Factory
-from tests.e2e.watchers import Watcher
+from tests.e2e.watchers import MoverPods, Watcher
 
 pytestmark = [pytest.mark.e2e, pytest.mark.lab]
 
@@ -38,7 +38,7 @@ class Wave:
         self.off_disk_written_ns = self.off_disk.stat().st_mtime_ns
         factory.api.wait_for_dag(DAG, timeout_s=180)
         factory.api.unpause(DAG)
-        with Watcher(self.canaries) as self.watcher:
+        with Watcher(self.canaries) as self.watcher, MoverPods(factory, "01-first-wave", NAMESPACE) as self.movers:
             self.dag_run_id, self.state = factory.run(DAG)
         run = factory.store.run_of(DAG, self.dag_run_id)
         assert run is not None
@@ -106,6 +106,21 @@ def test_only_the_vms_and_their_disks_are_left_on_the_cluster(wave):
         assert {claim["metadata"]["labels"]["mtv/role"] for claim in claims} == {"disk"}
         owners = {claim["metadata"]["ownerReferences"][0]["name"] for claim in claims}
         assert owners == {"web-1", "db-1", "app-1"}
+
+
+def test_what_copied_and_converted_had_a_read_only_root_and_no_rights(wave):
+    assert {"transfer", "convert"} <= set(wave.movers.specs)
+    for spec in (spec for specs in wave.movers.specs.values() for spec in specs):
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["securityContext"]["runAsUser"] == 107
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert [container["securityContext"] for container in spec["containers"]] == [
+            {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+        ]
 
 
 def test_the_report_exists_in_three_forms_and_shows_the_digests(wave):

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from mtv.kubevirt.resources import INSTANCES
+from mtv.kubevirt import labels
+from mtv.kubevirt.resources import INSTANCES, PODS
 from mtv.model.source import PowerState
 from mtv.providers.registry import open_provider
 
@@ -96,6 +97,29 @@ class NeverBothOn(_Thread):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._sessions:
+            super().__exit__(kind, error, trace)
+
+
+class MoverPods(_Thread):
+    """Watches the pods that a plan's movers run in, as the cluster has them: `specs` by role."""
+
+    pause_s = 0.5
+
+    def __init__(self, factory: Factory, plan: str, namespace: str) -> None:
+        super().__init__()
+        self._plan, self._namespace = plan, namespace
+        self._cluster = factory.cluster()
+        self.specs: dict[str, list[dict[str, Any]]] = {}
+
+    def look(self) -> None:
+        for pod in self._cluster.find(PODS, self._namespace, {labels.PLAN: self._plan}):
+            if "kubevirt.io" not in pod["metadata"]["labels"]:
+                self.specs.setdefault(pod["metadata"]["labels"][labels.ROLE], []).append(pod["spec"])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._cluster:
             super().__exit__(kind, error, trace)
 
 

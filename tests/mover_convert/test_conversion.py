@@ -65,7 +65,10 @@ def test_a_vmware_guest_with_two_disks_is_converted_and_boots_on_virtio(tmp_path
     assert set(result.drivers) == {"virtio-blk", "virtio-net"}
     assert result.digests == {disk.id: sha256(disk.path) for disk in spec.disks}
     assert result.digests["disk-0"] != spec.disks[0].digest
-    assert [p.phase for p in progress][-1] == "done"
+    assert list(dict.fromkeys(p.phase for p in progress)) == ["overlay", "inspect", "convert", "commit", "done"]
+    percents = [p.percent for p in progress if p.phase == "convert"]
+    assert percents == sorted(percents)
+    assert {40, 45, 85} <= set(percents)
     # The source told no name; the guest's own configuration ties it to the address.
     assert "MACAddress=00:50:56:aa:bb:01" in file_in(image, "/etc/systemd/network/10-mtv-ens192.link")
     assert file_in(image, "/etc/mtv-ran") == "ran on Linux\n"

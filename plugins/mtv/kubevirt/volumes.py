@@ -36,9 +36,10 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 class DiskState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a disk claim says about its bytes; empty texts where it says nothing."""
+    """What a disk claim says about its bytes; empty texts where it says nothing. `uid` is the cluster's name for it."""
 
     claim: Claim
+    uid: str = ""
     copying: str = ""
     generation: str = ""
     digest: str = ""
@@ -139,6 +140,7 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
     notes = found["metadata"].get("annotations") or {}
     return DiskState(
         claim=claim,
+        uid=found["metadata"]["uid"],
         copying=notes.get(labels.COPYING, ""),
         generation=notes.get(labels.GENERATION, ""),
         digest=notes.get(labels.DIGEST, ""),
