@@ -40,9 +40,11 @@ class NetworkTarget(_Frozen):
 
 
 class StorageTarget(_Frozen):
-    """Where a source datastore's disks go. Without `volume_mode` the StorageProfile decides, else Filesystem."""
+    """Where a source datastore's disks go. Without a class that is the cluster's default one; without `volume_mode` the
+    StorageProfile decides, else Filesystem.
+    """
 
-    storage_class: str
+    storage_class: str = ""
     volume_mode: Literal["Filesystem", "Block"] | None = None
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = None
 

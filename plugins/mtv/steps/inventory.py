@@ -55,7 +55,9 @@ def take(ctx: InventoryContext) -> Recorded:
     """Read everything that the source holds, record it, and say what changed since the last time."""
     with ctx.open_provider(ctx.connections.get(ctx.source)) as provider:
         seen = snapshot(provider, on_progress=spoken(ctx.log, ctx.source))
-    found = record(ctx.store, ctx.source, seen.vms, keep=timedelta(days=ctx.settings.inventory_keep_days))
+    found = record(
+        ctx.store, ctx.source, seen.vms, listed=seen.listed, keep=timedelta(days=ctx.settings.inventory_keep_days)
+    )
     for what, names in seen.unreadable.items():
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         ctx.log(f"{ctx.source}: the user may not read {what} of {', '.join(names[:10])}{more}")

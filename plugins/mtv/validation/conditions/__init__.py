@@ -15,7 +15,19 @@ from mtv.model.condition import Condition, ConditionCategory
 from mtv.model.plan import Plan, Wave
 from mtv.model.source import SourceVm
 from mtv.model.target_facts import TargetFacts
-from mtv.validation.conditions import addresses, disks, maps, target_cluster, target_machines, vms, warm
+from mtv.validation.conditions import (
+    addresses,
+    bitten,
+    disks,
+    maps,
+    readable,
+    target_cluster,
+    target_features,
+    target_machines,
+    target_storage,
+    vms,
+    warm,
+)
 from mtv.validation.conditions.case import Case, critical
 
 __all__ = ["conditions", "for_plan", "for_vm", "merged"]
@@ -45,18 +57,23 @@ def conditions(
         said += vms.target_name(case)
         for seen in case.found:
             said += [
+                *readable.of_vm(case, seen),
                 *vms.kind(case, seen),
                 *maps.networks(case, seen),
                 *maps.storage(case, seen),
                 *disks.of_vm(case, seen),
                 *warm.of_vm(case, seen),
                 *addresses.of_guest(case, seen),
+                *bitten.of_vm(case, seen),
             ]
     said += disks.shared(cases)
+    said += bitten.of_wave(cases)
     said += _blocked_by_rules(concerns or {})
     if target is not None:
         said += target_cluster.conditions(plan, cases, target, service_account)
         if not target.refused:
+            said += target_storage.conditions(plan, cases, target)
+            said += target_features.conditions(cases, target)
             said += target_machines.conditions(cases, target)
     return merged(said)
 
