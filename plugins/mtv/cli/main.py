@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("path", type=Path, metavar="FILE")
     validate.add_argument("--wave", help="only this wave")
+    validate.add_argument("--json", action="store_true", help="the same as JSON, by VM and by concern")
 
     rule = commands.add_parser("rules", help="try validation rules").add_subparsers(required=True, metavar="WHAT")
     test = _command(rule, "test", rules.test, "run the examples that every rule file carries")

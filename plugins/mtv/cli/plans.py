@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtv.cli.columns import printable, table
 from mtv.cli.installation import Installation
+from mtv.cli.plan_words import about_plan, chosen
 from mtv.model.errors import PlanError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan
@@ -64,6 +65,8 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
     print(f"target {plan.target.connection}, namespace {plan.target.namespace}")
     status, phases, judged = _standing(plan, installation)
     print(f"status: {status}")
+    for line in about_plan(plan):
+        print(printable(line))
     _print_conditions(plan, judged)
     for wave in plan.waves:
         after = f", after {', '.join(wave.start_after)}" if wave.start_after else ""
@@ -74,9 +77,10 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
             proof = "marker" if vm.boot_proof.marker else "login or agent"
             rows.append(
                 (vm.name, vm.source, vm.target_name, vm.type, vm.target_power_state, vm.on_failure, proof,
-                 phases.get(vm.id, "pending"))
+                 phases.get(vm.id, "pending"), ", ".join(chosen(vm)))
             )  # fmt: skip
-        print(table(("VM", "SOURCE", "TARGET", "TYPE", "POWER", "ON FAILURE", "BOOT PROOF", "PHASE"), rows))
+        columns = ("VM", "SOURCE", "TARGET", "TYPE", "POWER", "ON FAILURE", "BOOT PROOF", "PHASE", "OPTIONS")
+        print(table(columns, rows))
     for problem in not_built_yet(plan, origins=result.origins):
         print(f"\nnot built yet: {printable(problem)}")
     return 0

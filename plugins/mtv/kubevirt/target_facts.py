@@ -119,19 +119,24 @@ def _kubevirt(cluster: Cluster) -> KubeVirt:
     if not machines.is_served(cluster):
         return KubeVirt(is_served=False)
     for item in _listed(cluster, KUBEVIRTS):
-        status = item.get("status", {})
-        wanted = item.get("spec", {}).get("configuration") or {}
-        developer, updates = wanted.get("developerConfiguration") or {}, wanted.get("liveUpdateConfiguration") or {}
-        return KubeVirt(
-            is_served=True,
-            phase=status.get("phase", ""),
-            version=status.get("observedKubeVirtVersion", ""),
-            feature_gates=tuple(sorted(developer.get("featureGates") or ())),
-            state_class=wanted.get("vmStateStorageClass", ""),
-            rollout=wanted.get("vmRolloutStrategy", ""),
-            max_guest_bytes=_size("KubeVirt's maxGuest", updates.get("maxGuest")),
-        )
+        return kubevirt_of(item)
     return KubeVirt(is_served=True)
+
+
+def kubevirt_of(item: Mapping[str, Any]) -> KubeVirt:
+    """Return what a KubeVirt object says of its installation. Raises `PermanentError` for a size that is none."""
+    status = item.get("status", {})
+    wanted = item.get("spec", {}).get("configuration") or {}
+    developer, updates = wanted.get("developerConfiguration") or {}, wanted.get("liveUpdateConfiguration") or {}
+    return KubeVirt(
+        is_served=True,
+        phase=status.get("phase", ""),
+        version=status.get("observedKubeVirtVersion", ""),
+        feature_gates=tuple(sorted(developer.get("featureGates") or ())),
+        state_class=wanted.get("vmStateStorageClass", ""),
+        rollout=wanted.get("vmRolloutStrategy", ""),
+        max_guest_bytes=_size("KubeVirt's maxGuest", updates.get("maxGuest")),
+    )
 
 
 def _namespace(cluster: Cluster, name: str) -> Namespace:

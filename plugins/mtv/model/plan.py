@@ -154,8 +154,17 @@ class Bandwidth(_Frozen):
     timezone: str = "UTC"
 
 
+class AcceptedConcern(_Frozen):
+    """A concern or condition, by its id, that somebody has looked at and accepts: for some VMs (ids), or for all."""
+
+    id: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    by: str = Field(min_length=1)
+    vms: tuple[DnsLabel, ...] = ()
+
+
 class Plan(_Frozen):
-    """A whole migration plan. `accept_concerns` is a later field; unknown keys are errors."""
+    """A whole migration plan; unknown keys are errors."""
 
     name: PlanName
     description: str = ""
@@ -166,6 +175,7 @@ class Plan(_Frozen):
     scripts: dict[str, dict[str, str]] = {}
     """Scripts for guests by set and name; the folder `<plan>.scripts/<set>` beside the plan's file adds to them."""
     bandwidth: Bandwidth = Bandwidth()
+    accept_concerns: tuple[AcceptedConcern, ...] = ()
     defaults: VmOptions = VmOptions()
     waves: tuple[Wave, ...]
 

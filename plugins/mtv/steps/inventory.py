@@ -31,7 +31,7 @@ from mtv.providers.base import Provider
 from mtv.providers.registry import open_provider
 from mtv.store import Judgement, Standing, Store
 from mtv.store.runs import hash_of
-from mtv.validation import conditions, evaluate, load_rules, merged
+from mtv.validation import accepted, conditions, evaluate, load_rules, merged
 from mtv.validation.conditions import sources
 
 MAX_LINES = 200
@@ -178,7 +178,7 @@ class Judged:
                     continue
                 pairs = known.vms.get(vm.name, [])
                 found[vm.id] = [seen for seen, _ in pairs]
-                concerns[vm.id] = [concern for _, answers in pairs for concern in answers]
+                concerns[vm.id] = accepted(plan, vm.id, [concern for _, answers in pairs for concern in answers])
                 judged.append(vm)
             if judged:
                 said += conditions(
