@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from mtv.model.plan import BootProof, EffectiveVm, NetworkTarget, Plan, StorageTarget
+from mtv.model.plan import BootProof, EffectiveVm, NetworkTarget, Plan, StorageTarget, Wave
+from mtv.reporting import words
+from mtv.store import Approval
+from mtv.store.runs import hash_of
 
 _IN_COLUMNS = ("id", "name", "source", "target_name", "type", "target_power_state", "on_failure", "boot_proof")
 
@@ -39,6 +42,21 @@ def chosen(vm: EffectiveVm) -> list[str]:
     if vm.boot_proof.throw_away:
         found.append("boot_proof.throw_away")
     return found
+
+
+def approved_words(plan: Plan, wave: Wave, approvals: Mapping[str, Approval]) -> Iterator[str]:
+    """Yield who approved a wave and when, and what of it the approval does not cover."""
+    if not approvals:
+        return
+    first = next(iter(approvals.values()))
+    yield f"approved by {first.by} {words.instant(first.approved_at)}, {words.count(len(approvals), 'VM')} pinned:"
+    for vm_id, approval in approvals.items():
+        yield f"  {vm_id} as {approval.fingerprint[:16]}"
+    if first.plan_hash != hash_of(plan):
+        yield "  the plan has changed since"
+    missing = [vm.id for vm in wave.vms if vm.id not in approvals]
+    if missing:
+        yield f"  not approved: {', '.join(missing)}"
 
 
 def _network(target: NetworkTarget) -> str:

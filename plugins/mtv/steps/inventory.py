@@ -29,9 +29,11 @@ from mtv.model.target_facts import TargetFacts
 from mtv.plan import CompiledPlan, compile_folder, effective
 from mtv.providers.base import Provider
 from mtv.providers.registry import open_provider
+from mtv.steps.approval import since_approval
 from mtv.store import Judgement, Standing, Store
 from mtv.store.runs import hash_of
 from mtv.validation import accepted, conditions, evaluate, load_rules, merged
+from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions import sources
 
 MAX_LINES = 200
@@ -189,6 +191,8 @@ class Judged:
                     concerns=concerns,
                     service_account=self.ctx.settings.pod_service_account,
                 )
+                alone = {vm_id: seen[0] for vm_id, seen in found.items() if len(seen) == 1}
+                said += accepted_conditions(plan, since_approval(self.ctx.store, plan, wave, alone))
         said += [sources.not_read(source_id, vms) for source_id, vms in unread.items()]
         said += sources.unverified(self._connections(used))
         return merged(said)

@@ -16,11 +16,13 @@ from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
 from mtv.reporting import ReportFiles, write_report
 from mtv.steps import closing, source
+from mtv.steps.approval import since_approval
 from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.recovery import settle_leftovers
 from mtv.validation import RuleSet, accepted, conditions, evaluate, for_plan, for_vm, load_rules, merged
+from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions.sources import unverified
 
 __all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdict"]
@@ -152,7 +154,8 @@ def _conditions(
         concerns=concerns,
         service_account=ctx.settings.pod_service_account,
     )
-    said = merged([*said, *unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))])
+    changed = accepted_conditions(ctx.plan, since_approval(ctx.store, ctx.plan, ctx.wave, present))
+    said = merged([*said, *changed, *unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))])
     about_plan = for_plan(said)
     for condition in about_plan:
         ctx.log(f"plan {ctx.plan.name}: {condition.category.value}: {condition.message}")
