@@ -80,9 +80,7 @@ def parser() -> argparse.ArgumentParser:
     show = _command(plan, "show", plans.show, "show a plan's waves and VMs with every option decided")
     show.add_argument("path", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="the plan as its model sees it")
-    approve = _command(
-        plan, "approve", approvals.approve, "pin the VMs of waves as the newest inventory has them"
-    )
+    approve = _command(plan, "approve", approvals.approve, "pin the VMs of waves as the newest inventory has them")
     approve.add_argument("path", type=Path, metavar="FILE")
     approve.add_argument("--wave", help="only this wave")
     approve.add_argument("--by", required=True, metavar="WHO", help="who approves")
