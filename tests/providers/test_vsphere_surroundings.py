@@ -123,3 +123,7 @@ def test_vms_that_rules_of_a_cluster_tie_to_hosts_are_known_by_their_id() -> Non
     cluster = Found("ClusterComputeResource", "domain-1", {"name": "cl", "configurationEx": config})
     document = Surroundings([cluster]).cluster("domain-1")
     assert document["hostAffinityVms"] == [{"id": "vm-1"}, {"id": "vm-2"}]
+    host = Found("HostSystem", "host-1", {"name": "h", "parent": vim.ClusterComputeResource("domain-1", None)})
+    around = Surroundings([cluster, host])
+    of_vm = [around.host_of_vm("host-1", vm_id)["cluster"]["hostAffinityVms"] for vm_id in ("vm-1", "vm-3")]
+    assert of_vm == [[{"id": "vm-1"}], []], "each VM's document names itself only"

@@ -1,20 +1,22 @@
-"""What somebody agreed to: concerns that the plan accepts, and VMs as they were approved."""
+"""What somebody agreed to: accepted concerns, VMs as they were approved, connections that verify nobody."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import AcceptedConcern, Plan
 from mtv.reporting import read_run, write_report
 from mtv.steps import approval, prepare
 from mtv.steps.context import RunContext
-from tests.steps.conftest import plan_of, through_validation
+from tests.steps.conftest import SomeConnections, plan_of, through_validation
 from tests.steps.world import World
 
 MakeRun = Callable[..., RunContext]
@@ -98,3 +100,14 @@ def test_a_plan_that_has_changed_since_its_approval_is_told(make_run: MakeRun, w
     through_validation(started)
     conditions = read_run(started.store, started.run.id).conditions
     assert [one["type"] for one in conditions] == ["PlanChangedSinceApproval"]
+
+
+def test_the_report_says_which_connection_was_not_verified(make_run: MakeRun, tmp_path: Path) -> None:
+    class Insecure(SomeConnections):
+        def get(self, conn_id: str) -> Connection:
+            return msgspec.structs.replace(super().get(conn_id), extra={"insecure": conn_id == "vcenter"})
+
+    started = dataclasses.replace(make_run(), connections=Insecure())
+    through_validation(started)
+    page = write_report(started.store, started.run.id, tmp_path / "reports").html.read_text()
+    assert "The certificate of connection vcenter is not verified" in page

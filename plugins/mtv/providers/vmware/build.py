@@ -16,7 +16,7 @@ from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, Source
 from mtv.providers.vmware import devices as hardware
 from mtv.providers.vmware import pci
 from mtv.providers.vmware.collect import Found, kind_of, moref
-from mtv.providers.vmware.guest import guest_disks, guest_ip_stacks, guest_networks
+from mtv.providers.vmware.guest import guest_apps, guest_disks, guest_ip_stacks, guest_networks, with_drive_letters
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
 from mtv.providers.vmware.unreadable import without
 
@@ -85,6 +85,7 @@ def _document(entry: Found, around: Surroundings, labelled: Labels) -> dict[str,
     above = around.path(folder)
     numa = extra.get("numa.nodeaffinity", "")
     bridges = pci.bridges(extra)
+    file_systems = guest_disks(own.get("guest.disk"))
     return {
         "id": entry.id,
         "name": name,
@@ -92,7 +93,7 @@ def _document(entry: Found, around: Surroundings, labelled: Labels) -> dict[str,
         "parent": {"kind": kind_of(parent) if parent is not None else "", "id": folder},
         "folder": folder,
         "datacenter": around.reference(around.datacenter_of(folder)),
-        "host": around.host(moref(own.get("runtime.host"))),
+        "host": around.host_of_vm(moref(own.get("runtime.host")), entry.id),
         "uuid": _text(own, "config.uuid"),
         "instanceUuid": _text(own, "config.instanceUuid"),
         "firmware": _text(own, "config.firmware"),
@@ -128,13 +129,16 @@ def _document(entry: Found, around: Surroundings, labelled: Labels) -> dict[str,
         "tpmEnabled": any(isinstance(device, vim.vm.device.VirtualTPM) for device in device_list),
         "devices": hardware.other_devices(device_list),
         "controllers": hardware.controllers(device_list),
-        "disks": hardware.disks(device_list, around, extra_config=extra, has_snapshot=current is not None),
+        "disks": with_drive_letters(
+            hardware.disks(device_list, around, extra_config=extra, has_snapshot=current is not None), file_systems
+        ),
         "pciBridges": bridges,
         "nics": hardware.nics(device_list, around, bridges),
         "networks": [around.reference(moref(network)) for network in own.get("network") or ()],
         "guestNetworks": guest_networks(own.get("guest.net")),
         "guestIpStacks": guest_ip_stacks(own.get("guest.ipStack")),
-        "guestDisks": guest_disks(own.get("guest.disk")),
+        "guestDisks": file_systems,
+        "guestApps": guest_apps(extra.get("guestinfo.appinfo", "")),
         "customValues": [
             {"key": one.key, "name": labelled.fields.get(one.key, ""), "value": one.value}
             for one in own.get("customValue") or ()

@@ -39,6 +39,7 @@ class Surroundings:
 
     def __init__(self, found: Iterable[Found]) -> None:
         self._by_id = {entry.id: entry for entry in found}
+        self._tied_vms: dict[str, list[str]] = {}
         self._portgroup = {
             entry.properties["key"]: entry.id for entry in self._by_id.values() if "key" in entry.properties
         }
@@ -88,6 +89,17 @@ class Surroundings:
             names.append(entry.properties.get("name", "") if escaped else self.name(entry.id))
         return "/".join(reversed(names))
 
+    def host_of_vm(self, host_id: str, vm_id: str) -> dict[str, Any]:
+        """Return the host of a VM; of the VMs that its cluster ties to hosts only this one is named.
+
+        All of them in each VM's document would grow with the square of the VMs, and one more would change them all.
+        """
+        document = self.host(host_id)
+        cluster = document.get("cluster", {})
+        if "hostAffinityVms" in cluster:
+            cluster["hostAffinityVms"] = [vm for vm in cluster["hostAffinityVms"] if vm["id"] == vm_id]
+        return document
+
     def host(self, host_id: str) -> dict[str, Any]:
         """Return a host as documents carry it, with its cluster inside."""
         entry = self._by_id.get(host_id)
@@ -123,8 +135,13 @@ class Surroundings:
             "drsEnabled": bool(getattr(drs, "enabled", False)),
             "drsBehavior": str(getattr(drs, "defaultVmBehavior", None) or ""),
             "dpmEnabled": bool(getattr(dpm, "enabled", False)),
-            "hostAffinityVms": [{"id": vm_id} for vm_id in _tied_to_hosts(config)],
+            "hostAffinityVms": [{"id": vm_id} for vm_id in self._tied(cluster_id, config)],
         }
+
+    def _tied(self, cluster_id: str, config: Any) -> list[str]:
+        if cluster_id not in self._tied_vms:
+            self._tied_vms[cluster_id] = _tied_to_hosts(config)
+        return self._tied_vms[cluster_id]
 
     def _upwards(self, object_id: str) -> Iterable[Found]:
         for _ in range(_MAX_DEPTH):

@@ -20,7 +20,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "config.memoryHotAddEnabled": ("memoryHotAddEnabled",),
     "config.nestedHVEnabled": ("nestedHVEnabled",),
     "config.flags.diskUuidEnabled": ("diskEnableUuid",),
-    "config.extraConfig": ("numaNodeAffinity", "diskEnableUuid", "pciBridges"),
+    "config.extraConfig": ("numaNodeAffinity", "diskEnableUuid", "pciBridges", "guestApps"),
     "config.hardware.numCPU": ("cpuCount",),
     "config.hardware.numCoresPerSocket": ("coresPerSocket",),
     "config.hardware.memoryMB": ("memoryMB",),
