@@ -55,6 +55,13 @@ def test_an_accepted_concern_does_not_block_and_the_report_says_who_and_why(
     assert concern["accepted"] == {"by": "jane", "reason": "it was measured"}
     assert (facts.summary.critical, facts.summary.accepted) == (0, 1)
     assert facts.vms[0].rules_version
+    (suite,) = [
+        row.document
+        for row in vm.store.evidence(started.run.id, "", EvidenceKind.CONCERNS)
+        if row.subject == "suite:vcenter"
+    ]
+    assert (suite["vms"], suite["rules_version"]) == (["web-1"], facts.vms[0].rules_version)
+    assert suite["result"]["statistics"]["unsuccessful_expectations"] == 1, "kept with whatever the suite says"
     files = write_report(vm.store, started.run.id, tmp_path / "reports")
     assert "<b>Accepted</b> by jane: it was measured" in files.html.read_text()
     assert "Critical: The VM is big (accepted by jane: it was measured)" in files.csv.read_text()

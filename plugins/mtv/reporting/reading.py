@@ -122,8 +122,10 @@ def _read_vm(
 
 def _conditions(evidence: Sequence[EvidenceRow]) -> tuple[dict[str, Any], ...]:
     """Return the conditions about the plan as a whole; those about VMs are among the concerns of each."""
-    rows = [row for row in evidence if row.kind is EvidenceKind.CONCERNS and not row.vm_id]
-    found = rows[-1].document.get("conditions", ()) if rows else ()
+    rows = [
+        row for row in evidence if row.kind is EvidenceKind.CONCERNS and not row.vm_id and "conditions" in row.document
+    ]
+    found = rows[-1].document["conditions"] if rows else ()
     return tuple(condition for condition in found if not condition.get("vms"))
 
 

@@ -21,9 +21,15 @@ from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.recovery import settle_leftovers
-from mtv.validation import RuleSet, accepted, conditions, evaluate, for_plan, for_vm, load_rules, merged
+from mtv.validation import RuleSet, accepted, conditions, for_plan, for_vm, load_rules, merged
+from mtv.validation import validate as validate_documents
 from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions.sources import unverified
+
+CONDITIONS = "conditions"
+"""Subject of the run's evidence CONCERNS that holds the conditions of its plan."""
+SUITE = "suite:"
+"""Beginning of the subject of that which holds the result of a source's suite; the connection's id follows."""
 
 __all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdict"]
 
@@ -80,7 +86,8 @@ def validate(ctx: RunContext) -> None:
         versions: dict[str, str] = {}
         for connection_id, vms in sources.items():
             rules = _rules(ctx, connection_id)
-            concerns |= _rules_say(ctx, rules, {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present})
+            seen = {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present}
+            concerns |= _rules_say(ctx, connection_id, rules, seen)
             versions |= {vm.vm.id: rules.version for vm in vms}
         said = _conditions(ctx, set(found), present, concerns)
         for vm in contexts:
@@ -131,10 +138,14 @@ def _rules(ctx: RunContext, connection_id: str) -> RuleSet:
     return rules
 
 
-def _rules_say(ctx: RunContext, rules: RuleSet, found: dict[str, SourceVm]) -> dict[str, list[Concern]]:
-    """Return what rules say of VMs, by VM id, those marked that the plan accepts."""
-    answers = evaluate(rules, [vm.document for vm in found.values()]) if found else []
-    return {vm_id: accepted(ctx.plan, vm_id, said) for vm_id, said in zip(found, answers, strict=True)}
+def _rules_say(
+    ctx: RunContext, connection_id: str, rules: RuleSet, found: dict[str, SourceVm]
+) -> dict[str, list[Concern]]:
+    """Return what rules say of VMs, by VM id, those marked that the plan accepts; the suite's own result is kept."""
+    judged = validate_documents(rules, [vm.document for vm in found.values()])
+    document = {"vms": list(found), "rules_version": rules.version, "result": judged.result}
+    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject=f"{SUITE}{connection_id}")
+    return {vm_id: accepted(ctx.plan, vm_id, said) for vm_id, said in zip(found, judged.concerns, strict=True)}
 
 
 def _conditions(
@@ -163,7 +174,7 @@ def _conditions(
         "concerns": msgspec.to_builtins([condition.concern() for condition in about_plan]),
         "conditions": msgspec.to_builtins(said),
     }
-    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject="conditions")
+    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject=CONDITIONS)
     return said
 
 
