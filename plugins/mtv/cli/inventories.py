@@ -161,8 +161,10 @@ def _print_summary(seen: Snapshot, recorded: Recorded | None) -> None:
     kinds = Counter(thing.kind for thing in seen.things)
     if kinds:
         print("on " + ", ".join(words.count(count, kind) for kind, count in sorted(kinds.items())))
-    for what, vms in seen.unreadable.items():
-        of = f"{words.count(len(vms), 'object')}, such as {printable(vms[0])}"
+    names = {vm.name for vm in seen.vms}
+    for what, found in seen.unreadable.items():
+        noun = "VM" if names.issuperset(found) else "object"
+        of = f"{words.count(len(found), noun)}, such as {printable(found[0])}"
         print(f"the user may not read {printable(what)} of {of}")
     if recorded is None:
         return
