@@ -14,6 +14,7 @@ from mtv.providers.registry import open_provider
 from mtv.providers.vmware import pci, tags
 from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.surroundings import Surroundings
+from mtv.providers.vmware.things import things
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +128,27 @@ def test_vms_that_rules_of_a_cluster_tie_to_hosts_are_known_by_their_id() -> Non
     around = Surroundings([cluster, host])
     of_vm = [around.host_of_vm("host-1", vm_id)["cluster"]["hostAffinityVms"] for vm_id in ("vm-1", "vm-3")]
     assert of_vm == [[{"id": "vm-1"}], []], "each VM's document names itself only"
+
+
+def test_datastores_know_their_devices_or_their_server_and_clusters_the_vms_with_settings_of_their_own() -> None:
+    vmfs = vim.host.VmfsDatastoreInfo(
+        vmfs=vim.host.VmfsVolume(extent=[vim.host.ScsiDisk.Partition(diskName="naa.60", partition=1)])
+    )
+    nas = vim.host.NasDatastoreInfo(nas=vim.host.NasVolume(remoteHost="filer", remotePath="/vol/a"))
+    vms = [vim.cluster.DasVmConfigInfo(key=vim.VirtualMachine("vm-7", None))]
+    config = vim.cluster.ConfigInfoEx(dasVmConfig=vms)
+    found = {
+        thing.key: thing.document
+        for thing in things(
+            Surroundings(
+                [
+                    Found("Datastore", "ds-1", {"name": "a", "info": vmfs}),
+                    Found("Datastore", "ds-2", {"name": "b", "info": nas}),
+                    Found("ClusterComputeResource", "cl-1", {"name": "c", "configurationEx": config}),
+                ]
+            )
+        )
+    }
+    assert found["ds-1"]["backingDevicesNames"] == ["naa.60"]
+    assert found["ds-2"]["nas"] == {"host": "filer", "path": "/vol/a"}
+    assert (found["cl-1"]["dasVms"], found["cl-1"]["drsVms"]) == (["vm-7"], [])

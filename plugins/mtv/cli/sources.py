@@ -72,6 +72,7 @@ def validate(arguments: argparse.Namespace, installation: Installation) -> int:
 
 def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installation) -> _Judged:
     from mtv.validation import conditions, for_plan, for_vm, merged
+    from mtv.validation.acceptance import accepted_conditions
     from mtv.validation.conditions.sources import unverified
 
     seen, concerns, versions = _rules_say(plan, wave, installation)
@@ -84,7 +85,8 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
         service_account=installation.settings.pod_service_account,
     )
     used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
-    said = merged([*said, *unverified(installation.connections.get(source) for source in used)])
+    untrusted = unverified(installation.connections.get(source) for source in used)
+    said = merged(accepted_conditions(plan, [*said, *untrusted]))
     about_vms = [condition for condition in said if condition.vms]
     return _Judged(
         wave=wave,

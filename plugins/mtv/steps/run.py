@@ -165,8 +165,9 @@ def _conditions(
         concerns=concerns,
         service_account=ctx.settings.pod_service_account,
     )
-    changed = accepted_conditions(ctx.plan, since_approval(ctx.store, ctx.plan, ctx.wave, present))
-    said = merged([*said, *changed, *unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))])
+    changed = since_approval(ctx.store, ctx.plan, ctx.wave, present)
+    untrusted = unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))
+    said = merged(accepted_conditions(ctx.plan, [*said, *changed, *untrusted]))
     about_plan = for_plan(said)
     for condition in about_plan:
         ctx.log(f"plan {ctx.plan.name}: {condition.category.value}: {condition.message}")

@@ -99,6 +99,7 @@ SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
         "summary.capacity",
         "summary.freeSpace",
         "summary.maintenanceMode",
+        "info",
     ),
     "Network": ("name", "parent"),
     "DistributedVirtualPortgroup": ("key", "config.distributedVirtualSwitch", "config.defaultPortConfig"),

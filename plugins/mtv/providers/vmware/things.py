@@ -40,6 +40,8 @@ def _datacenter(entry: Found, around: Surroundings) -> dict[str, Any]:
 def _cluster(entry: Found, around: Surroundings) -> dict[str, Any]:
     return {
         **around.cluster(entry.id),
+        "dasVms": _vms_of(entry, "dasVmConfig"),
+        "drsVms": _vms_of(entry, "drsVmConfig"),
         "datacenter": around.reference(around.datacenter_of(entry.id)),
         "datastores": _ids(entry, "datastore"),
         "networks": _ids(entry, "network"),
@@ -73,6 +75,16 @@ def _datastore(entry: Found, around: Surroundings) -> dict[str, Any]:
         "capacity": _number(own, "summary.capacity"),
         "free": _number(own, "summary.freeSpace"),
         "maintenance": _text(own, "summary.maintenanceMode"),
+        **_backing(own.get("info")),
+    }
+
+
+def _backing(info: Any) -> dict[str, Any]:
+    """Return the devices (NAA names) below a VMFS datastore, or the server and path of an NFS one."""
+    nas, vmfs = getattr(info, "nas", None), getattr(info, "vmfs", None)
+    return {
+        "backingDevicesNames": sorted(str(extent.diskName or "") for extent in getattr(vmfs, "extent", None) or ()),
+        "nas": {"host": str(nas.remoteHost or ""), "path": str(nas.remotePath or "")} if nas is not None else {},
     }
 
 
@@ -106,6 +118,11 @@ _KINDS: Mapping[str, tuple[str, Callable[[Found, Surroundings], dict[str, Any]]]
     "Datastore": ("datastore", _datastore),
     **dict.fromkeys(_NETWORKS, ("network", _network)),
 }
+
+
+def _vms_of(entry: Found, name: str) -> list[str]:
+    """Return the ids of the VMs that have settings of their own in a cluster's configuration."""
+    return sorted(moref(one.key) for one in getattr(entry.properties.get("configurationEx"), name, None) or ())
 
 
 def _ids(entry: Found, path: str) -> list[str]:
