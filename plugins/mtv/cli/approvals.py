@@ -28,6 +28,11 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
     waves = [] if plan is None else [wave for wave in plan.waves if arguments.wave in (None, wave.name)]
     if plan is None or not waves:
         raise PlanError(f"{arguments.path} has no wave {arguments.wave}")
+    strangers = [
+        wave.name for wave in waves if wave.approval and arguments.by not in (wave.approval.by or [arguments.by])
+    ]
+    if strangers:
+        raise PermanentError(f"{arguments.by} may not approve {', '.join(strangers)}", cure="the plan says who may")
     with installation.store() as store:
         known = {wave.name: _known(store, plan, wave) for wave in waves}
         blocked = [vm_id for seen in known.values() for vm_id, (_, said) in seen.items() if any(c.blocks for c in said)]

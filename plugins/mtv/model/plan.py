@@ -110,7 +110,7 @@ class Window(_Frozen):
 
 
 class Approval(_Frozen):
-    """Who may let the wave go on."""
+    """A wave that starts only when it was approved, by one of these if any are named (`mtv plan approve`)."""
 
     by: tuple[str, ...] = ()
 

@@ -33,12 +33,17 @@ def changes_since(approval: Approval, vm: SourceVm) -> list[str]:
     return drift(msgspec.convert(approval.document, SourceVm), vm)
 
 
-def since_approval(store: Store, plan: Plan, wave: Wave, vms: Mapping[str, SourceVm]) -> Iterable[Condition]:
-    """Return what has changed since the wave was approved; nothing when nobody did."""
-    approvals = store.approvals(plan.name, wave.name)
+def since_approval(
+    store: Store, plan_name: str, plan_hash: str, wave: str, vms: Mapping[str, SourceVm]
+) -> Iterable[Condition]:
+    """Return what has changed since the wave was approved; nothing when nobody did.
+
+    `plan_hash` is that of the whole plan: parts of a long wave see less of it.
+    """
+    approvals = store.approvals(plan_name, wave)
     for vm_id, vm in vms.items():
         if vm_id in approvals and (changes := changes_since(approvals[vm_id], vm)):
             yield approved.vm_changed(vm_id, vm.name, approvals[vm_id].by, changes)
-    outdated = {approval.by for approval in approvals.values() if approval.plan_hash != hash_of(plan)}
+    outdated = {approval.by for approval in approvals.values() if approval.plan_hash != plan_hash}
     for by in sorted(outdated):
-        yield approved.plan_changed(wave.name, by)
+        yield approved.plan_changed(wave, by)

@@ -192,7 +192,7 @@ class Judged:
                     service_account=self.ctx.settings.pod_service_account,
                 )
                 alone = {vm_id: seen[0] for vm_id, seen in found.items() if len(seen) == 1}
-                said += since_approval(self.ctx.store, plan, wave, alone)
+                said += since_approval(self.ctx.store, plan.name, hash_of(plan), wave.name, alone)
         said += [sources.not_read(source_id, vms) for source_id, vms in unread.items()]
         said += sources.unverified(self._connections(used))
         return merged(accepted_conditions(plan, said))

@@ -165,7 +165,7 @@ def _conditions(
         concerns=concerns,
         service_account=ctx.settings.pod_service_account,
     )
-    changed = since_approval(ctx.store, ctx.plan, ctx.wave, present)
+    changed = since_approval(ctx.store, ctx.plan.name, ctx.run.plan_hash, ctx.wave.name, present)
     untrusted = unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))
     said = merged(accepted_conditions(ctx.plan, [*said, *changed, *untrusted]))
     about_plan = for_plan(said)
