@@ -18,9 +18,9 @@ from mtv.model.target_facts import TargetFacts
 from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions import (
     addresses,
-    bitten,
     disks,
     maps,
+    pitfalls,
     readable,
     target_cluster,
     target_features,
@@ -66,10 +66,10 @@ def conditions(
                 *disks.of_vm(case, seen),
                 *warm.of_vm(case, seen),
                 *addresses.of_guest(case, seen),
-                *bitten.of_vm(case, seen),
+                *pitfalls.of_vm(case, seen),
             ]
     said += disks.shared(cases)
-    said += bitten.of_wave(cases)
+    said += pitfalls.of_wave(cases)
     said += _blocked_by_rules(concerns or {})
     if target is not None:
         said += target_cluster.conditions(plan, cases, target, service_account)
