@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mtv.cli import inventories, plans, rules, runs, sources
+from mtv.cli import approvals, inventories, plans, rules, runs, sources
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError, TemporaryError
 
@@ -80,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
     show = _command(plan, "show", plans.show, "show a plan's waves and VMs with every option decided")
     show.add_argument("path", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="the plan as its model sees it")
+    approve = _command(plan, "approve", approvals.approve, "pin the VMs of waves as the newest inventory has them")
+    approve.add_argument("path", type=Path, metavar="FILE")
+    approve.add_argument("--wave", help="only this wave")
+    approve.add_argument("--by", required=True, metavar="WHO", help="who approves")
     _command(plan, "schema", plans.schema, "print the JSON Schema of the YAML form")
 
     report = _command(commands, "report", runs.report, "write a run's report (HTML, CSV, JSON)")
@@ -94,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("path", type=Path, metavar="FILE")
     validate.add_argument("--wave", help="only this wave")
+    validate.add_argument("--json", action="store_true", help="the same as JSON, by VM and by concern")
 
     rule = commands.add_parser("rules", help="try validation rules").add_subparsers(required=True, metavar="WHAT")
     test = _command(rule, "test", rules.test, "run the examples that every rule file carries")
