@@ -185,7 +185,7 @@ def _memory() -> list[Problem]:
 
 
 def _ports() -> list[Problem]:
-    """Every part listens on ports of loopback that are free at that moment: there must be some, and they must answer."""
+    """Every part listens on ports of loopback that are free at that moment: there must be some that answer."""
     with ExitStack() as opened:
         try:
             for _ in range(PORTS):

@@ -10,7 +10,6 @@ from lab import packages
 from lab.cluster import machine
 from lab.cluster.machine import loop_devices, namespace_command
 
-
 REPO = Path(__file__).parents[2]
 
 
