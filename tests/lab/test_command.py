@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import lab
 from lab import bootstrap, packages
 from lab.__main__ import main
 from lab.registry import PARTS
@@ -66,6 +68,15 @@ def test_without_root_and_sudo_the_reasons_and_one_line_to_run_once_are_said(
         bootstrap._install_packages(packages.missing())
     assert str(stopped.value).splitlines()[1].strip() == "sudo apt-get install --no-install-recommends bubblewrap"
     assert "bubblewrap  containers of the lab's cluster" in capsys.readouterr().err
+
+
+def test_tools_for_disks_are_found_though_an_ordinary_users_path_leaves_them_out() -> None:
+    ask = "import lab, shutil; print(all(map(shutil.which, ('mke2fs', 'sfdisk', 'losetup', 'depmod'))))"
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(Path(lab.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "True\n"
 
 
 def test_a_command_that_fails_is_told_with_its_last_words() -> None:
