@@ -18,8 +18,12 @@ from kubernetes.client.rest import ApiException
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, what: str, timeout_s: float = 60) -> T:
-    """Wait for something true; the time is only the limit, no test depends on it."""
+def until(look: Callable[[], T], *, what: str, timeout_s: float = 240) -> T:
+    """Wait for something true; the time is only the limit, no test depends on it.
+
+    It is far above what a pod takes to come or go (2 to 5 s): with a busy machine's processors shared by many, a pod
+    that is deleted has been seen to take a minute to be gone.
+    """
     end = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < end, f"waited {timeout_s} s for {what}"
