@@ -21,8 +21,7 @@ T = TypeVar("T")
 def until(look: Callable[[], T], *, what: str, timeout_s: float = 240) -> T:
     """Wait for something true; the time is only the limit, no test depends on it.
 
-    It is far above what a pod takes to come or go (2 to 5 s): with a busy machine's processors shared by many, a pod
-    that is deleted has been seen to take a minute to be gone.
+    It is far above the 2 to 5 s that a pod takes to come or go, because others may share the machine.
     """
     end = time.monotonic() + timeout_s
     while not (found := look()):
