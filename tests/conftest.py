@@ -163,8 +163,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     from lab import control
     from lab.state import State
 
-    if last_use := config.pluginmanager.get_plugin("mtv-last-use"):
-        last_use.wait()
-    control.down(State(folder))
+    try:
+        if last_use := config.pluginmanager.get_plugin("mtv-last-use"):
+            last_use.wait()
+    finally:
+        control.down(State(folder))
     if not os.environ.get("MTV_LAB_STATE"):
         shutil.rmtree(folder)
