@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import struct
 import threading
@@ -71,6 +72,32 @@ class Watcher(_Thread):
         self.remote |= remote_addresses()
 
 
+class PodWatcher(_Thread):
+    """Pods of a namespace while they are there: specs of the movers' by role (`movers`), and names of those that hold
+    a canary (`leaks`).
+    """
+
+    pause_s = 0.5
+
+    def __init__(self, factory: Factory, namespace: str, canaries: Sequence[bytes]) -> None:
+        super().__init__()
+        self._factory, self._namespace, self._canaries = factory, namespace, canaries
+        self.movers: dict[str, list[dict[str, Any]]] = {}
+        self.leaks: set[str] = set()
+
+    def _run(self) -> None:
+        with self._factory.cluster() as self._cluster:
+            super()._run()
+
+    def look(self) -> None:
+        for pod in self._cluster.find(PODS, self._namespace):
+            marks = pod["metadata"]["labels"]
+            if "kubevirt.io" not in marks:
+                self.movers.setdefault(marks[labels.ROLE], []).append(pod["spec"])
+            if any(canary in json.dumps(pod).encode() for canary in self._canaries):
+                self.leaks.add(pod["metadata"]["name"])
+
+
 class NeverBothOn(_Thread):
     """Watches one VM on both sides: source and target must never run at the same time."""
 
@@ -97,29 +124,6 @@ class NeverBothOn(_Thread):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._sessions:
-            super().__exit__(kind, error, trace)
-
-
-class MoverPods(_Thread):
-    """Watches the pods that a plan's movers run in, as the cluster has them: `specs` by role."""
-
-    pause_s = 0.5
-
-    def __init__(self, factory: Factory, plan: str, namespace: str) -> None:
-        super().__init__()
-        self._plan, self._namespace = plan, namespace
-        self._cluster = factory.cluster()
-        self.specs: dict[str, list[dict[str, Any]]] = {}
-
-    def look(self) -> None:
-        for pod in self._cluster.find(PODS, self._namespace, {labels.PLAN: self._plan}):
-            if "kubevirt.io" not in pod["metadata"]["labels"]:
-                self.specs.setdefault(pod["metadata"]["labels"][labels.ROLE], []).append(pod["spec"])
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._cluster:
             super().__exit__(kind, error, trace)
 
 

@@ -35,10 +35,11 @@ def spec_of(image: GuestImage, work: Path) -> ConvertSpec:
     return ConvertSpec(plan="p", run="r", vm="v", epoch=1, disks=disks, work_dir=str(work))
 
 
-def run(spec: ConvertSpec) -> tuple[ConvertResult, list[Progress], list[str]]:
+def run(spec: ConvertSpec, *, with_appliance: bool = True) -> tuple[ConvertResult, list[Progress], list[str]]:
     progress: list[Progress] = []
     said: list[str] = []
-    environ = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LIBGUESTFS_PATH": str(appliance())}
+    place = appliance() if with_appliance else Path(spec.work_dir) / "none"
+    environ = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LIBGUESTFS_PATH": str(place)}
     result = convert(spec, emit=progress.append, say=said.append, digest=lambda d: sha256(d.path), environ=environ)
     return result, progress, said
 
@@ -129,7 +130,6 @@ def test_a_commit_that_was_cut_off_is_finished_without_converting_again(tmp_path
     assert result == expected
 
 
-@pytest.mark.long
 def test_a_journal_of_an_earlier_copy_does_not_answer_for_a_new_one(tmp_path):
     disk = tmp_path / "disk.img"
     disk.write_bytes(b"\0" * (1 << 20))
@@ -138,7 +138,7 @@ def test_a_journal_of_an_earlier_copy_does_not_answer_for_a_new_one(tmp_path):
     earlier = overlay.Commit(state="committed", copies={"disk-0": "another digest"}, result=ConvertResult(ok=True))
     overlay.write_journal(work, earlier)
 
-    result, _, said = run(spec)
+    result, _, said = run(spec, with_appliance=False)  # a conversion that begins anew gets no further
 
     assert not result.ok, "an empty disk was answered for by the conversion of another"
     assert any("another copy" in line for line in said)
