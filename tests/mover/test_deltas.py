@@ -54,7 +54,7 @@ def change(path: Path, rng: random.Random, size: int, count: int) -> list[tuple[
     return changed
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 1 << 30), verify=st.sampled_from(list(Verify)))
 def test_a_chain_of_deltas_equals_a_fresh_copy(
     tmp_path_factory: pytest.TempPathFactory, seed: int, verify: Verify

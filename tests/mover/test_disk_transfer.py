@@ -116,7 +116,7 @@ def test_a_source_of_another_size_is_refused_before_anything_is_written(tmp_path
 areas = st.lists(st.tuples(st.integers(0, 26 * MIB), st.integers(1, 6 * MIB)), max_size=6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=st.integers(1, 26 * MIB), areas=areas, checked=st.booleans())
 def test_any_layout_of_data_arrives_and_is_proven(
     tmp_path_factory: pytest.TempPathFactory, size: int, areas: list[tuple[int, int]], checked: bool

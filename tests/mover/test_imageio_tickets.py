@@ -81,7 +81,7 @@ def test_tickets_and_logins_that_expire_before_each_request_are_renewed(
 
 
 @given(st.lists(st.sampled_from(["", "", "login", "ticket", "pause", "cancel"]), min_size=4, max_size=10))
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_ends_before_a_request_the_disk_arrives(
     ovirt: Ovirt, tmp_path_factory: pytest.TempPathFactory, faults: list[str]
 ) -> None:

@@ -179,7 +179,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, Path]
     return Bytes(disk.read_bytes()), Bytes(vmdk_of(disk, folder / "disk.vmdk").read_bytes()), folder
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_vmdk_is_refused_or_right(small: tuple[bytes, bytes, Path], data: st.DataObject) -> None:
     content, packed, folder = small
@@ -274,7 +274,7 @@ SHARES = st.integers(0, 9999)
 """Where to cut a stream, in ten-thousandths of its length."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(share=SHARES)
 def test_a_stream_that_ends_early_is_never_taken_for_whole(exported: bytes, share: int) -> None:
     kept = len(exported) * share // 10000
@@ -285,7 +285,7 @@ def test_a_stream_that_ends_early_is_never_taken_for_whole(exported: bytes, shar
             decoded(stream, SMALL)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(share=SHARES)
 def test_a_stream_of_qemu_that_ends_early_has_all_grains_or_is_refused(
     small: tuple[bytes, bytes, Path], share: int
@@ -302,7 +302,7 @@ def test_a_stream_of_qemu_that_ends_early_has_all_grains_or_is_refused(
         assert found == content
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     sectors=st.integers(1, 20000),
     areas=st.lists(st.tuples(st.integers(0, 10 * MIB), st.integers(1, MIB)), max_size=5),

@@ -112,7 +112,7 @@ def read_all(source: Moody, budget: Budget, stops_after: int) -> None:
     assert feed.depth.under_way == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1 << 30), disks=st.integers(1, 4), limit=st.integers(1, 8))
 def test_disks_that_fail_stop_or_reconnect_leave_the_budget_to_the_others(seed: int, disks: int, limit: int) -> None:
     with pytest.MonkeyPatch.context() as patched:

@@ -85,7 +85,7 @@ def test_a_damaged_piece_and_a_missing_piece_are_refused(tmp_path: Path, disk: P
         source_of(f"ova:{tmp_path / 'b.ova'}!d.vmdk", UriOptions())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(cuts=st.lists(st.integers(0, SIZE), max_size=5), start=st.integers(0, SIZE - 1), length=st.integers(1, 3 * MIB))
 def test_any_read_over_any_cuts_gives_the_same_bytes(
     disk: Path, tmp_path_factory: pytest.TempPathFactory, cuts: list[int], start: int, length: int
@@ -196,7 +196,7 @@ def test_only_said_formats_and_plain_files_are_read(tmp_path: Path, disk: Path) 
     assert caught.value.code == "source-unsuitable"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     text=st.lists(
         st.sampled_from(["RW", " ", "8", "FLAT", "ZERO", '"x"', "\n", "\t", "SPARSE", "\0", "é"]), max_size=40

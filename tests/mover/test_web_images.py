@@ -109,7 +109,7 @@ FAULTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(faults=FAULTS)
 def test_what_breaks_on_the_way_is_read_again(
     disk: Path,

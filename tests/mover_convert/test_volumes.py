@@ -158,7 +158,7 @@ def test_a_dynamic_disk_is_a_warning(tmp_path):
     assert notice.code == "windows-dynamic-disk"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32), start=st.sampled_from([b"", b"\xeb\x52\x90NTFS    "]), size=st.integers(0, 70_000))
 def test_no_bytes_make_the_scan_fail_otherwise_than_with_a_refusal(seed, start, size):
     data = start + random.Random(seed).randbytes(size)
@@ -171,7 +171,7 @@ def test_no_bytes_make_the_scan_fail_otherwise_than_with_a_refusal(seed, start, 
         hazards.examine(read, len(data), disk=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_flipped_bytes_in_real_ntfs_never_do_more_than_refuse(ntfs_bytes, data):
     broken = bytearray(ntfs_bytes)

@@ -81,4 +81,4 @@ class Flight(RuleBasedStateMachine):
 
 
 TestFlight = Flight.TestCase
-TestFlight.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
+TestFlight.settings = settings(max_examples=10, stateful_step_count=15)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mtv.model.plan import Plan, PlannedVm, Source, Target, VmOptions, Wave, Window
@@ -40,7 +40,6 @@ def test_a_longer_wave_is_cut_into_parts_of_at_most_a_hundred():
     assert [outline.next_part for outline in outlines] == ["mtv.dc1.rest-02", "mtv.dc1.rest-03", ""]
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=450))
 def test_parts_hold_every_vm_once_and_in_order(count: int):
     wave = Wave(name="w", vms=vms(count))
@@ -95,7 +94,6 @@ def test_a_damaged_outline_counts_as_never_written(tmp_path):
     assert OutlineFolder(tmp_path).read("mtv.dc1.w") is None
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 @example("0..0")
 def test_any_plan_name_gives_a_dag_id_that_airflow_takes(name: str):

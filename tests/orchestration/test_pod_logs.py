@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtv.model.transfer import Progress
@@ -14,7 +14,6 @@ from mtv.orchestration.pods.log import LogTail, describe, read_lines, size
 LINES = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["a", "b", "c d", ""])), max_size=30)
 
 
-@settings(deadline=None)
 @given(LINES, st.integers(1, 7), st.integers(0, 6))
 def test_each_line_is_given_once_however_the_tails_overlap(lines, step: int, overlap: int):
     stamped = sorted({(f"2026-01-01T00:00:0{second}Z", text) for second, text in lines})

@@ -15,7 +15,9 @@ from mtv.plan import Problem, load
 from tests.plan.files import lone_rows, write_csv, write_yaml, yaml_form
 from tests.strategies import plans
 
-same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+same_folder = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25
+)
 many_in_one_folder = settings(same_folder, max_examples=120)
 HEAD = "source: {connection: v}\ntarget: {connection: c, namespace: n}\n"
 

@@ -15,7 +15,9 @@ from tests.plan.files import lone_rows, write_csv, write_yaml, yaml_form
 from tests.strategies import plans
 
 EXAMPLES = Path(__file__).parents[2] / "include" / "plans"
-same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+same_folder = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=15
+)
 
 
 def loaded(path: Path) -> Plan:

@@ -177,7 +177,7 @@ def test_absurd_units_are_refused(unit):
         bytes_of("1", unit, what="it")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(data=st.data())
 def test_a_damaged_ovf_is_read_or_refused_but_never_an_accident(make, data):
     good = make.envelope(make.system("vm", "disk-file1"))
@@ -188,7 +188,7 @@ def test_a_damaged_ovf_is_read_or_refused_but_never_an_accident(make, data):
         read_envelope(parse(damaged))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=100)
 @given(data=st.data())
 def test_a_damaged_tar_is_read_or_refused_but_never_an_accident(tmp_path, make, ova_connection, data):
     good = (tmp_path / "good.ova").read_bytes()

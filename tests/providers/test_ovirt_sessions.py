@@ -105,7 +105,7 @@ def test_a_password_that_was_changed_meanwhile_is_refused(to_ovirt, ovirt, monke
         unique_by=lambda fault: fault[0],
     )
 )
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_fails_once_the_inventory_is_the_same(to_ovirt, ovirt, ovirt_inventory, faults):
     ovirt.faults.clear()
     for path, deed in faults:

@@ -99,7 +99,6 @@ class Player:
 
 @settings(
     max_examples=20,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure prints its whole log; shrinking it takes minutes
     suppress_health_check=[HealthCheck.too_slow],
 )

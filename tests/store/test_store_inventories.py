@@ -40,7 +40,7 @@ _HISTORY = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=_HISTORY, keep=st.none() | st.integers(0, 4))
 def test_every_kept_moment_of_any_history_reads_as_a_full_copy_kept_beside(
     store: Store, history: list[dict[tuple[str, str], dict[str, Any]]], keep: int | None

@@ -82,5 +82,5 @@ class VmRowMachine(RuleBasedStateMachine):
         assert (row.holder, row.last_run, row.phase, row.epoch) == (self.holder, self.last, self.phase, self.epoch)
 
 
-VmRowMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+VmRowMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=20)
 TestVmRow = VmRowMachine.TestCase

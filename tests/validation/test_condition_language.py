@@ -158,7 +158,7 @@ conditions = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(conditions, st.lists(documents, max_size=5))
 def test_all_rows_at_once_is_the_same_as_one_by_one(text, rows):
     condition = parse(text)

@@ -245,7 +245,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(provider=st.sampled_from(sorted(CATEGORIES)), documents=st.lists(st.dictionaries(keys, anything), max_size=3))
 def test_any_document_is_judged_by_itself(provider: str, documents: list[dict[str, Any]]) -> None:
     together = firings(LOADED[provider], documents)

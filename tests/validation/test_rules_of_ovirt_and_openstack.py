@@ -311,7 +311,7 @@ VMS = {
 def test_each_rule_says_what_its_condition_in_plain_words_says(provider):
     seen: dict[str, set[bool]] = {}
 
-    @settings(max_examples=250, deadline=None)
+    @settings(max_examples=250)
     @given(st.lists(VMS[provider], max_size=4))
     def compare(vms: list[Any]) -> None:
         for firing in firings(LOADED[provider], vms):
