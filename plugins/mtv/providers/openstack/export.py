@@ -109,15 +109,18 @@ class Exports:
                 doing=f"make a volume of the snapshot of {what}",
             )
             self._wait_for("get_volume", volume, f"the copy of {what}")
+            # The image is born with these. Set on it while its upload begins they could undo its new status.
+            self.session.run(
+                lambda cloud: cloud.block_storage.set_volume_image_metadata(
+                    volume, **marks, **{_GENERATION: disk.generation}
+                ),
+                doing=f"mark the copy of {what}",
+            )
             image = self.session.run(
                 lambda cloud: cloud.block_storage.upload_volume_to_image(
                     volume, name, disk_format="raw", container_format="bare", force=True
                 )["image_id"],
                 doing=f"make an image of {what}",
-            )
-            self.session.run(
-                lambda cloud: cloud.image.update_image(image, **marks, **{_GENERATION: disk.generation}),
-                doing=f"mark the image of {what}",
             )
             # The copy is being read until the image is whole.
             self._wait_for_image(image, f"the image of {what}", disk.size_bytes)
