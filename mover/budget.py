@@ -71,8 +71,9 @@ class Budget:
 
 
 class Depth:
-    """How many blocks of a disk may be under way: climbs by one while that makes it faster, halves when the source
-    complains (5xx, NFC limits, timeouts) and climbs again from there. Safe from several threads.
+    """How many blocks of a disk may be under way (asked for and not here yet): climbs by one while that makes it
+    faster, halves when the source complains (5xx, NFC limits, timeouts) and climbs again from there. Safe from several
+    threads.
     """
 
     ROUND_BLOCKS = 16
@@ -98,7 +99,7 @@ class Depth:
             return True
 
     def end(self) -> None:
-        """A block is no longer under way."""
+        """A block has come in, or was given up."""
         with self._lock:
             self.under_way -= 1
 

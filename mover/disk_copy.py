@@ -21,7 +21,7 @@ from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import block_digest, zero_digest
 from mover.failure import DigestMismatch, Interrupted, SourceUnstable
-from mover.feed import Lane, Loaded, lanes_of
+from mover.feed import Loaded, for_each_block
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
 from mover.measure import read_digests
@@ -218,21 +218,14 @@ class DiskCopy:
             )
 
     def _copy(self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool) -> None:
-        for number, lane in enumerate(lanes_of(self.source, wanted, self.halt, self.say, self.budget)):
-            crew.start(f"copy-{number}", lambda lane=lane: self._work(lane, whole=whole))  # type: ignore[misc]
-        crew.join()
+        def store(loaded: Loaded) -> None:
+            self._store(loaded, whole=whole)
+
+        for_each_block(self.source, wanted, store, crew, halt=self.halt, complain=self.say, budget=self.budget)
         self._stop_if_told()
         self.ledger.commit()
 
     # -- one block
-
-    def _work(self, lane: Lane, *, whole: bool) -> None:
-        try:
-            while (loaded := lane.take()) is not None:
-                self._store(loaded, whole=whole)
-                lane.give_back(loaded)
-        finally:
-            lane.close()
 
     def _store(self, loaded: Loaded, *, whole: bool) -> None:
         digest = block_digest(loaded.view)

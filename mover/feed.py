@@ -1,8 +1,8 @@
 """Feeds: where the copying threads get filled blocks from, whatever the source's kind.
 
-Each thread has a lane of its own. `RandomFeed` reads ahead: several requests are under way per lane while the oldest
-block is hashed and written. `StreamFeed` decodes one stream under a lock; while one thread stores its block another
-decodes the next.
+`RandomFeed` has a lane per connection, each with two threads that take turns: while one hashes and writes the oldest
+block, the other reads on, with several requests under way. `StreamFeed` decodes one stream under a lock; while one
+thread stores its block another decodes the next.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from mover.budget import Budget, Depth
 from mover.buffers import ZEROS, block_buffer
+from mover.crew import Crew
 from mover.geometry import BLOCK_BYTES, BlockWork, Extent, block_extent, gaps
 from mover.halt import Halt
 from mover.sources.base import Piece, RandomSource, Reader, ReadRequest, Source, StreamSource
@@ -41,7 +42,9 @@ class Loaded(NamedTuple):
 
 
 class Lane(ABC):
-    """One thread's supply of blocks."""
+    """A supply of blocks for as many threads as there are `workers`."""
+
+    workers = 1
 
     @abstractmethod
     def take(self) -> Loaded | None:
@@ -125,47 +128,61 @@ class RandomFeed:
 
 
 class _RandomLane(Lane):
+    """A connection. One thread at a time waits for it, so that bytes keep coming while another stores a block."""
+
+    workers = 2
+
     def __init__(self, feed: RandomFeed, *, is_first: bool) -> None:
         self._feed = feed
         self._is_first = is_first
         self._source = feed.source
         self._budget = feed.budget
         self._depth = feed.depth
-        self._own: memoryview | None = self._budget.first_block()
+        self._turn = threading.Lock()
         self._under_way: deque[tuple[BlockWork, ReadRequest]] = deque()
-        self._buffers: dict[int, memoryview] = {}
         self._reader: Reader | None = None
         self._patience = Patience(feed.halt, feed.complain)
+        self._memory = threading.Lock()
+        self._own: memoryview | None = self._budget.first_block()
+        self._buffers: dict[int, memoryview] = {}
+        self._freed = threading.Event()
         self._closed = False
 
     def take(self) -> Loaded | None:
-        while True:
-            ended = self._read_ahead()
-            if self._under_way:
-                break
-            if ended or self._feed.halt.wait(_TURN_S):
-                return None
-        while self._under_way:
-            work, request = self._under_way[0]
-            try:
-                self._connected().complete(request)
-            except TemporaryError as error:
-                self._start_over(error)
-                continue
-            self._patience.succeeded()
-            self._under_way.popleft()
-            self._depth.arrived(sum(part.length for part in work.parts), time.monotonic())
-            return Loaded(work.block, request.view, work.parts)
+        with self._turn:
+            while True:
+                self._freed.clear()
+                ended = self._read_ahead()
+                if self._under_way:
+                    break
+                if ended or self._feed.halt.is_set():
+                    return None
+                self._freed.wait(_TURN_S)
+            while self._under_way:
+                work, request = self._under_way[0]
+                try:
+                    self._connected().complete(request)
+                except TemporaryError as error:
+                    self._start_over(error)
+                    continue
+                self._patience.succeeded()
+                self._under_way.popleft()
+                self._depth.end()
+                self._depth.arrived(sum(part.length for part in work.parts), time.monotonic())
+                return Loaded(work.block, request.view, work.parts)
         return None
 
     def give_back(self, loaded: Loaded) -> None:
         self._release(loaded.block)
+        self._freed.set()
 
     def close(self) -> None:
         self._disconnect()
+        for _ in self._under_way:
+            self._depth.end()
+        self._under_way.clear()
         for block in list(self._buffers):
             self._release(block)
-        self._under_way.clear()
         if not self._closed:
             self._closed = True
             if self._own is not None:
@@ -173,9 +190,18 @@ class _RandomLane(Lane):
             if not self._is_first:
                 self._budget.give_back_connection()
 
+    def _acquire(self) -> memoryview | None:
+        with self._memory:
+            if self._own is not None:
+                buffer, self._own = self._own, None
+                return buffer
+        return self._budget.another_block()
+
     def _release(self, block: int) -> None:
-        buffer = self._buffers.pop(block)
-        self._depth.end()
+        with self._memory:
+            self._put_back(self._buffers.pop(block))
+
+    def _put_back(self, buffer: memoryview) -> None:
         if self._own is None:
             self._own = buffer
         else:
@@ -183,15 +209,18 @@ class _RandomLane(Lane):
 
     def _read_ahead(self) -> bool:
         """Ask for as many blocks as may be under way; whether there are no more."""
-        while len(self._buffers) < self._feed.share() and self._depth.begin():
-            buffer, self._own = (self._own, None) if self._own is not None else (self._budget.another_block(), None)
+        while len(self._under_way) < self._feed.share() and self._depth.begin():
+            buffer = self._acquire()
             work = self._feed.next_work() if buffer is not None else None
             if buffer is None or work is None:
                 self._depth.end()
-                self._own = buffer
+                if buffer is not None:
+                    with self._memory:
+                        self._put_back(buffer)
                 return buffer is not None
             self._budget.may_read(sum(part.length for part in work.parts), self._feed.halt)
-            self._buffers[work.block] = buffer
+            with self._memory:
+                self._buffers[work.block] = buffer
             self._ask(work, buffer)
         return False
 
@@ -228,15 +257,45 @@ class _RandomLane(Lane):
         self._patience.endure(error)
 
 
-def lanes_of(
-    source: Source, work: Iterator[BlockWork], halt: Halt, complain: Complain, budget: Budget | None = None
-) -> list[Lane]:
-    """Lanes for any source: the blocks of `work` where it is read at any offset, all that it has where it streams."""
+def for_each_block(
+    source: Source,
+    work: Iterator[BlockWork],
+    store: Callable[[Loaded], None],
+    crew: Crew,
+    *,
+    halt: Halt,
+    complain: Complain,
+    budget: Budget | None = None,
+) -> None:
+    """Read a source of any kind and call `store` with every block that it has, from several threads of the crew: the
+    blocks of `work` where it is read at any offset, all that hold data where it streams. Not all were there if `halt`
+    went up. Raises what reading or storing failed with.
+    """
     if isinstance(source, RandomSource):
-        return RandomFeed(source, work, halt, complain, budget).lanes()
-    if isinstance(source, StreamSource):
-        return StreamFeed(source, halt, complain, budget).lanes()
-    raise TypeError(f"{type(source).__name__} is no kind of source that can be copied")
+        lanes = RandomFeed(source, work, halt, complain, budget).lanes()
+    elif isinstance(source, StreamSource):
+        lanes = StreamFeed(source, halt, complain, budget).lanes()
+    else:
+        raise TypeError(f"{type(source).__name__} is no kind of source that can be copied")
+    try:
+        run_lanes(lanes, store, crew)
+    finally:
+        for lane in lanes:
+            lane.close()
+
+
+def run_lanes(lanes: Iterable[Lane], store: Callable[[Loaded], None], crew: Crew) -> None:
+    """Store what the lanes supply; returns when all threads of the crew have ended."""
+
+    def drain(lane: Lane) -> None:
+        while (loaded := lane.take()) is not None:
+            store(loaded)
+            lane.give_back(loaded)
+
+    for number, lane in enumerate(lanes):
+        for worker in range(lane.workers):
+            crew.start(f"block-{number}-{worker}", lambda lane=lane: drain(lane))  # type: ignore[misc]
+    crew.join()
 
 
 class StreamFeed:

@@ -11,7 +11,7 @@ from mover.budget import Budget
 from mover.crew import Crew
 from mover.digest import BlockDigests, block_digest
 from mover.failure import storage_error
-from mover.feed import Lane, lanes_of
+from mover.feed import Loaded, for_each_block
 from mover.geometry import Extent, cut_into_blocks
 from mover.halt import Halt
 from mover.sources.base import RandomSource, Source
@@ -57,21 +57,14 @@ def read_digests(
     digests = BlockDigests(source.size_bytes)
     lock = threading.Lock()
 
-    def work(lane: Lane) -> None:
-        try:
-            while (loaded := lane.take()) is not None:
-                digest = block_digest(loaded.view)
-                with lock:
-                    digests[loaded.block] = digest
-                count(sum(part.length for part in loaded.parts))
-                lane.give_back(loaded)
-        finally:
-            lane.close()
+    def note(loaded: Loaded) -> None:
+        digest = block_digest(loaded.view)
+        with lock:
+            digests[loaded.block] = digest
+        count(sum(part.length for part in loaded.parts))
 
-    crew = Crew(halt)
-    for number, lane in enumerate(lanes_of(source, cut_into_blocks(extents), halt, complain, budget)):
-        crew.start(f"digest-{number}", lambda lane=lane: work(lane))  # type: ignore[misc]
-    crew.join()
+    blocks = cut_into_blocks(extents)
+    for_each_block(source, blocks, note, Crew(halt), halt=halt, complain=complain, budget=budget)
     return digests
 
 

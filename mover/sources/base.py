@@ -32,7 +32,9 @@ class ReadRequest:
 
 
 class Reader(ABC):
-    """One connection to a source, used by one thread. Several requests may be begun before the first is completed."""
+    """One connection to a source, used by one thread at a time. Several requests may be begun before the first is
+    completed.
+    """
 
     @abstractmethod
     def begin(self, request: ReadRequest) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mover.budget import Budget
 from mover.crew import Crew
-from mover.feed import Lane, RandomFeed
+from mover.feed import Loaded, RandomFeed, run_lanes
 from mover.geometry import BLOCK_BYTES, Extent, cut_into_blocks
 from mover.halt import Halt
 from mover.sources.base import RandomSource, Reader, ReadRequest
@@ -87,26 +87,22 @@ def read_all(source: Moody, budget: Budget, stops_after: int) -> None:
     """Read a disk in all its lanes; what was read is whole unless it failed or was stopped."""
     halt, seen = Halt(), list[int]()
 
-    def work(lane: Lane) -> None:
-        try:
-            while (loaded := lane.take()) is not None:
-                seen.append(loaded.block)
-                lane.give_back(loaded)
-                if len(seen) == stops_after:
-                    halt.set()
-        finally:
-            lane.close()
+    def see(loaded: Loaded) -> None:
+        seen.append(loaded.block)
+        if len(seen) == stops_after:
+            halt.set()
 
     feed = RandomFeed(source, cut_into_blocks(source.extents()), halt, lambda _said: None, budget)
-    crew = Crew(halt)
-    for number, lane in enumerate(feed.lanes()):
-        crew.start(f"lane-{number}", lambda lane=lane: work(lane))  # type: ignore[misc]
+    lanes = feed.lanes()
     try:
-        crew.join()
+        run_lanes(lanes, see, Crew(halt))
     except MtvError:
         pass
     else:
         assert halt.is_set() or sorted(seen) == list(range(source.size_bytes // BLOCK_BYTES))
+    finally:
+        for lane in lanes:
+            lane.close()
     assert len(seen) == len(set(seen)), "a block was given out twice"
     assert source.most_asked <= source.depth + 1
     assert feed.depth.under_way == 0
