@@ -135,6 +135,10 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
             "DEFAULT": {
                 **messages,
                 "enabled_backends": "gold,silver",
+                # Else a scheduler that missed what a backend said at first hears no more for a minute.
+                "backend_stats_polling_interval": 5,
+                "periodic_interval": 5,
+                "periodic_fuzzy_delay": 0,
                 "auth_strategy": "keystone",
                 "glance_api_servers": layout.url("glance"),
                 "state_path": str(data / "cinder"),

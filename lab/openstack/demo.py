@@ -78,13 +78,21 @@ def create_user(admin: Any, project: str, user: str, password: str) -> None:
 def missing_workers(admin: Any) -> list[str]:
     """What of the workers is not there yet, so that volumes and servers cannot be made."""
     up = {
-        (service.binary, service.host.rpartition("@")[2] if "@" in service.host else "")
+        (service.binary, service.host.partition("@")[2])
         for service in (*admin.block_storage.services(), *admin.compute.services())
         if service.state == "up"
     }
     missing = [f"{binary} {backend}".rstrip() for binary, backend in _WORKERS if (binary, backend) not in up]
-    if not missing and not list(admin.compute.hypervisors()):
-        missing = ["a host in nova's cell"]
+    if missing:
+        return missing
+    # A program that is up may not be known yet to the one that would send it work.
+    pools = {pool.name.partition("@")[2].partition("#")[0] for pool in admin.block_storage.backend_pools()}
+    missing += [f"cinder-scheduler knowing {backend}" for _, backend in _WORKERS if backend and backend not in pools]
+    if not list(admin.compute.hypervisors()):
+        missing.append("nova-scheduler knowing the host")
+    providers = list(admin.placement.resource_providers())
+    if not any(list(admin.placement.resource_provider_inventories(provider)) for provider in providers):
+        missing.append("nova-compute telling placement what it has")
     return missing
 
 
