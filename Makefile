@@ -16,7 +16,7 @@ demo:  ## migrate three VMs in a data centre in a box (KEEP=1 leaves it running)
 
 test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1 adds those that take minutes)
 	@$(PYTHON) -m lab.bootstrap test
-	@$(BIN)/python -m pytest -n $(if $(LONG),3,2) --no-loadscope-reorder -m "not openstack$(if $(LONG),, and not long)" $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --no-loadscope-reorder -m "not openstack$(if $(LONG),, and not long)" $(ARGS)
 
 test-openstack:  ## set up and run the tests that need real OpenStack services, a lane of their own
 	@$(PYTHON) -m lab.bootstrap test-openstack

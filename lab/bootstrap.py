@@ -135,7 +135,8 @@ def _run(command: Sequence[str | Path], *, timeout_s: float, quiet: bool = False
     done = subprocess.run(
         argv,
         cwd=REPO,
-        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        # Behind a proxy that looks into TLS only the machine itself knows whom to trust, and uv does not ask it.
+        env={"UV_SYSTEM_CERTS": "1", **os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,

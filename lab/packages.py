@@ -10,10 +10,12 @@ import importlib.util
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,7 @@ ALL: Mapping[str, str] = {**FOR_PYTHON, **FOR_LAB, **FOR_TESTS}
 
 DISK_GB = 12
 MEMORY_GB = 8
+PORTS = 16
 _GB = 10**9
 _TRIED = {("debian", "12"), ("debian", "13")}
 _PYTHONS = ((3, 11), (3, 13))
@@ -104,7 +107,7 @@ def apt_line() -> str:
 def problems() -> list[Problem]:
     """Everything about the machine itself that is in the way; missing packages are another matter."""
     found: list[Problem] = []
-    for check in (_platform, _python, _disk, _memory, _namespaces, _overlay, _loop):
+    for check in (_platform, _python, _disk, _memory, _ports, _namespaces, _overlay, _loop):
         found += check()
     return found
 
@@ -179,6 +182,23 @@ def _memory() -> list[Problem]:
     return [
         Problem(f"only {total / _GB:.1f} GB of memory", f"{MEMORY_GB} GB are needed", fatal=total < MEMORY_GB * _GB / 2)
     ]
+
+
+def _ports() -> list[Problem]:
+    """Every part listens on ports of loopback that are free at that moment: there must be some that answer."""
+    with ExitStack() as opened:
+        try:
+            for _ in range(PORTS):
+                listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            opened.enter_context(socket.create_connection(listener.getsockname(), timeout=5))
+        except OSError as error:
+            return [
+                Problem(
+                    f"{PORTS} TCP ports of 127.0.0.1 cannot be used: {error.strerror or error}",
+                    "ip link set lo up; more ports by sysctl net.ipv4.ip_local_port_range",
+                )
+            ]
+    return []
 
 
 def _namespaces() -> list[Problem]:

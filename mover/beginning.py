@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 from mover.delta import NOTHING, Carried, carry_over, changed_extents
 from mover.digest import ALGORITHM
+from mover.feed import Patience
 from mover.geometry import Extent
 from mover.journal import Header, Journal
 from mover.ledger import Ledger
 from mover.sources.base import Source
-from mover.sources.nbd import NbdSource
 from mover.targets.base import Target
 from mover.worklock import WorkLock
-from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskTransfer
 
 
@@ -29,7 +28,13 @@ class Begun(NamedTuple):
 
 
 def begin(
-    disk: DiskTransfer, source: Source, target: Target, path: Path, lock: WorkLock, say: Callable[[str], None]
+    disk: DiskTransfer,
+    source: Source,
+    target: Target,
+    path: Path,
+    lock: WorkLock,
+    say: Callable[[str], None],
+    patience: Patience,
 ) -> Begun:
     """Open the journal at `path`, moved on to the disk's generation where the spec gives a delta."""
     header = Header(
@@ -43,7 +48,11 @@ def begin(
     target.before_write = lock.check
     carried = NOTHING
     if disk.base_generation and target.is_intact:
-        carried = carry_over(path, header, disk.base_generation, lambda: _changed(disk, source), lock.check)
+
+        def changed() -> list[Extent]:
+            return patience.persist(lambda: changed_extents(disk, source))
+
+        carried = carry_over(path, header, disk.base_generation, changed, lock.check)
     distrust = "" if target.is_intact else "the target was cut or made anew"
     opened = Journal.open(path, header, prepare=target.prepare, distrust=distrust, check_lock=lock.check)
     if opened.restart_reason:
@@ -62,12 +71,3 @@ def begin(
             opened.journal.close()
             raise
     return Begun(opened.journal, ledger, resumed, carried)
-
-
-def _changed(disk: DiskTransfer, source: Source) -> list[Extent]:
-    def ask(context: str) -> list[Extent]:
-        if isinstance(source, NbdSource):
-            return source.dirty_extents(context)
-        raise PermanentError(f"disk {disk.id}: only an NBD source tells {context}", cure="give dirty", code="spec")
-
-    return changed_extents(disk, ask)

@@ -191,6 +191,7 @@ def _convert(arguments: argparse.Namespace) -> int:
                 say=events.log,
                 digest=lambda disk: digest_of_path(Path(disk.path), size_bytes=disk.size_bytes),
                 halt=_halt_on_signals(),
+                check_lock=lock.check,
             )
             lock.check()
             write_result(Path(spec.work_dir) / "convert-result.json", result)

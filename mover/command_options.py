@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mover.sources.uri import UriOptions
 
 JOURNAL_SUFFIX = ".mtv-journal"
+LIMIT_SUFFIX = ".limit"
 COPY_EXAMPLES = """\
 examples:
   mtv-mover copy --source file:/images/disk.raw --target /mnt/disk.img
@@ -65,7 +66,12 @@ def add_copy_arguments(parser: argparse.ArgumentParser) -> None:
         default=Verify.FULL.value,
         help="how much of the target is read back and compared (default: %(default)s)",
     )
-    parser.add_argument("--limit", default="off", metavar="RATE", help="read at most so much per second, e.g. 100M")
+    parser.add_argument(
+        "--limit",
+        default="off",
+        metavar="RATE",
+        help=f"read at most so much per second, e.g. 100M; a rate in the file JOURNAL{LIMIT_SUFFIX} changes it",
+    )
     parser.add_argument(
         "--verify-source", action="store_true", help="read the source a second time and compare with the first"
     )

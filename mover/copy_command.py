@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 
 from mover.budget import Budget
-from mover.command_options import JOURNAL_SUFFIX, uri_options
+from mover.command_options import JOURNAL_SUFFIX, LIMIT_SUFFIX, uri_options
 from mover.control.controls import Controls
 from mover.disk_copy import DiskCopy
 from mover.events import Events
 from mover.failure import exit_code_of, failure_of
 from mover.feed import Patience
-from mover.flow import TokenBucket
+from mover.flow import Governor
 from mover.halt import Halt
 from mover.progress import DiskMeter, Reporter
 from mover.sources.base import Source
@@ -88,7 +88,7 @@ class _Copy:
         self.named = named
         self.target = DiskTarget(path=str(target), block=target.is_block_device(), preallocate=arguments.preallocate)
         self.verify = Verify(arguments.verify)
-        self.budget = Budget(bucket=TokenBucket(parse_rate(arguments.limit)))
+        self.rate = parse_rate(arguments.limit)
         self.verify_source: bool = arguments.verify_source
         self.controls = Controls(arguments.credentials)
         self.events = events
@@ -102,7 +102,9 @@ class _Copy:
                     raise PermanentError("the source is empty", cure="name the disk's own file", code="source-size")
                 with contextlib.closing(open_target(self.target, source.size_bytes)) as target:
                     meter = DiskMeter(Path(self.target.path).name)
-                    with Reporter(self.events, [meter]):
+                    limit_file = journal.with_name(journal.name + LIMIT_SUFFIX)
+                    governor = Governor(limit_file, self.events.log, rate=self.rate)
+                    with governor, Reporter(self.events, [meter]):
                         done = DiskCopy(
                             self._disk(source.size_bytes),
                             source,
@@ -114,7 +116,7 @@ class _Copy:
                             meter=meter,
                             say=self.events.log,
                             halt=self.halt,
-                            budget=self.budget,
+                            budget=Budget(bucket=governor.bucket),
                         ).run()
             well = True
             return done

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.geometry import Extent, cut_into_blocks, merged
 from mover.journal import DROPPED, PROVEN, Header, Journal, Record, read_journal, replay
+from mover.sources.base import Source
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskTransfer
 
@@ -38,10 +39,10 @@ UNKNOWN = bytes(DIGEST_BYTES)
 """Digest of a dropped block of which nothing is known."""
 
 
-def changed_extents(disk: DiskTransfer, ask: Callable[[str], list[Extent]]) -> list[Extent]:
-    """What differs from the base generation, as the spec says it, or as `ask(context)` does."""
+def changed_extents(disk: DiskTransfer, source: Source) -> list[Extent]:
+    """What differs from the base generation, as the spec says it, or as the source does."""
     if disk.dirty_context:
-        return ask(disk.dirty_context)
+        return source.changed_since(disk.dirty_context)
     return merged((Extent(offset, length) for offset, length in disk.dirty or ()), disk.size_bytes)
 
 
@@ -78,7 +79,7 @@ def carry_over(
         if error.code == "journal":  # damaged at its start: whoever opens it begins anew
             return NOTHING
         raise
-    if found.generation != base_generation or found.differs_from(header) != ["generation"]:
+    if found.spoiled or found.generation != base_generation or found.differs_from(header) != ["generation"]:
         return NOTHING
     base = replay(told, header.size_bytes)
     dirty = {work.block for work in cut_into_blocks(changed())}

@@ -20,12 +20,13 @@ from mover.buffers import PAGE_BYTES
 from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import block_digest, zero_digest
-from mover.failure import DigestMismatch, Interrupted, SourceUnstable
-from mover.feed import Loaded, for_each_block
+from mover.failure import Interrupted, SourceUnstable
+from mover.feed import Loaded, Patience, for_each_block
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
 from mover.measure import read_digests
 from mover.progress import DiskMeter
+from mover.proof import mismatch_error, proof_of, unread_blocks
 from mover.readback import Mismatch, ReadBack, first_difference
 from mover.source_check import compare_with_source, fetch_checksum
 from mover.sources.base import RandomSource, Source, StreamSource
@@ -33,7 +34,7 @@ from mover.targets.base import Target
 from mover.worklock import WorkLock
 from mover.zero_scan import nonzero_parts
 from mtv.model.errors import MtvError, PermanentError
-from mtv.model.transfer import DiskResult, DiskTransfer, Proof, Verify
+from mtv.model.transfer import DiskResult, DiskTransfer, Verify
 
 _ZERO_STEP_BLOCKS = 256
 """Zeros are made 1 GiB at a time, so that the lock is looked at in between."""
@@ -77,7 +78,7 @@ class DiskCopy:
         self.say = say
         self.halt = Halt(halt)
         self.budget = budget or Budget()
-        begun = begin(disk, source, target, journal_path, lock, say)
+        begun = begin(disk, source, target, journal_path, lock, say, Patience(self.halt, say))
         self.journal, self.ledger = begun.journal, begun.ledger
         self.resumed, self.carried = begun.resumed, begun.carried
         self.has_data = bytearray(self.ledger.digests.count)
@@ -119,7 +120,7 @@ class DiskCopy:
             bytes_read=self.bytes_read,
             bytes_resumed=self._data_bytes(self.resumed),
             digest=self.ledger.digests.root(),
-            proof=self._proof(),
+            proof=proof_of(self.verify, self.source_digest, reread=self.verify_source),
             source_digest=self.source_digest,
             verify=self.verify,
             reread=self.verify_source,
@@ -142,8 +143,9 @@ class DiskCopy:
         try:
             self._copy(crew, wanted, whole=False)
             self._zero_the_rest()
-            remaining = list(self._resumed_or_zero_blocks_to_read()) if self.verify is not Verify.OFF else []
-            read_back.hand_in(remaining)
+            if self.verify is not Verify.OFF:
+                digests = self.ledger.digests
+                read_back.hand_in(list(unread_blocks(self.target, digests, self.resumed, self._was_read_back)))
             if self.verify is not Verify.FULL and not self.target.is_recognizable:
                 # It may be another one than that which an earlier attempt wrote.
                 read_back.hand_in(sorted(self.resumed), always=True)
@@ -155,7 +157,7 @@ class DiskCopy:
 
     def _learn_extents(self) -> None:
         if isinstance(self.source, RandomSource):
-            self.extents = self.source.extents()
+            self.extents = Patience(self.halt, self.say).persist(self.source.extents)
             self.bytes_data = sum(extent.length for extent in self.extents)
             self.has_data = bytearray(self.ledger.digests.count)
             for block in cut_into_blocks(self.extents):
@@ -187,7 +189,8 @@ class DiskCopy:
         self._stop_if_told()
         if still_wrong:
             self.ledger.drop(mismatch.block for mismatch in still_wrong)
-            raise self._mismatch_error(still_wrong[0])
+            first_wrong = self.differences.get(block_extent(still_wrong[0].block, self.disk.size_bytes).offset)
+            raise mismatch_error(self.disk.id, self.target, still_wrong[0], first_wrong)
 
     def _read_source_again(self) -> None:
         """Compare the source with what was copied; where they differ, a third read decides between the two."""
@@ -302,26 +305,10 @@ class DiskCopy:
     # -- proof
 
     def _start_read_back(self) -> ReadBack:
-        read_back = ReadBack(self.target, self.ledger.digests, self.verify, self.halt, self.meter)
+        threads = self.budget.read_back_threads
+        read_back = ReadBack(self.target, self.ledger.digests, self.verify, self.halt, self.meter, threads=threads)
         read_back.start()
         return read_back
-
-    def _resumed_or_zero_blocks_to_read(self) -> Iterator[int]:
-        """Blocks that the read-back has not been given yet: proven by an earlier attempt, or believed to be zeros."""
-        digests, resumed = self.ledger.digests, self.resumed
-        nonzero = [index for index in range(digests.count) if not digests.is_zero(index)]
-        yield from (index for index in nonzero if index in resumed and not self._was_read_back(index))
-        following = -1
-        for run in runs_without(nonzero, digests.count):
-            last = block_extent(run.stop - 1, self.disk.size_bytes)
-            start = block_extent(run.start, self.disk.size_bytes).offset
-            for area in self.target.areas_to_check(Extent(start, last.end - start)):
-                for block in cut_into_blocks([area]):
-                    if block.block > following:
-                        following = block.block
-                        if self._was_read_back(block.block):
-                            continue
-                        yield block.block
 
     def _was_read_back(self, index: int) -> bool:
         """Whether the base's copy has read this block back, surely from this target, and nothing changed it since."""
@@ -346,24 +333,6 @@ class DiskCopy:
         checksum = self.source.content_checksum
         self.source_digest = check_content(self.target, self.ledger, checksum, self.halt, self.meter)
         self._stop_if_told()
-
-    def _proof(self) -> Proof:
-        if self.verify is not Verify.FULL:
-            return Proof.NONE
-        if self.source_digest:
-            return Proof.SOURCE_CHECKED
-        return Proof.REREAD if self.verify_source else Proof.AS_READ
-
-    def _mismatch_error(self, mismatch: Mismatch) -> DigestMismatch:
-        where = block_extent(mismatch.block, self.disk.size_bytes)
-        first = self.differences.get(where.offset)
-        seen = f"; first wrong byte at {first}" if first is not None else ""
-        return DigestMismatch(
-            f"disk {self.disk.id}: the block at {where.offset} ({where.length} bytes) of {self.target.path} reads back"
-            f" wrong after two tries: expected {mismatch.expected.hex()}, found {mismatch.found.hex()}{seen}",
-            cure="the target's storage does not keep what is written: have it checked, or use another storage class",
-            offset=first if first is not None else where.offset,
-        )
 
     # -- beginning and end
 

@@ -84,3 +84,10 @@ def exit_code_of(failure: Failure | None) -> int:
     if failure.code == "volume-held":
         return EXIT_VOLUME_HELD
     return EXIT_TEMPORARY if failure.retryable else EXIT_PERMANENT
+
+
+def no_changes(why: str) -> PermanentError:
+    """The error for a source that does not tell what changed since an earlier state."""
+    return PermanentError(
+        why, cure="copy the whole disk: leave out base_generation and dirty_context", code="source-no-changes"
+    )

@@ -3,7 +3,8 @@ can change while the transfer runs.
 
 The rate in force is, first found:
 
-1. the file `limit` in the work directory, one line like `100M` or `off`, looked at every second;
+1. the file `limit` in the work directory (by hand: JOURNAL.limit), one line like `100M` or `off`, looked at every
+   second;
 2. the spec's window of the day (`limits`, clock times at the spec's own UTC offset);
 3. the spec's `limit_bytes_per_s`; 0 is no limit.
 """
@@ -114,13 +115,37 @@ def check_limits(spec: TransferSpec) -> None:
         raise PermanentError("the spec's limits are negative, or their UTC offset is none", code="spec")
 
 
-class Governor:
-    """Keeps the bucket at the rate in force while the block runs."""
+def governor_of(spec: TransferSpec, say: Callable[[str], None]) -> Governor:
+    """The one for a transfer."""
+    return Governor(
+        Path(spec.work_dir) / LIMIT_NAME,
+        say,
+        rate=spec.limit_bytes_per_s,
+        windows=spec.limits,
+        utc_offset_min=spec.limits_utc_offset_min,
+    )
 
-    def __init__(self, spec: TransferSpec, say: Callable[[str], None]) -> None:
-        self._spec = spec
-        self._path = Path(spec.work_dir) / LIMIT_NAME
+
+class Governor:
+    """Keeps the bucket at the rate in force while the block runs.
+
+    `path` is the file that overrides the windows of the day, and those the `rate` (bytes per second, 0: none).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        say: Callable[[str], None],
+        *,
+        rate: int = 0,
+        windows: tuple[LimitWindow, ...] = (),
+        utc_offset_min: int = 0,
+    ) -> None:
+        self._path = path
         self._say = say
+        self._rate = rate
+        self._windows = windows
+        self._utc_offset_min = utc_offset_min
         self._bucket_rate = -1
         self._told_problem = ""
         self._ended = threading.Event()
@@ -143,9 +168,9 @@ class Governor:
     def _look(self) -> None:
         rate = self._from_file()
         if rate is None:
-            rate = window_rate(self._spec.limits, datetime.now(UTC), self._spec.limits_utc_offset_min)
+            rate = window_rate(self._windows, datetime.now(UTC), self._utc_offset_min)
         if rate is None:
-            rate = self._spec.limit_bytes_per_s
+            rate = self._rate
         if rate != self._bucket_rate:
             if rate or self._bucket_rate > 0:
                 self._say(f"reading at most {rate / 1e6:g} MB/s now" if rate else "reading without a limit now")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import struct
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,7 +43,10 @@ _MAX_HEADER_BYTES = 64 << 10
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a journal is about. `target` is the target's own mark: inode and generation of a file, none for a device."""
+    """What a journal is about. `target` is what tells the target from others: see `Target.mark`.
+
+    `spoiled` says what else has written to the target since; then the journal proves nothing ("": nothing did).
+    """
 
     identity: str
     generation: str
@@ -50,6 +54,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     algorithm: str
     target: str
     epoch: int
+    spoiled: str = ""
 
     def differs_from(self, other: Header) -> list[str]:
         """Names of the fields that forbid to resume; the epoch is not among them."""
@@ -113,6 +118,8 @@ class Journal:
             check_lock()
             if found is None:
                 reason = "its journal is damaged at the start" if raw else ""
+            elif found.header.spoiled:
+                reason = found.header.spoiled
             elif distrust:
                 reason = distrust
             elif differing := header.differs_from(found.header):
@@ -185,6 +192,27 @@ class Journal:
     def _pack(self, record: Record) -> bytes:
         body = _RECORD.pack(*record)
         return body + _LENGTH.pack(zlib.crc32(body, self._seed))
+
+
+def journal_path(work_dir: Path, disk_id: str) -> Path:
+    """Where a disk's journal is; ids with characters that file names do not bear are quoted."""
+    return work_dir / f"journal-{urllib.parse.quote(disk_id, safe='')}.bin"
+
+
+def spoil(path: Path, why: str, *, check_lock: Callable[[], None] = lambda: None) -> None:
+    """Take back, durably, all that a journal claims: something else is about to write to its target.
+
+    Where there is no journal, or none that anybody would believe, nothing is done.
+    """
+    if not path.exists():
+        return
+    try:
+        header, _ = read_journal(path)
+    except PermanentError as error:
+        if error.code == "journal":
+            return
+        raise
+    Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [], check_lock=check_lock)
 
 
 def read_journal(path: Path) -> tuple[Header, list[Record]]:

@@ -37,8 +37,18 @@ class ReadBack:
     """Runs beside the copy: blocks are handed in as soon as they are durable."""
 
     THREADS = 3
+    """Unless the caller says otherwise; each holds `STEP_BYTES` of memory."""
 
-    def __init__(self, target: Target, digests: BlockDigests, verify: Verify, halt: Halt, meter: DiskMeter) -> None:
+    def __init__(
+        self,
+        target: Target,
+        digests: BlockDigests,
+        verify: Verify,
+        halt: Halt,
+        meter: DiskMeter,
+        *,
+        threads: int = THREADS,
+    ) -> None:
         self._target = target
         self._digests = digests
         self._verify = verify
@@ -46,13 +56,14 @@ class ReadBack:
         self._meter = meter
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._crew = Crew(halt)
+        self._threads = threads
         self.mismatches: list[Mismatch] = []
         self.bytes_checked = 0
         self.bytes_handed_in = 0
 
     def start(self) -> None:
         """Begin to work off what is handed in."""
-        for number in range(self.THREADS):
+        for number in range(self._threads):
             self._crew.start(f"read-back-{number}", self._work)
 
     def wants(self, index: int) -> bool:
@@ -70,7 +81,7 @@ class ReadBack:
 
     def finish(self) -> list[Mismatch]:
         """Wait until all is read back; the mismatches in order of their offsets."""
-        for _ in range(self.THREADS):
+        for _ in range(self._threads):
             self._queue.put(None)
         self._crew.join()
         return sorted(self.mismatches)

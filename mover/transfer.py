@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import urllib.parse
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from mover.failure import (
     storage_error,
 )
 from mover.feed import Patience
-from mover.flow import Governor, check_limits
+from mover.flow import check_limits, governor_of
 from mover.halt import Halt
-from mover.journal import sync_folder
+from mover.journal import journal_path, sync_folder
 from mover.progress import DiskMeter, Reporter
 from mover.sources.base import Source
 from mover.sources.open import open_source
@@ -63,11 +62,6 @@ def read_spec(path: Path) -> TransferSpec:
     for disk in spec.disks:
         check_delta(disk)
     return spec
-
-
-def journal_path(work_dir: Path, disk_id: str) -> Path:
-    """Where a disk's journal is; ids with characters that file names do not bear are quoted."""
-    return work_dir / f"journal-{urllib.parse.quote(disk_id, safe='')}.bin"
 
 
 def transfer(
@@ -119,8 +113,9 @@ class _Transfer:
         self.meters = {disk.id: DiskMeter(disk.id) for disk in spec.disks}
         self.results: dict[str, DiskResult] = {}
         self.failures: dict[str, Failure] = {}
-        self.governor = Governor(spec, events.log)
-        disks_at_once = min(DISKS_AT_ONCE, len(spec.disks))
+        self.governor = governor_of(spec, events.log)
+        # Every disk under way holds a connection, so there are no more of them than there may be connections.
+        disks_at_once = max(1, min(DISKS_AT_ONCE, len(spec.disks), spec.connections))
         self.budget = Budget(disks_at_once=disks_at_once, connections=spec.connections, bucket=self.governor.bucket)
         self._at_once = threading.Semaphore(disks_at_once)
 

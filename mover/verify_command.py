@@ -72,6 +72,12 @@ class _Verification:
                 cure="use the mover that made the copy",
                 code="journal",
             )
+        if self.header.spoiled:
+            raise PermanentError(
+                f"{journal} no longer says what {target} holds: {self.header.spoiled}",
+                cure="compare its root digest (mtv-mover digest) with the conversion's result",
+                code="journal",
+            )
         self.digests, self.proven, _ = replay(records, self.header.size_bytes)
         self.events = events
         self.halt = halt

@@ -9,10 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's business.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 _STATE = pytest.StashKey[Path]()
 
@@ -55,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         # Only a name yet, short because of Unix sockets below it: most runs need no lab and make no folder.
         config.stash[_STATE] = Path(tempfile.gettempdir()) / f"mtv-lab-{os.getpid()}"
+    if not hasattr(config, "workerinput") and not os.environ.get("MTV_LAB_KEEP"):
+        config.pluginmanager.register(_LastUse(config.stash[_STATE]), "mtv-last-use")
 
 
 _GROUPS = {
@@ -66,6 +75,7 @@ _GROUPS = {
     "guests": ("tests/e2e/", "tests/steps/test_on_the_lab.py"),
     "lab": (
         "tests/kubevirt/test_cluster.py",
+        "tests/kubevirt/test_encrypted_guests.py",
         "tests/kubevirt/test_target_facts.py",
         "tests/lab/test_cluster_contract.py",
         "tests/lab_kubevirt/",
@@ -79,12 +89,57 @@ Guests are few and each is on in one place at a time; a namespace of one's own i
 """
 
 
+_USERS = {("airflow",): ("guests",), (): ("guests", "lab", "openstack")}
+"""Parts of the shared lab (none named: all) to the groups whose tests use them."""
+
+
 def scope_of(nodeid: str) -> str:
     """Return what one worker runs as a whole: a group of the shared lab, else the test's file."""
     for group, starts in _GROUPS.items():
         if nodeid.startswith(starts):
             return group
     return nodeid.partition("::")[0]
+
+
+class _LastUse:
+    """Stops parts of the shared lab after the last test that uses them: Airflow and a cluster never idle for free."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._left: dict[str, set[str]] = {}
+        self._stops = ThreadPoolExecutor(1)
+        self._stopped: list[Future[None]] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
+        """Every worker has collected the same tests."""
+        self._expect(ids)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._expect(item.nodeid for item in session.items)
+
+    def _expect(self, nodeids: Iterable[str]) -> None:
+        for nodeid in nodeids:
+            self._left.setdefault(scope_of(nodeid), set()).add(nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        group = scope_of(nodeid)
+        self._left[group].discard(nodeid)
+        for parts, users in _USERS.items():
+            if group in users and not any(self._left.get(user) for user in users):
+                self._stopped.append(self._stops.submit(self._stop, parts))
+
+    def _stop(self, parts: tuple[str, ...]) -> None:
+        from lab import control
+        from lab.state import State
+
+        control.down(State(self._folder), parts)
+
+    def wait(self) -> None:
+        """Wait for what is being stopped; raises what went wrong there."""
+        self._stops.shutdown()
+        for stopped in self._stopped:
+            stopped.result()
 
 
 @pytest.hookimpl(trylast=True)  # after the order was shuffled
@@ -118,6 +173,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     from lab import control
     from lab.state import State
 
-    control.down(State(folder))
+    try:
+        if last_use := config.pluginmanager.get_plugin("mtv-last-use"):
+            last_use.wait()
+    finally:
+        control.down(State(folder))
     if not os.environ.get("MTV_LAB_STATE"):
         shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -37,7 +38,14 @@ def make_databases(folder: Path, *, store_folder: Path) -> Databases:
         raise PermanentError(f"MTV_LAB_DATABASE is {kind!r}", cure="set it to sqlite or postgresql")
     server = new_server(folder)
     server.start()
-    login = {"conn_type": "postgres", "host": "127.0.0.1", "port": server.port, "login": "airflow", "schema": "mtv"}
+    login = {
+        "conn_type": "postgres",
+        "host": "127.0.0.1",
+        "port": server.port,
+        "login": "airflow",
+        "password": secrets.token_urlsafe(24),  # the server trusts without it; that it shows nowhere is what is tested
+        "schema": "mtv",
+    }
     return Databases(server.dsn("airflow"), server.dsn("mtv"), login)
 
 

@@ -10,10 +10,9 @@ from typing import Any
 from lab.airflow.connections import lab_connections
 from lab.airflow.databases import make_databases, remove_databases
 from lab.airflow.instance import airflow_in
-from lab.airflow.server import COMPONENTS, AirflowServer
+from lab.airflow.server import AirflowServer, stop_components
 from lab.cache import say
 from lab.parts import Part
-from lab.process import stop_daemon
 from lab.state import REPO, State
 
 
@@ -72,8 +71,7 @@ class AirflowPart(Part):
     def stop(self, state: State) -> None:
         """Stop all components and their database; the file with the connections' passwords goes with them."""
         folder = state.dir / self.name
-        for component in list(COMPONENTS)[::-1]:
-            stop_daemon(folder / "home" / f"{component}.pid", timeout_s=20)
+        stop_components(folder / "home")
         remove_databases(folder)
         (folder / "connections.json").unlink(missing_ok=True)
 

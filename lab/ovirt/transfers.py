@@ -32,12 +32,13 @@ class ImageTransfers:
 
     def create(self, wanted: Any) -> Any:
         """A new transfer, initializing; None if the disk is locked, by a test or by another transfer."""
-        disk = (wanted.disk or wanted.snapshot or wanted.backup).id
+        disk = (wanted.disk or wanted.snapshot).id
         if disk in self.locked or any(_is_of(other, disk) for other in self.by_id.values()):
             return None
         transfer = types.ImageTransfer(
             id=str(uuid.uuid4()),
             disk=types.Disk(id=disk),
+            backup=wanted.backup,
             phase=_Phase.INITIALIZING,
             direction=wanted.direction,
             format=wanted.format,
@@ -53,7 +54,13 @@ class ImageTransfers:
         """Put the ticket of a transfer that begins onto the host."""
         if transfer.phase in (_Phase.INITIALIZING, _Phase.RESUMING):
             disk = self.disks[transfer.disk.id]
-            self._daemon.add_ticket(transfer.id, disk.size_bytes, disk.nbd_socket, timeout_s=timeout_s)
+            self._daemon.add_ticket(
+                transfer.id,
+                disk.size_bytes,
+                disk.nbd_socket,
+                timeout_s=timeout_s,
+                dirty=transfer.backup is not None,
+            )
             transfer.phase = _Phase.TRANSFERRING
 
     def act(self, transfer: Any, action: str, timeout_s: int) -> bool:

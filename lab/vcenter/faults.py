@@ -32,6 +32,10 @@ class Faults:
         """
         self._send(Method=method, Fault=fault, Object=on, Count=count, Skip=skip, DelayMS=delay_ms)
 
+    def hide(self, name: str, *properties: str, privilege: str = "System.Read") -> None:
+        """Nobody may read these properties (and what lies below them) of the objects of that name."""
+        self._send(Object=name, Hide=properties, Privilege=privilege)
+
     def drop_downloads(self, *, after_bytes: int, count: int = 1) -> None:
         """Cut the connection of each of the next `count` downloads after so many bytes."""
         self._send(DropAfter=after_bytes, Count=count)

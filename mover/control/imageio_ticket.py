@@ -183,6 +183,8 @@ class EngineTicket(ImageioTicket):
 
     def _wish(self) -> ET.Element:
         wish = ET.Element("image_transfer")
+        if self._where.backup:
+            ET.SubElement(wish, "backup", id=self._where.backup)
         if self._where.snapshot:
             ET.SubElement(wish, "snapshot", id=self._where.snapshot)
         else:

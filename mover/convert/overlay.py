@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -54,9 +54,13 @@ def discard(work_dir: Path, disks: Sequence[ConvertDisk]) -> None:
         overlay_path(work_dir, disk).unlink(missing_ok=True)
 
 
-def commit(work_dir: Path, disks: Sequence[ConvertDisk]) -> None:
-    """Write every overlay into its disk and make it durable. May be repeated after a crash at any point."""
+def commit(work_dir: Path, disks: Sequence[ConvertDisk], *, check_lock: Callable[[], None] = lambda: None) -> None:
+    """Write every overlay into its disk and make it durable. May be repeated after a crash at any point.
+
+    `check_lock` raises if we may no longer write; it is asked before each disk.
+    """
     for disk in disks:
+        check_lock()
         _qemu_img("commit", "-q", "-d", "-t", "none", "-f", "qcow2", str(overlay_path(work_dir, disk)))
         _sync(Path(disk.path))
 

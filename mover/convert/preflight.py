@@ -16,10 +16,12 @@ from mover.convert import accelerator, exports, failures, guest, hazards, virtio
 from mover.convert.guest import Drive, Request
 from mover.convert.volumes import Volume
 from mover.failure import failure_of
+from mover.geometry import Extent
 from mover.halt import Halt
-from mover.sources.nbd_module import load_nbd
+from mover.sources.base import ReadRequest
+from mover.sources.nbd import NbdSource
 from mtv.model.conversion import Inspection, LuksKey, Notice, PreflightResult, PreflightSpec
-from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Failure
 
 _NBD = ("nbd://", "nbd+unix://")
@@ -50,6 +52,8 @@ def preflight(
     """
     started = time.monotonic()
     chosen = ""
+    inspection: Inspection | None = None
+    notices: tuple[Notice, ...] = ()
     try:
         drives = tuple(_drive(disk) for disk in disks)
         volumes, notices = _scan(drives)
@@ -61,12 +65,11 @@ def preflight(
             env = accelerator.environment(environ, chosen, scratch=Path(folder))
             answer = guest.visit(request, env=env, log=Path(folder) / guest.LOG, timeout_s=timeout_s, halt=halt)
         notices += answer.notices
-        failure = answer.failure
-        if answer.inspection and not failure:
-            notices += _judge(answer.inspection, windows_drivers, environ)
-        inspection = answer.inspection
+        failure, inspection = answer.failure, answer.inspection
+        if inspection and not failure:
+            notices += _judge(inspection, windows_drivers, environ)
     except MtvError as error:
-        failure, inspection, notices = failure_of(error), None, ()
+        failure = failure_of(error)
     return PreflightResult(
         ok=failure is None,
         inspection=inspection,
@@ -156,18 +159,20 @@ def _scan(drives: Sequence[Drive]) -> tuple[tuple[Volume, ...], tuple[Notice, ..
 
 
 def _scan_nbd(uri: str, number: int) -> tuple[tuple[Volume, ...], tuple[Notice, ...]]:
-    nbd = load_nbd()
-    handle = nbd.NBD()
+    source = NbdSource(uri)
+    reader = source.open_reader()
     try:
-        handle.connect_uri(uri)
-        size = handle.get_size()
 
         def read(offset: int, length: int) -> bytes:
-            length = min(length, size - offset)
-            return bytes(handle.pread(length, offset)) if length > 0 else b""
+            wanted = Extent(offset, min(length, source.size_bytes - offset))
+            if wanted.length <= 0:
+                return b""
+            content = bytearray(wanted.length)
+            request = ReadRequest(memoryview(content), offset, [wanted])
+            reader.begin(request)
+            reader.complete(request)
+            return bytes(content)
 
-        result = hazards.examine(read, size, disk=number)
-        handle.shutdown()
-    except nbd.Error as error:
-        raise TemporaryError(f"{uri} cannot be read: {error}", code="source-io") from error
-    return result
+        return hazards.examine(read, source.size_bytes, disk=number)
+    finally:
+        reader.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from mover.command_options import JOURNAL_SUFFIX
 from mover.convert import (
     accelerator,
     domain,
@@ -27,6 +28,7 @@ from mover.convert.guest import Answer, Drive, Key, Request
 from mover.convert.volumes import Volume
 from mover.failure import Interrupted, failure_of
 from mover.halt import Halt
+from mover.journal import journal_path, spoil
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, Notice
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Progress
@@ -44,12 +46,17 @@ def convert(
     digest: Digest,
     halt: Halt | None = None,
     environ: Mapping[str, str] = os.environ,
+    check_lock: Callable[[], None] = lambda: None,
 ) -> ConvertResult:
     """Convert the guest on `spec.disks` so that it boots on virtio; the caller holds the work volume's lock.
+
+    `check_lock` raises when a newer mover has the volume: what lies on it is no longer ours then. It is asked before
+    anything is put in place, committed or thrown away.
 
     `digest` computes a disk's root digest. A failed conversion leaves every disk as it was copied. A crash after the
     commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal. A journal
     of other copies (the disks were copied again since) counts for nothing. `halt` stops it until the commit has begun.
+    From then on the journals of the copies on the work volume prove nothing any more.
     """
     work = Path(spec.work_dir)
     started = time.monotonic()
@@ -70,12 +77,16 @@ def convert(
             result = _Conversion(spec, emit=emit, say=say, halt=halt or Halt(), environ=environ).run()
         except MtvError as error:
             result = ConvertResult(ok=False, failure=failure_of(error))
+        check_lock()
         if not result.ok:
             overlay.discard(work, spec.disks)
             return msgspec.structs.replace(result, seconds=round(time.monotonic() - started, 3))
         overlay.write_journal(work, _journal("commit_started", spec, result))
     emit(Progress(phase="commit", percent=0))
-    overlay.commit(work, spec.disks)
+    for disk in spec.disks:
+        for path in (journal_path(work, disk.id), Path(f"{disk.path}{JOURNAL_SUFFIX}")):
+            spoil(path, "its target was converted since", check_lock=check_lock)
+    overlay.commit(work, spec.disks, check_lock=check_lock)
     emit(Progress(phase="commit", percent=50))
     result = msgspec.structs.replace(
         result,
@@ -83,6 +94,7 @@ def convert(
         resumed_commit=resumed,
         seconds=round(time.monotonic() - started, 3),
     )
+    check_lock()
     overlay.write_journal(work, _journal("committed", spec, result))
     overlay.discard(work, spec.disks)
     emit(Progress(phase="done", percent=100))

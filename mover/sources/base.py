@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from mover.failure import no_changes
 from mover.geometry import Extent
 
 
@@ -99,6 +100,14 @@ class Source(ABC):
         Raises `PermanentError` (code source-checksum) if it does not agree.
         """
         raise NotImplementedError
+
+    def changed_since(self, record: str) -> list[Extent]:
+        """What may differ from an earlier state of the disk, as `merged` returns it; areas that became zeros too.
+
+        `record` is what this kind of source calls its note of that: see `DiskTransfer.dirty_context`. Most keep none.
+        Raises `PermanentError` (code source-no-changes, NBD: source-no-bitmap) if it does not tell.
+        """
+        raise no_changes(f"this source does not tell what changed since {record}")
 
     def forget(self) -> None:  # noqa: B027 - most sources keep nothing here
         """Drop what is cached on this machine, so that a second read reaches the medium again."""

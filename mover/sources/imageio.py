@@ -16,13 +16,16 @@ from contextlib import closing
 import msgspec
 
 from mover.control.imageio_ticket import ImageioTicket
+from mover.failure import no_changes
 from mover.geometry import Extent, merged
 from mover.sources.base import RandomSource, Reader, ReadRequest
 from mover.sources.imageio_checksum import ImageioChecksum
 from mover.sources.imageio_http import ImageioConnection
 from mover.sources.ranged import content_range
-from mtv.model.errors import NOT_UNDERSTOOD, PermanentError, TemporaryError
+from mtv.model.errors import NOT_UNDERSTOOD, TemporaryError
 
+DIRTY = "dirty"
+"""The one record of changes: of a backup, since the checkpoint that it starts from."""
 _MOST_CONNECTIONS = 3
 """More were no faster in measurements, and each costs 4 MiB."""
 _LONGEST_OPTIONS_BYTES = 64 << 10
@@ -47,13 +50,6 @@ class Area(msgspec.Struct):
     dirty: bool = True
 
 
-class Changes(msgspec.Struct, frozen=True):
-    """What changed since the checkpoint that a backup is based on: areas with data, and areas that became zeros."""
-
-    data: list[Extent]
-    zeros: list[Extent]
-
-
 class ImageioSource(RandomSource):
     """The disk of one image transfer."""
 
@@ -76,22 +72,15 @@ class ImageioSource(RandomSource):
         areas = self._areas or [Area(0, self.size_bytes)]
         return merged((Extent(area.start, area.length) for area in areas if not area.zero), self.size_bytes)
 
-    def changes(self) -> Changes:
-        """What the server calls dirty. `PermanentError` (source-no-changes) if the transfer is of no such backup."""
-        with closing(ImageioConnection(self.ticket)) as connection:
-            areas = self._ask_for_areas(connection, "dirty")
+    def changed_since(self, record: str) -> list[Extent]:
+        """What the server calls dirty; it has one record, `dirty`, if the transfer is of a backup from a checkpoint."""
+        areas: list[Area] | None = None
+        if record == DIRTY:
+            with closing(ImageioConnection(self.ticket)) as connection:
+                areas = self._ask_for_areas(connection, record)
         if areas is None:
-            raise PermanentError(
-                f"{self.ticket.name}: the transfer tells no changed areas",
-                cure="make the transfer of a backup that starts from a checkpoint, or copy the whole disk",
-                code="source-no-changes",
-            )
-        dirty = [area for area in areas if area.dirty]
-        data, zeros = (
-            merged((Extent(area.start, area.length) for area in dirty if area.zero is zero), self.size_bytes)
-            for zero in (False, True)
-        )
-        return Changes(data, zeros)
+            raise no_changes(f"{self.ticket.name}: the transfer is of no backup that tells {record} areas")
+        return merged((Extent(area.start, area.length) for area in areas if area.dirty), self.size_bytes)
 
     def forget(self) -> None:
         """The extents are asked for anew."""

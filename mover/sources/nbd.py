@@ -44,9 +44,9 @@ class NbdSource(RandomSource):
             return merged([whole], self.size_bytes)
         return self._where(_ALLOCATION, lambda flags: not flags & _READS_AS_ZEROS)
 
-    def dirty_extents(self, context: str) -> list[Extent]:
+    def changed_since(self, record: str) -> list[Extent]:
         """What a dirty bitmap of the server calls changed, e.g. of `qemu:dirty-bitmap:NAME`."""
-        return self._where(context, lambda flags: bool(flags & _DIRTY))
+        return self._where(record, lambda flags: bool(flags & _DIRTY))
 
     def _where(self, context: str, is_meant: Callable[[int], bool]) -> list[Extent]:
         handle = _connect(self.uri, context)

@@ -42,7 +42,7 @@ def open_source(disk: DiskTransfer, controls: Controls) -> Source:
     if isinstance(wanted, Vddk):
         from mover.sources.vddk import open_vddk
 
-        return open_vddk(wanted, controls.credentials_dir)
+        return open_vddk(wanted, controls)
     if isinstance(wanted, VsphereDatastore | VsphereNfc):
         return _open_vsphere(wanted, controls, disk.size_bytes)
     return _open_web(wanted, controls)
@@ -51,10 +51,9 @@ def open_source(disk: DiskTransfer, controls: Controls) -> Source:
 def _open_vsphere(wanted: VsphereDatastore | VsphereNfc, controls: Controls, size_bytes: int) -> Source:
     session = controls.vsphere(wanted.host, wanted.port, wanted.thumbprint, wanted.insecure)
     if isinstance(wanted, VsphereDatastore):
-        from mover.sources.ranged import RangedSource
-        from mover.sources.vsphere_datastore import DatastoreFile
+        from mover.sources.vsphere_datastore import DatastoreSource
 
-        return RangedSource(DatastoreFile(wanted, session))
+        return DatastoreSource(wanted, session)
     from mover.sources.vsphere_nfc import NfcSource
 
     return NfcSource(wanted, controls.nfc_lease(session, wanted.vm), session, size_bytes)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mover.control.controls import Controls
 from mover.control.credentials import read_credential
+from mover.geometry import Extent
 from mover.sources.nbdkit import (
     RETRY_FILTER,
     RETRY_SETTINGS,
@@ -23,6 +25,8 @@ from mover.sources.nbdkit import (
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.transfer import Vddk
 
+_PORT = 443
+"""The library's own choice."""
 _VCENTER_READ = "2M"
 """Longer reads through a vCenter make its NFC service run out of memory when many disks are read at once."""
 EXPLANATIONS = (
@@ -90,10 +94,27 @@ EXPLANATIONS = (
 )
 
 
-def open_vddk(where: Vddk, credentials_dir: Path, *, plugin: Sequence[str] = ("vddk",)) -> NbdkitSource:
+class VddkSource(NbdkitSource):
+    """A disk behind the library. What changed is not the library's to tell: vSphere itself is asked."""
+
+    def __init__(self, where: Vddk, controls: Controls, *, plugin: Sequence[str]) -> None:
+        self._disk = where
+        self._controls = controls
+        what = f"{where.file} of {where.vm} on {where.host}"
+        super().__init__(Nbdkit(what, arguments(where, controls.credentials_dir, plugin=plugin), EXPLANATIONS))
+
+    def changed_since(self, record: str) -> list[Extent]:
+        """What vSphere's change tracking says, since the change id `record`."""
+        from mover.control.changed_areas import ChangeTracking  # a copy needs no session beside the library's own
+
+        where = self._disk
+        session = self._controls.vsphere(where.host, where.port, where.thumbprint, insecure=False)
+        return ChangeTracking(session, where.vm, where.disk_key, where.snapshot).since(record, self.size_bytes)
+
+
+def open_vddk(where: Vddk, controls: Controls, *, plugin: Sequence[str] = ("vddk",)) -> VddkSource:
     """The open source. `plugin` is what to load instead of the vddk plugin: its name or path and its first words."""
-    what = f"{where.file} of {where.vm} on {where.host}"
-    return NbdkitSource(Nbdkit(what, arguments(where, credentials_dir, plugin=plugin), EXPLANATIONS))
+    return VddkSource(where, controls, plugin=plugin)
 
 
 def arguments(where: Vddk, credentials_dir: Path, *, plugin: Sequence[str] = ("vddk",)) -> list[str]:
@@ -107,6 +128,7 @@ def arguments(where: Vddk, credentials_dir: Path, *, plugin: Sequence[str] = ("v
         *settings(
             libdir=where.libdir,
             server=where.host,
+            port="" if where.port == _PORT else str(where.port),
             user=read_credential(credentials_dir, "user"),
             password=f"+{secret_file(credentials_dir, 'password')}",
             thumbprint=where.thumbprint,

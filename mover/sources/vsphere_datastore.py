@@ -10,15 +10,34 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mover.control.endpoint import Location
-from mover.sources.ranged import RangedFile
+from mover.geometry import Extent
+from mover.sources.ranged import RangedFile, RangedSource
 from mtv.model.transfer import VsphereDatastore
 
 if TYPE_CHECKING:
     from mover.control.vsphere import VsphereSession
 
 
+class DatastoreSource(RangedSource):
+    """A disk that is one file of a datastore."""
+
+    def __init__(self, where: VsphereDatastore, session: VsphereSession) -> None:
+        super().__init__(DatastoreFile(where, session))
+        self._where = where
+        self._session = session
+
+    def changed_since(self, record: str) -> list[Extent]:
+        """What vSphere's change tracking says, since the change id `record`."""
+        from mover.control.changed_areas import ChangeTracking  # pyVmomi's types are needed for nothing else here
+
+        where = self._where
+        if not where.vm:
+            return super().changed_since(record)
+        return ChangeTracking(self._session, where.vm, where.disk_key, where.snapshot).since(record, self.size_bytes)
+
+
 class DatastoreFile(RangedFile):
-    """One file of a datastore, read by `RangedSource`."""
+    """The file, and who lets us in."""
 
     # A host touches the times of its files for reasons of its own.
     has_validators = False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mover.control.tls import connect
+from mover.geometry import Extent
 from mover.sources.base import Piece, StreamSource
 from mover.sources.vmdk_stream import decode_stream
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
@@ -57,6 +58,12 @@ class NfcSource(StreamSource):
         finally:
             if connection:
                 connection.close()
+
+    def changed_since(self, record: str) -> list[Extent]:
+        """What vSphere's change tracking says, since the change id `record`. The stream is read whole all the same."""
+        from mover.control.changed_areas import ChangeTracking  # pyVmomi's types are needed for nothing else here
+
+        return ChangeTracking(self.session, self.where.vm, self.where.disk_key).since(record, self.size_bytes)
 
     def close(self) -> None:
         """The lease is shared; it ends with the transfer."""

@@ -20,14 +20,16 @@ class BlockTarget(Target):
 
     The kernel makes zeros without sending them where the device says that it can (write zeroes; it refuses where that
     would be a mere discard, after which anything may be read). Whether the device keeps its word is tried out once,
-    on the first area that must become zeros. A device that does not is written with zeros.
+    on the first area that must become zeros. A device that does not is written with zeros. `volume` is a name that no
+    other device ever bears ("": nobody gave it one).
     """
 
     holes_are_zeros = False
-    is_recognizable = False
 
-    def __init__(self, path: Path, size_bytes: int) -> None:
+    def __init__(self, path: Path, size_bytes: int, *, volume: str = "") -> None:
         super().__init__(path, size_bytes)
+        self._volume = volume
+        self.is_recognizable = bool(volume)
         self._keeps_word: bool | None = None
         try:
             self.device_bytes = os.lseek(self._buffered, 0, os.SEEK_END)
@@ -44,8 +46,10 @@ class BlockTarget(Target):
 
     @property
     def mark(self) -> str:
-        """A device has no mark of its own that outlives a node; what an earlier attempt proved is read back again."""
-        return ""
+        """The volume's name. Nothing on a device itself tells it from another: its number changes from node to node,
+        its serial number is the driver's invention, and all of its bytes are the disk's.
+        """
+        return f"volume {self._volume}" if self._volume else ""
 
     @property
     def is_intact(self) -> bool:

@@ -27,6 +27,6 @@ def open_target(target: DiskTarget, size_bytes: int) -> Target:
         raise PermanentError(
             f"{path} is not a regular file", cure="check the claim's volumeMode", code="target-not-a-file"
         )
-    return (
-        BlockTarget(path, size_bytes) if target.block else FileTarget(path, size_bytes, preallocate=target.preallocate)
-    )
+    if target.block:
+        return BlockTarget(path, size_bytes, volume=target.volume)
+    return FileTarget(path, size_bytes, preallocate=target.preallocate)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from mtv.cli import main
 from mtv.cli.columns import table
+from mtv.cli.examples import EXAMPLES
+from mtv.cli.main import parser, with_default
 from mtv.store import Store, default_dsn
 from tests.reporting.sample import fill
 
@@ -138,6 +142,15 @@ def test_the_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "mtv plan check include/plans" in out
     assert "exit codes" in out
+
+
+def test_every_example_of_the_help_is_a_command_that_is_understood() -> None:
+    helps = [parser().epilog or "", *EXAMPLES.values()]
+    lines = [line.strip() for text in helps for line in text.splitlines() if line.startswith("  mtv ")]
+    assert len(lines) > 25
+    for line in lines:
+        command = re.split(r"\s{2,}|\s[|>]\s", line)[0]  # before a remark, a pipe or a file
+        parser().parse_args(with_default(shlex.split(command)[1:]))
 
 
 def test_rules_examples_are_run_for_every_provider(

@@ -68,7 +68,7 @@ class Factory:
             run = self.api.run_state(dag_id, dag_run_id)
             assert run not in FINISHED, f"the run ended {run} before {step} was in {states}: {found}"
             assert time.monotonic() < deadline, f"{step} is {found}, not in {states}"
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     def evidence(self, dag_id: str, dag_run_id: str, vm_id: str, kind: EvidenceKind) -> dict[str, Any]:
         """Return the newest evidence of a kind about a VM of the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState
 from mtv.model.transfer import Proof
 from tests.e2e.conftest import Factory
-from tests.e2e.watchers import Watcher
+from tests.e2e.watchers import PodWatcher, Watcher
 
 pytestmark = [pytest.mark.e2e, pytest.mark.lab]
 
@@ -31,14 +32,14 @@ class Wave:
 
     def __init__(self, factory: Factory) -> None:
         self.factory = factory
-        self.canaries = [Path(factory.state.endpoints("vcenter")["password_file"]).read_bytes().strip()]
+        self.canaries = _credentials(factory)
         factory.power_on_source("web-1")
         self.audit_before = len(_audit(factory))
         self.off_disk = Path(factory.state.endpoints("vcenter")["guests"]["db-1"]["disks"][0])
         self.off_disk_written_ns = self.off_disk.stat().st_mtime_ns
         factory.api.wait_for_dag(DAG, timeout_s=180)
         factory.api.unpause(DAG)
-        with Watcher(self.canaries) as self.watcher:
+        with Watcher(self.canaries) as self.watcher, PodWatcher(factory, NAMESPACE, self.canaries) as self.pods:
             self.dag_run_id, self.state = factory.run(DAG)
         run = factory.store.run_of(DAG, self.dag_run_id)
         assert run is not None
@@ -51,6 +52,16 @@ class Wave:
 @pytest.fixture(scope="session")
 def wave(factory: Factory) -> Wave:
     return Wave(factory)
+
+
+def _credentials(factory: Factory) -> list[bytes]:
+    """Every secret that the factory was given: the passwords of its connections, and a line of the cluster's key."""
+    connections = json.loads(Path(factory.endpoints["connections_file"]).read_text())
+    passwords = {name: entry["password"].encode() for name, entry in connections.items() if entry.get("password")}
+    assert {"lab-vcenter", "mtv_store"} <= set(passwords)
+    kubeconfig = json.loads(Path(factory.state.endpoints("cluster")["kubeconfig"]).read_text())
+    key = Path(kubeconfig["users"][0]["user"]["client-key"]).read_bytes().splitlines()
+    return [*passwords.values(), key[2]]  # the lines before tell only of what kind the key is
 
 
 def _audit(factory: Factory) -> list[Change]:
@@ -108,12 +119,36 @@ def test_only_the_vms_and_their_disks_are_left_on_the_cluster(wave):
         assert owners == {"web-1", "db-1", "app-1"}
 
 
+def test_what_copied_and_converted_had_a_read_only_root_and_no_rights(wave):
+    assert {"transfer", "convert"} <= set(wave.pods.movers)
+    for spec in (spec for specs in wave.pods.movers.values() for spec in specs):
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["securityContext"]["runAsUser"] == 107
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert [container["securityContext"] for container in spec["containers"]] == [
+            {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+        ]
+
+
 def test_the_report_exists_in_three_forms_and_shows_the_digests(wave):
     folder = Path(wave.factory.endpoints["state_folder"]) / "reports" / wave.run_id
     digest = wave.evidence("web-1", EvidenceKind.TRANSFER)["disks"][0]["digest"]
     for name in ("report.html", "report.json"):
         assert digest in (folder / name).read_text()
     assert "web-1" in (folder / "report.csv").read_text()
+
+
+def test_no_pod_said_a_password_and_no_secret_is_left_that_holds_one(wave):
+    assert {"transfer", "convert"} <= set(wave.pods.movers), "the look at pods proves nothing"
+    assert wave.pods.leaks == set()
+    with wave.factory.cluster() as cluster:
+        for secret in cluster.find(SECRETS, NAMESPACE):
+            content = b"".join(base64.b64decode(value) for value in secret.get("data", {}).values())
+            assert not any(canary in content for canary in wave.canaries), secret["metadata"]["name"]
 
 
 def test_no_password_is_seen_anywhere(wave):
@@ -131,8 +166,8 @@ def test_no_password_is_seen_anywhere(wave):
         if path.is_symlink() or not path.is_file() or path in allowed:
             continue
         where = path.relative_to(state.dir).parts
-        if where[:2] in {("vcenter", "disks"), ("cluster", "etcd")}:
-            continue  # the source's own disks; and where Kubernetes keeps the Secrets that there were
+        if where[:2] in {("vcenter", "disks"), ("cluster", "etcd"), ("cluster", "pki")}:
+            continue  # the source's own disks; where Kubernetes keeps the Secrets that there were; and its keys
         content = _read(path)
         if any(canary in content for canary in wave.canaries):
             found.append(str(path.relative_to(state.dir)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import struct
 import threading
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from mtv.kubevirt.resources import INSTANCES
+from mtv.kubevirt import labels
+from mtv.kubevirt.resources import INSTANCES, PODS
 from mtv.model.source import PowerState
 from mtv.providers.registry import open_provider
 
@@ -68,6 +70,32 @@ class Watcher(_Thread):
     def look(self) -> None:
         self.leaks |= leaks_in_processes(self._canaries)
         self.remote |= remote_addresses()
+
+
+class PodWatcher(_Thread):
+    """Pods of a namespace while they are there: specs of the movers' by role (`movers`), and names of those that hold
+    a canary (`leaks`).
+    """
+
+    pause_s = 0.5
+
+    def __init__(self, factory: Factory, namespace: str, canaries: Sequence[bytes]) -> None:
+        super().__init__()
+        self._factory, self._namespace, self._canaries = factory, namespace, canaries
+        self.movers: dict[str, list[dict[str, Any]]] = {}
+        self.leaks: set[str] = set()
+
+    def _run(self) -> None:
+        with self._factory.cluster() as self._cluster:
+            super()._run()
+
+    def look(self) -> None:
+        for pod in self._cluster.find(PODS, self._namespace):
+            marks = pod["metadata"]["labels"]
+            if "kubevirt.io" not in marks:
+                self.movers.setdefault(marks[labels.ROLE], []).append(pod["spec"])
+            if any(canary in json.dumps(pod).encode() for canary in self._canaries):
+                self.leaks.add(pod["metadata"]["name"])
 
 
 class NeverBothOn(_Thread):

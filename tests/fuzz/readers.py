@@ -13,9 +13,9 @@ from mover.convert import hazards, ntfs, virt_v2v
 from mover.convert.log_inspection import inspection_of
 from mover.convert.volumes import volumes_of
 from mover.digest import BlockDigests
-from mover.flow import LIMIT_NAME, Governor
+from mover.flow import LIMIT_NAME, governor_of
 from mover.geometry import block_count, cut_into_blocks
-from mover.journal import Header, Journal, read_journal, replay
+from mover.journal import Header, Journal, journal_path, read_journal, replay
 from mover.sources.base import RandomSource, ReadRequest
 from mover.sources.imageio import areas_in
 from mover.sources.ova_index import find_disk
@@ -23,7 +23,7 @@ from mover.sources.vmdk import SparseVmdkSource
 from mover.sources.vmdk_descriptor import open_descriptor
 from mover.sources.vmdk_stream import decode_stream
 from mover.sources.window import whole_file
-from mover.transfer import journal_path, read_spec
+from mover.transfer import read_spec
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import TransferSpec
 from mtv.orchestration.pods.log import LogTail, read_lines
@@ -173,7 +173,7 @@ def _limit(data: bytes, folder: Path) -> None:
     spec = TransferSpec(
         plan="p", run="1", vm="v", epoch=1, disks=(), work_dir=str(folder), credentials_dir="", limit_bytes_per_s=1
     )
-    bucket = Governor(spec, lambda _said: None).bucket
+    bucket = governor_of(spec, lambda _said: None).bucket
     assert bucket.rate >= 0
     assert bucket.ready_in() >= 0
 
@@ -185,7 +185,7 @@ def _spec(data: bytes, folder: Path) -> None:
     for disk in spec.disks:
         assert all(offset + length <= disk.size_bytes for offset, length in disk.dirty or ())
         assert journal_path(folder, disk.id).parent == folder, "an id is no path"
-    Governor(spec, lambda _said: None)
+    governor_of(spec, lambda _said: None)
 
 
 def _v2v(data: bytes, folder: Path) -> None:

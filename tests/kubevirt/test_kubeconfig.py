@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtv.kubevirt.kubeconfig import Kubeconfig
+from mtv.kubevirt.kubeconfig import Kubeconfig, place_of
+from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 
 
@@ -69,3 +70,20 @@ def test_a_key_that_is_no_base64_is_refused_without_showing_it(tmp_path: Path) -
         Kubeconfig(written(tmp_path, {"client-key-data": "canary!"}, **{"certificate-authority-data": "QQ=="}))
     assert "canary" not in str(caught.value)
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+
+
+def target(**extra: Any) -> Connection:
+    return Connection(conn_id="ocp-east", conn_type="kubernetes", extra=extra)
+
+
+def test_path_and_context_are_read_from_the_fields_of_airflows_form() -> None:
+    assert place_of(target(kube_config_path="/etc/k", cluster_context="east")) == (Path("/etc/k"), "east")
+    assert place_of(target(kube_config_path="/etc/k", cluster_context="", namespace="n")) == (Path("/etc/k"), None)
+
+
+@pytest.mark.parametrize("field", ["kube_config", "disable_verify_ssl"])
+def test_a_field_of_the_form_that_would_do_nothing_is_refused_with_what_to_do(field: str) -> None:
+    with pytest.raises(PermanentError, match=f"ocp-east: {field} is not supported") as refused:
+        place_of(target(**{field: "canary", "kube_config_path": "/etc/k"}))
+    assert "canary" not in str(refused.value)
+    assert refused.value.cure

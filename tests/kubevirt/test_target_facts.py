@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from mtv.kubevirt import labels, machines
+from lab.kubevirt.install import FEATURE_GATES
+from mtv.kubevirt import labels, machines, volumes
 from mtv.kubevirt.cluster import Cluster
-from mtv.kubevirt.resources import NAMESPACES, QUOTAS, SERVICE_ACCOUNTS
-from mtv.kubevirt.target_facts import facts_of, read
+from mtv.kubevirt.resources import ATTACHMENTS, NAMESPACES, QUOTAS, SERVICE_ACCOUNTS, STORAGE_PROFILES, Kind
+from mtv.kubevirt.target_facts import facts_of, kubevirt_of, read
 from mtv.kubevirt.virtual_machine import virtual_machine
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.model.plan import Target
-from mtv.model.target_facts import KubeVirt, Namespace, TargetFacts
+from mtv.model.target_facts import Attachment, Capacity, KubeVirt, Namespace, StorageProfile, TargetFacts
+from tests.kubevirt.extra_kinds import extra_kinds
 from tests.kubevirt.values import kubeconfig_text, source_vm, target_vm
 
 
@@ -48,6 +50,21 @@ def test_a_target_that_is_no_cluster_is_said_to_be_missing(tmp_path: Path) -> No
     assert not facts.is_missing
 
 
+def test_what_a_kubevirt_object_says_of_its_configuration() -> None:
+    settings = {
+        "developerConfiguration": {"featureGates": ["HostDevices", "CPUManager"]},
+        "vmStateStorageClass": "state",
+        "vmRolloutStrategy": "Stage",
+        "liveUpdateConfiguration": {"maxGuest": "8Gi"},
+    }
+    found = kubevirt_of({"spec": {"configuration": settings}, "status": {"observedKubeVirtVersion": "v1.6.2"}})
+    assert (found.feature_gates, found.state_class) == (("CPUManager", "HostDevices"), "state")
+    assert (found.rollout, found.max_guest_bytes, found.release()) == ("Stage", 8 << 30, (1, 6))
+    assert kubevirt_of({}).release() is None
+    with pytest.raises(PermanentError, match="maxGuest"):
+        kubevirt_of({"spec": {"configuration": {"liveUpdateConfiguration": {"maxGuest": "much"}}}})
+
+
 @pytest.mark.lab
 def test_facts_are_those_of_the_cluster_and_what_may_not_be_read_is_unknown(lab: Any, tmp_path: Path) -> None:
     assert lab.endpoints("kubevirt")
@@ -60,6 +77,11 @@ def test_facts_are_those_of_the_cluster_and_what_may_not_be_read_is_unknown(lab:
         try:
             _furnish(admin, name)
             _see_all(read(admin, name), name)
+            assert read(admin, name).default_class() == volumes.default_class(admin)
+            with extra_kinds(admin):
+                _furnish_extras(admin, name)
+                _see_extras(read(admin, name), name)
+                admin.delete(STORAGE_PROFILES, name, "")
             with Cluster(connection(_weak(admin, name, kubeconfig, tmp_path))) as weak:
                 _see_little(read(weak, name))
         finally:
@@ -80,6 +102,15 @@ def _furnish(admin: Cluster, namespace: str) -> None:
         "spec": {"hard": {"requests.storage": "10Gi", "requests.cpu": "500m", "persistentvolumeclaims": "7"}},
     }
     admin.create(QUOTAS, quota)
+    capacity = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSIStorageCapacity",
+        "metadata": {"name": "room", "namespace": namespace},
+        "storageClassName": namespace,
+        "capacity": "10Gi",
+        "maximumVolumeSize": "4Gi",
+    }
+    admin.create(Kind("apis/storage.k8s.io/v1", "csistoragecapacities"), capacity)
     vm = source_vm()
     machines.ensure(admin, virtual_machine(vm, target_vm(vm, namespace=namespace)))
 
@@ -89,6 +120,10 @@ def _see_all(facts: TargetFacts, namespace: str) -> None:
     assert facts.namespace == Namespace(name=namespace, phase="Active", pod_security="baseline")
     assert isinstance(facts.kubevirt, KubeVirt)
     assert facts.kubevirt.is_served
+    assert facts.kubevirt.phase == "Deployed"
+    assert facts.kubevirt.feature_gates == tuple(sorted(FEATURE_GATES))
+    assert facts.kubevirt.release() >= (1, 8)
+    assert Capacity(storage_class=namespace, free_bytes=10 << 30, largest_bytes=4 << 30) in facts.capacities
     assert {one.name for one in facts.storage_classes} >= {"lab-fs", "lab-block"}
     assert all(one.provisioner for one in facts.storage_classes)
     assert {one.binding for one in facts.storage_classes} <= {"Immediate", "WaitForFirstConsumer"}
@@ -101,9 +136,36 @@ def _see_all(facts: TargetFacts, namespace: str) -> None:
     assert "default" in facts.service_accounts
 
 
+def _furnish_extras(admin: Cluster, namespace: str) -> None:
+    sets = [{"accessModes": ["ReadWriteMany"], "volumeMode": "Block"}, {"accessModes": ["ReadWriteOnce"]}]
+    profile = {
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "StorageProfile",
+        "metadata": {"name": namespace},
+        "status": {"storageClass": namespace, "claimPropertySets": sets},
+    }
+    admin.create(STORAGE_PROFILES, profile)
+    attachment = {
+        "apiVersion": "k8s.cni.cncf.io/v1",
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": "own", "namespace": namespace},
+        "spec": {"config": '{"role": "primary", "topology": "layer2", "subnets": "10.1.0.0/16/24,fd00::/48"}'},
+    }
+    admin.create(ATTACHMENTS, attachment)
+
+
+def _see_extras(facts: TargetFacts, namespace: str) -> None:
+    modes = (("Block", ("ReadWriteMany",)), ("Filesystem", ("ReadWriteOnce",)))
+    assert StorageProfile(storage_class=namespace, modes=modes) in facts.storage_profiles
+    subnets = ("10.1.0.0/16", "fd00::/48")
+    assert facts.attachments == (
+        Attachment(namespace=namespace, name="own", role="primary", topology="layer2", subnets=subnets),
+    )
+
+
 def _see_little(facts: TargetFacts) -> None:
     unknowns = facts.unknowns()
-    assert {"namespace", "storage_classes", "machines", "machines_elsewhere", "quotas"} <= set(unknowns)
+    assert {"namespace", "storage_classes", "capacities", "machines", "machines_elsewhere", "quotas"} <= set(unknowns)
     assert all("not allowed to" in why for why in unknowns.values())
     assert not facts.refused
 

@@ -18,8 +18,11 @@ from kubernetes.client.rest import ApiException
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, what: str, timeout_s: float = 60) -> T:
-    """Wait for something true; the time is only the limit, no test depends on it."""
+def until(look: Callable[[], T], *, what: str, timeout_s: float = 240) -> T:
+    """Wait for something true; the time is only the limit, no test depends on it.
+
+    It is far above the 2 to 5 s that a pod takes to come or go, because others may share the machine.
+    """
     end = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < end, f"waited {timeout_s} s for {what}"

@@ -73,8 +73,8 @@ def test_nothing_is_left_after_a_cluster_was_stopped(state: State) -> None:
     assert [path.name for path in state.folder("cluster").iterdir()] == ["log"]
 
 
-@pytest.mark.parametrize("component", ["etcd", "scheduler", "runtime"])
-def test_a_component_that_dies_takes_the_cluster_with_it_and_is_named(state: State, component: str) -> None:
+def test_a_component_that_dies_takes_the_cluster_with_it_and_is_named(state: State) -> None:
+    component = "runtime"  # of all of them the one that has mounts and loop devices to leave behind
     before = traces(state.dir)
     control.up(state, ["cluster"])
     os.kill(pid_of(state.dir, component), signal.SIGKILL)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from lab import packages
 from lab.cluster import machine
 from lab.cluster.machine import loop_devices, namespace_command
+
+REPO = Path(__file__).parents[2]
 
 
 def attach(sys_block: Path, name: str, backing: str) -> None:
@@ -53,6 +56,15 @@ def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None
     assert packages._memory()[0].fatal
 
 
+def test_a_machine_without_loopback_has_no_ports() -> None:
+    assert packages._ports() == []
+    ask = "from lab import packages; print(*packages._ports())"
+    no_network = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", ask]
+    done = subprocess.run(no_network, cwd=REPO, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("problem: 16 TCP ports of 127.0.0.1 cannot be used")
+    assert "ip link set lo up" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("release", "words"),
     [
@@ -76,8 +88,6 @@ def test_a_python_that_is_too_new_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_check_needs_only_the_standard_library() -> None:
-    import subprocess
-
     code = (
         "import sys; sys.modules['mtv'] = sys.modules['rich'] = None; from lab.__main__ import main; main(['apt-line'])"
     )

@@ -36,12 +36,6 @@ def converted_guest() -> GuestImage:
 
 
 @pytest.fixture(scope="session")
-def vmware_guest() -> GuestImage:
-    """The same, with drivers for VMware's devices only."""
-    return guest_image(GuestSpec(hostname="unconverted", root_mb=128, payload_mb=2))
-
-
-@pytest.fixture(scope="session")
 def no_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A disk without an operating system."""
     disk = tmp_path_factory.mktemp("no-system") / "no-system.raw"
@@ -111,8 +105,9 @@ class Target:
         self.kube.delete(self.path("Pod", name), grace_s=1)
         return log
 
-    def checksum(self, claim: str) -> str:
-        return self.run_pod(f"sum-{uuid.uuid4().hex[:6]}", "sha256sum /disk/disk.img", claims={claim: "Filesystem"})
+    def checksum(self, claim: str, *, mode: str = "Filesystem") -> str:
+        place = "/dev/disk" if mode == "Block" else "/disk/disk.img"
+        return self.run_pod(f"sum-{uuid.uuid4().hex[:6]}", f"sha256sum {place}", claims={claim: mode})
 
     @staticmethod
     def volume(claim: str) -> dict[str, Any]:

@@ -13,9 +13,12 @@ from lab.kubevirt.kube import Refused
 pytestmark = [pytest.mark.lab, pytest.mark.guest]
 
 
-def test_a_converted_guest_boots_from_its_claim_with_the_devices_of_its_spec(target: Any, converted_guest: GuestImage):
+def test_a_converted_guest_boots_with_the_devices_of_its_spec_and_obeys_the_power_button(
+    target: Any, converted_guest: GuestImage
+):
     target.claim("root", converted_guest.root)
-    target.create_vm("web", volumes={"root": target.volume("root")}, interface={"macAddress": "02:00:00:aa:bb:01"})
+    card = {"macAddress": "02:00:00:aa:bb:01"}
+    target.create_vm("web", volumes={"root": target.volume("root")}, interface=card, grace_s=120)
     console = target.wait_for_boot("web")
     assert "MTV-BOOT-OK converted disk-driver=virtio_blk nic=virtio_net mac=02:00:00:aa:bb:01" in console
     assert target.vm_status("web") == "Running"
@@ -26,39 +29,26 @@ def test_a_converted_guest_boots_from_its_claim_with_the_devices_of_its_spec(tar
     for digest in converted_guest.payload.values():
         assert digest in console
 
-
-def test_halting_presses_the_power_button_and_the_guest_obeys(target: Any, converted_guest: GuestImage):
-    target.claim("root", converted_guest.root)
-    target.create_vm("web", volumes={"root": target.volume("root")}, grace_s=120)
-    target.wait_for_boot("web")
-    before = target.launcher_pods("web")[0]["metadata"]["name"]
+    pod = target.launcher_pods("web")[0]["metadata"]["name"]
     target.kube.merge(target.path("VirtualMachine", "web"), {"spec": {"runStrategy": "Halted"}})
     # Long before the grace period is over: the guest went down by itself.
     target.wait(lambda: target.vm_status("web") == "Stopped", what="web to stop", timeout_s=60)
     target.wait(lambda: not target.instance("web"), what="the instance to go")
-    assert before not in [pod["metadata"]["name"] for pod in target.launcher_pods("web")]
+    assert pod not in [pod["metadata"]["name"] for pod in target.launcher_pods("web")]
 
 
-@pytest.mark.long
-def test_the_stop_subresource_halts_a_vm_and_start_brings_it_back(target: Any, converted_guest: GuestImage):
-    target.claim("root", converted_guest.root)
-    target.create_vm("web", volumes={"root": target.volume("root")})
-    target.wait_for_boot("web")
-    target.subresource("web", "stop")
-    target.wait(lambda: target.vm_status("web") == "Stopped", what="web to stop", timeout_s=60)
-    vm = target.kube.get(target.path("VirtualMachine", "web"))
-    assert vm["spec"]["runStrategy"] == "Halted"
-    target.wait(lambda: not target.instance("web"), what="the instance to go")
-    target.subresource("web", "start")
-    assert "MTV-BOOTS 2" in target.wait_for_boot("web")
-
-
-def test_a_guest_that_ignores_the_button_is_killed_after_its_grace_period(target: Any, no_system: Path):
+def test_the_stop_subresource_kills_a_deaf_guest_after_its_grace_period_and_start_brings_it_back(
+    target: Any, no_system: Path
+):
     target.claim("root", no_system)  # no operating system: nobody listens to the button
     target.create_vm("deaf", volumes={"root": target.volume("root")}, grace_s=2)
     target.wait(lambda: target.vm_status("deaf") == "Running", what="deaf to run")
-    target.kube.merge(target.path("VirtualMachine", "deaf"), {"spec": {"runStrategy": "Halted"}})
+    target.subresource("deaf", "stop")
     target.wait(lambda: target.vm_status("deaf") == "Stopped", what="deaf to stop", timeout_s=60)
+    assert target.kube.get(target.path("VirtualMachine", "deaf"))["spec"]["runStrategy"] == "Halted"
+    target.wait(lambda: not target.instance("deaf"), what="the instance to go")
+    target.subresource("deaf", "start")
+    target.wait(lambda: target.vm_status("deaf") == "Running", what="deaf to run again")
 
 
 def test_a_broken_disk_is_running_yet_never_boots(target: Any, no_system: Path):
@@ -70,14 +60,6 @@ def test_a_broken_disk_is_running_yet_never_boots(target: Any, no_system: Path):
     target.wait(lambda: "No bootable device" in target.console("broken"), what="the firmware to give up")
     assert target.vm_status("broken") == "Running"
     assert "MTV-BOOT-OK" not in target.console("broken")
-
-
-def test_an_unconverted_guest_does_not_find_its_disk_on_virtio(target: Any, vmware_guest: GuestImage):
-    target.claim("root", vmware_guest.root)
-    target.create_vm("old", volumes={"root": target.volume("root")})
-    target.wait(lambda: "ALERT!" in target.console("old"), what="the guest to miss its disk", timeout_s=180)
-    assert target.vm_status("old") == "Running"
-    assert "MTV-BOOT-OK" not in target.console("old")
 
 
 def test_a_guest_boots_from_a_block_claim_on_bus_scsi(target: Any, converted_guest: GuestImage):

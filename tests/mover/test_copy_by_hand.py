@@ -75,6 +75,14 @@ def test_a_copy_ends_with_what_it_did_and_the_next_one_has_nothing_to_do(
     assert said.last["bytes_resumed"] > 0
 
 
+@pytest.mark.parametrize(("mode", "proof"), [("full", "as read"), ("sampled", "none"), ("off", "none")])
+def test_a_copy_is_called_proven_only_if_all_of_it_was_read_back(
+    tmp_path: Path, disk: Path, said: Said, mode: str, proof: str
+) -> None:
+    assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t", "--verify", mode) == EXIT_OK
+    assert said.last.get("proof", "none") == proof
+
+
 def test_a_source_that_was_written_to_is_copied_anew(tmp_path: Path, disk: Path, said: Said) -> None:
     source = tmp_path / "s"
     source.write_bytes(disk.read_bytes())

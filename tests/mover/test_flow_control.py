@@ -18,7 +18,7 @@ from mover.budget import FIRST_DISK_BLOCKS, FURTHER_DISK_BLOCKS, Budget, Depth
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT
 from mover.feed import MAX_ATTEMPTS, Patience
-from mover.flow import Governor, TokenBucket, check_limits, window_rate
+from mover.flow import TokenBucket, check_limits, governor_of, window_rate
 from mover.geometry import Extent
 from mover.halt import Halt
 from mover.metrics import MetricsServer, metrics_text
@@ -116,7 +116,7 @@ def limited(tmp_path: Path, **changes: object) -> TransferSpec:
 def test_the_limit_file_overrides_the_spec_while_it_runs_and_nonsense_in_it_changes_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     always = LimitWindow(start="00:00", end="00:00", bytes_per_s=7)
-    with Governor(limited(tmp_path, limit_bytes_per_s=5, limits=(always,)), said.append) as governor:
+    with governor_of(limited(tmp_path, limit_bytes_per_s=5, limits=(always,)), said.append) as governor:
         assert governor.bucket.rate == 7
         (tmp_path / "w" / "limit").write_text("3M")
         moving.wait_for(lambda: governor.bucket.rate == 3_000_000, "the new rate")
@@ -146,6 +146,21 @@ def test_a_limit_holds_for_all_disks_together_and_can_be_lifted_under_way(tmp_pa
     assert mover.returncode == 0, said
     assert "at most 0.1 MB/s" in said
     assert "without a limit" in said
+
+
+def test_the_limit_of_a_copy_by_hand_can_be_lifted_under_way(tmp_path: Path) -> None:
+    source = moving.make_disk(tmp_path / "s", 8 * MIB, [(0, 8 * MIB)])
+    (tmp_path / "t.mtv-journal.limit").write_text("1K")  # more than two hours
+    lift = threading.Thread(target=lambda: lift_when_begun(tmp_path))
+    lift.start()
+    assert main(["copy", "--source", f"file:{source}", "--target", str(tmp_path / "t"), "--limit", "2K"]) == EXIT_OK
+    lift.join()
+    assert moving.same_bytes(source, tmp_path / "t", 8 * MIB)
+
+
+def lift_when_begun(folder: Path) -> None:
+    moving.wait_for((folder / "t.mtv-journal").exists, "the start")
+    (folder / "t.mtv-journal.limit").write_text("off")
 
 
 def test_depth_climbs_while_it_helps_and_halves_when_the_source_complains() -> None:

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 
 from lab.sshd import USER, SshServer
+from mover.control.controls import Controls
 from mover.measure import digest_of_path
 from mover.sources import esxi_ssh
 from mover.sources.nbdkit import Nbdkit, NbdkitSource
-from mover.sources.vddk import open_vddk
+from mover.sources.vddk import VddkSource, open_vddk
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import EsxiSsh, Proof, Vddk
-from tests.mover import moving
+from tests.mover import moving, vddk
 from tests.mover.moving import MIB
 
 SIZE = 20 * MIB + 512
@@ -213,37 +214,24 @@ def children_of(pid: int) -> list[int]:
 
 # -- VDDK, with a script for nbdkit's sh plugin where the vddk plugin would be
 
-STAND_IN = """\
-case "$1" in
-  config) echo "$2=$3" >> {folder}/settings
-    test "$2" != password || cat "${{3#+}}" > {folder}/password-read ;;
-  config_complete|unload|close|load|get_ready|after_fork|preconnect|list_exports|default_export|export_description) ;;
-  thread_model) echo parallel ;;
-  open) test ! -s {folder}/says || {{ cat {folder}/says >&2; exit 1; }} ;;
-  get_size) stat -c %s {folder}/disk ;;
-  pread) echo "$3" >> {folder}/reads; dd if={folder}/disk iflag=skip_bytes,count_bytes skip="$4" count="$3" bs=1M ;;
-  *) exit 2 ;;
-esac
-"""
 DISK = Vddk(host="vc.example", vm="vm-42", file="[ds gold] app/app.vmdk", thumbprint="AA:BB", snapshot="snapshot-7")
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Path:
-    (tmp_path / "plugin.sh").write_text("#!/bin/sh\n" + STAND_IN.format(folder=tmp_path))
-    (tmp_path / "plugin.sh").chmod(0o755)
+    vddk.write_plugin(tmp_path)
     (tmp_path / "user").write_text("mover@vsphere.local\n")
     (tmp_path / "password").write_text(PASSWORD + "\n")
     moving.make_disk(tmp_path / "disk", 9 * MIB, [(MIB, 5 * MIB)])
     return tmp_path
 
 
-def open_stand_in(folder: Path, disk: Vddk = DISK) -> NbdkitSource:
-    return open_vddk(disk, folder, plugin=("sh", str(folder / "plugin.sh")))
+def open_stand_in(folder: Path, disk: Vddk = DISK) -> VddkSource:
+    return vddk.open_stand_in(disk, Controls(folder), folder)
 
 
 def copy_stand_in(folder: Path, disk: Vddk, monkeypatch: pytest.MonkeyPatch) -> moving.Ran:
-    monkeypatch.setattr("mover.sources.vddk.open_vddk", lambda where, secrets: open_stand_in(secrets, where))
+    vddk.use_stand_in(folder, monkeypatch)
     spec = moving.spec_of(folder / "w", moving.disk_of(disk, 9 * MIB, folder / "t"))
     return moving.run(msgspec.structs.replace(spec, credentials_dir=str(folder)))
 
@@ -306,7 +294,7 @@ def test_words_of_vddk_become_a_code_and_a_cure(stand_in: Path, said: str, kind:
 
 def test_an_nbdkit_without_the_vddk_plugin_is_named(stand_in: Path) -> None:
     with pytest.raises(PermanentError) as refused:
-        open_vddk(DISK, stand_in, plugin=("no-such-plugin",))
+        open_vddk(DISK, Controls(stand_in), plugin=("no-such-plugin",))
     assert refused.value.code == "source-no-plugin"
 
 

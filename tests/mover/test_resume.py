@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mover.geometry import BLOCK_BYTES
+from mover.geometry import BLOCK_BYTES, Extent
 from mover.journal import RECORD_BYTES
+from mover.sources.nbd import NbdSource
+from mtv.model.errors import TemporaryError
 from mtv.model.transfer import TransferResult
 from tests.mover import moving
 from tests.mover.moving import MIB
@@ -142,6 +144,26 @@ def test_another_generation_starts_from_zero_and_says_so(tmp_path: Path) -> None
         assert ran.result.disks[0].bytes_resumed == 0
     assert ran.said("another generation")
     assert moving.same_bytes(new, tmp_path / "t", size)
+
+
+def test_a_server_that_cannot_tell_its_extents_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moving.hurry(monkeypatch)
+    source = moving.make_disk(tmp_path / "s", 4 * MIB, [(MIB, 5000)])
+    extents, failing = NbdSource.extents, iter([True, True])
+
+    def fail_twice(asked: NbdSource) -> list[Extent]:
+        if next(failing, False):
+            raise TemporaryError("no answer", code="source-lost")
+        return extents(asked)
+
+    monkeypatch.setattr(NbdSource, "extents", fail_twice)
+    with moving.nbdkit(tmp_path, "file", str(source)) as uri:
+        ran = moving.run(moving.spec_of(tmp_path / "w", moving.disk_of(uri, 4 * MIB, tmp_path / "t")))
+    assert ran.result.ok, ran.lines
+    assert ran.said("try 3 of")
+    assert moving.same_bytes(source, tmp_path / "t", 4 * MIB)
 
 
 def test_a_server_that_goes_away_and_comes_back_is_ridden_out(tmp_path: Path, source: Path) -> None:

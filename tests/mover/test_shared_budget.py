@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mover.transfer
 from mover.budget import Budget
 from mover.crew import Crew
 from mover.feed import Loaded, RandomFeed, run_lanes
 from mover.geometry import BLOCK_BYTES, Extent, cut_into_blocks
 from mover.halt import Halt
-from mover.sources.base import RandomSource, Reader, ReadRequest
+from mover.sources.base import Piece, RandomSource, Reader, ReadRequest, StreamSource
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from tests.mover import moving
 
@@ -140,3 +144,31 @@ def all_of(budget: Budget) -> tuple[int, int]:
     for _ in range(connections - 1):
         budget.give_back_connection()
     return len(blocks), connections
+
+
+@pytest.mark.parametrize(("allowed", "most"), [(1, 1), (2, 2), (8, 4)])
+def test_no_more_disks_are_copied_at_once_than_there_may_be_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int, most: int
+) -> None:
+    """Streams have one connection each: a pod with six of them bears down on their host with no more than allowed."""
+    connections = Connections()
+    together = threading.Barrier(most)
+
+    class Stream(StreamSource):
+        size_bytes = 1000
+
+        def open_stream(self) -> Iterator[Piece]:
+            connections.change(+1)
+            together.wait(ENDS_WITHIN_S)  # as many as may be are there
+            yield Piece(0, b"data")
+            connections.change(-1)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr(mover.transfer, "open_source", lambda _disk, _controls: Stream())
+    disks = [moving.disk_of("nbd://unused", 1000, tmp_path / f"t{n}", id=str(n)) for n in range(most * 3)]
+    spec = msgspec.structs.replace(moving.spec_of(tmp_path / "w", *disks), connections=allowed)
+    ran = moving.run(spec)
+    assert ran.result.ok, ran.lines
+    assert connections.most == most

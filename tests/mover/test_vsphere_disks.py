@@ -14,6 +14,8 @@ import pytest
 from mover.control.endpoint import Endpoint
 from mover.control.nfc_lease import NfcLease
 from mover.control.vsphere import VsphereSession
+from mover.feed import Patience
+from mtv.model.errors import TemporaryError
 from tests.mover import moving
 from tests.mover.moving import MIB
 from tests.mover.vcenter import SIZE, VCenter, assert_arrived, copy, vcenter_server
@@ -81,6 +83,25 @@ def test_dropped_and_refused_downloads_are_tried_again(vcenter: VCenter, tmp_pat
     vcenter.faults.refuse_downloads(status=503, count=2)
     (tmp_path / "second").mkdir()
     assert_arrived(vcenter, tmp_path / "second", copy(vcenter, tmp_path / "second", getattr(vcenter, way)()), 1)
+
+
+@pytest.mark.parametrize("way", ["datastore", "nfc"])
+def test_a_download_that_hangs_is_given_up_and_tried_again(
+    vcenter: VCenter, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endure = Patience.endure
+
+    def lift_and_endure(patience: Patience, error: TemporaryError) -> None:
+        vcenter.faults.limit_downloads(bytes_per_second=0)
+        endure(patience, error)
+
+    monkeypatch.setattr(Patience, "endure", lift_and_endure)
+    monkeypatch.setattr("mover.control.tls.TIMEOUT_S", 0.5)
+    moving.hurry(monkeypatch)
+    vcenter.faults.limit_downloads(bytes_per_second=10_000)  # a write of the server takes seconds
+    ran = copy(vcenter, tmp_path, getattr(vcenter, way)())
+    assert_arrived(vcenter, tmp_path, ran, 1)
+    assert ran.said("try 2 of")
 
 
 def test_a_lease_that_ran_out_is_replaced(vcenter: VCenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

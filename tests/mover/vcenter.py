@@ -37,7 +37,13 @@ class VCenter(msgspec.Struct):
     def datastore(self, number: int = 0) -> VsphereDatastore:
         """The source for a disk by its URL."""
         return VsphereDatastore(
-            host="127.0.0.1", port=self.port, datacenter="dc1", datastore="ds-gold", path=self.flat_files[number]
+            host="127.0.0.1",
+            port=self.port,
+            datacenter="dc1",
+            datastore="ds-gold",
+            path=self.flat_files[number],
+            vm=self.vm,
+            disk_key=self.keys[number],
         )
 
     def nfc(self, number: int = 0) -> VsphereNfc:
@@ -46,10 +52,14 @@ class VCenter(msgspec.Struct):
 
 
 @contextmanager
-def vcenter_server(folder: Path) -> Iterator[VCenter]:
-    """A server with its files in `folder`; it ends with the block."""
+def vcenter_server(folder: Path, *more: Path) -> Iterator[VCenter]:
+    """A server with its files in `folder`; it ends with the block. The VM is off, changes of its disks are tracked.
+
+    `more` are further disks behind its two.
+    """
     areas = [(0, 9 * MIB), (13 * MIB + 512, 70000), (SIZE - 5000, 5000)]
     disks = [moving.make_disk(folder / f"disk-{n}.img", SIZE, areas, seed=n) for n in range(2)]
+    disks += more
     secrets = folder / "secrets"
     (folder / "scratch").mkdir()
     secrets.mkdir()
@@ -75,6 +85,7 @@ def vcenter_server(folder: Path) -> Iterator[VCenter]:
                 "GuestID": "debian12_64Guest",
                 "CPUs": 1,
                 "MemoryMB": 64,
+                "CBT": True,
                 "Disks": [{"File": str(disk)} for disk in disks],
             }
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mover.convert import convert, guest, overlay, space, virt_v2v
+from mover.convert import accelerator, convert, guest, overlay, space, virt_v2v
 from mover.convert.guest import Drive, Request
+from mover.convert.preflight import preflight as look_into
 from mover.convert.survey import shortage
 from mover.failure import Interrupted
 from mover.halt import Halt
@@ -138,6 +140,27 @@ def test_a_wish_to_stop_ends_the_look_into_a_guest(tmp_path):
     assert not is_alive(f"{tmp_path}/never")
 
 
+def test_a_conversion_whose_time_is_over_ends_before_its_commit_with_the_disks_as_they_were(tmp_path):
+    disk = disk_of(tmp_path / "d", start=b"as it was copied")
+    before = Path(disk.path).read_bytes()
+    spec = spec_of(tmp_path, disk, timeout_s=0.0)
+    result = convert(spec, emit=lambda _: None, say=lambda _: None, digest=lambda _: "", environ={"PATH": ""})
+    assert result.failure is not None
+    assert result.failure.code == "conversion-timeout"
+    assert Path(disk.path).read_bytes() == before
+    assert overlay.read_journal(Path(spec.work_dir)) is None
+    assert not list(Path(spec.work_dir).glob("overlay-*"))
+
+
+@pytest.mark.parametrize(("memory_mb", "said"), [(0, None), (3000, "1500")])
+def test_the_appliance_has_the_memory_that_the_spec_allows(tmp_path, memory_mb, said):
+    """virt-v2v itself doubles what libguestfs is told."""
+    env = accelerator.environment({"PATH": "/bin"}, "tcg", scratch=tmp_path, memory_mb=memory_mb)
+    assert env.get("LIBGUESTFS_MEMSIZE") == said
+    assert env["LIBGUESTFS_BACKEND_SETTINGS"] == "force_tcg"
+    assert "LIBGUESTFS_BACKEND_SETTINGS" not in accelerator.environment({}, "kvm", scratch=tmp_path)
+
+
 @pytest.mark.parametrize("how", ["time", "halt"])
 def test_a_run_that_must_end_is_ended_with_all_its_children(tmp_path, how):
     halt = Halt()
@@ -217,6 +240,15 @@ def test_preflight_reads_an_nbd_source(tmp_path):
         server.terminate()
         server.wait(timeout=30)
     assert (code, result["failure"]["code"]) == (10, "encrypted")
+
+
+def test_preflight_does_not_wait_for_ever_for_a_source_that_is_silent(tmp_path, monkeypatch):
+    monkeypatch.setattr("mover.sources.nbd.STALL_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        result = look_into([f"nbd+unix:///?socket={tmp_path}/s"], say=lambda _: None)
+    assert (result.failure.code, result.failure.retryable) == ("source-stalled", True)
 
 
 @pytest.mark.parametrize(

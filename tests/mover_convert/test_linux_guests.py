@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mover.convert import linux_files
+from mover.convert import linux_files, survey
 from mover.convert.interface_names import interfaces_in, names_of
 from mover.convert.scripts import When, sorted_scripts
 from mtv.model.conversion import ConvertNic, GuestScript
@@ -101,6 +101,31 @@ def test_a_guest_without_systemd_gets_a_udev_rule_too():
 
 def script(name: str) -> GuestScript:
     return GuestScript(name=name, content=f"echo {name}\n")
+
+
+class Files:
+    """The files of a guest in a folder, asked for as the appliance is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def is_file(self, path: str, *, followsymlinks: bool) -> bool:
+        return followsymlinks and (self._folder / path.lstrip("/")).is_file()
+
+    def read_file(self, path: str) -> bytes:
+        return (self._folder / path.lstrip("/")).read_bytes()
+
+
+def test_fstab_entries_that_name_a_device_by_its_bus_are_told(tmp_path):
+    assert survey._fstab_by_path(Files(tmp_path)) == ()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "fstab").write_bytes(
+        b"# /dev/disk/by-path/old / ext4\nUUID=1 / ext4 defaults 0 1\n"
+        b"  /dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1 /data xfs defaults 0 2\n\xff\n"
+    )
+    assert survey._fstab_by_path(Files(tmp_path)) == (
+        "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1 /data xfs defaults 0 2",
+    )
 
 
 def test_scripts_are_sorted_by_number_not_by_spelling():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mover.convert import virtio_win, windows_files
+from mover.convert import guest, virtio_win, windows_files
+from mover.convert.preflight import preflight
 from mover.convert.windows_files import DriveLetter
 from mtv.model.conversion import ConvertNic, GuestScript, Inspection
 from mtv.model.errors import PermanentError
@@ -157,6 +158,19 @@ def test_what_a_windows_needs_and_is_not_there_is_refused(environ, change, code,
         virtio_win.check(WINDOWS_2019, wanted="", environ=environ | change)
     assert raised.value.code == code
     assert raised.value.cure
+
+
+@pytest.mark.parametrize(("versions", "code"), [(("w7",), "virtio-win-no-match"), (("2k19",), None)])
+def test_drivers_are_matched_with_the_guest_before_anything_is_copied(environ, tmp_path, monkeypatch, versions, code):
+    """No Windows may be had here: what the appliance finds in one is given."""
+    monkeypatch.setattr(guest, "visit", lambda *_, **__: guest.Answer(inspection=WINDOWS_2019))
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    drivers = virtio_win_folder(tmp_path / "given", versions=versions)
+    result = preflight(
+        [str(tmp_path / "disk")], say=lambda _: None, windows_drivers=str(drivers), environ={"PATH": "", **environ}
+    )
+    assert (result.failure.code if result.failure else None) == code
+    assert result.inspection == WINDOWS_2019, "what was found is evidence, too, of what is refused"
 
 
 def test_a_file_that_is_no_iso_is_refused(tmp_path):

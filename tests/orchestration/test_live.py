@@ -1,25 +1,57 @@
-"""A real Airflow runs waves of small steps."""
+"""A real Airflow runs waves of small steps; the transfer of the plan `pods` is a real pod in the lab's cluster.
+
+One Airflow serves all of them: it takes longer to start than its waves take.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import signal
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import mtv
+from lab.airflow.server import AirflowServer
 from mtv.model.evidence import VmPhase
-from tests.orchestration.live_airflow_kit import Live, running_airflow
+from tests.orchestration.live_airflow_kit import Live, running_airflow, until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.lab, pytest.mark.timeout(900)]
+SECRET = "canary-in-the-secret"
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory) -> Iterator[Live]:
-    """An Airflow without a cluster behind it."""
-    yield from running_airflow(tmp_path_factory.mktemp("live"), {}, {})
+def live(tmp_path_factory, lab) -> Iterator[Live]:
+    """An Airflow whose pods run in the lab's cluster, in a namespace of their own."""
+    from kubernetes import client, config
+
+    endpoints = lab.endpoints("cluster")
+    core = client.CoreV1Api(config.new_client_from_config(endpoints["kubeconfig"]))
+    namespace = f"live-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": namespace}})
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": endpoints["kubeconfig"]}}
+    settings = {"LIVE_NAMESPACE": namespace, "LIVE_IMAGE": endpoints["images"]["mover"]}
+    try:
+        yield from running_airflow(tmp_path_factory.mktemp("live"), {"lab-cluster": connection}, settings)
+    finally:
+        core.delete_namespace(namespace)
+        core.api_client.close()
+
+
+@pytest.fixture
+def core(live: Live, lab):
+    from kubernetes import client, config
+
+    api = config.new_client_from_config(lab.endpoints("cluster")["kubeconfig"])
+    for name in ("open", "result", "hold", "held"):
+        (live.gate / name).unlink(missing_ok=True)
+    yield client.CoreV1Api(api)
+    api.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +73,7 @@ def test_a_wave_of_more_vms_than_may_be_in_flight_runs_to_its_end_in_turns(live:
     labels = {
         task["rendered_map_index"] for task in live.api.tasks(dag_id, run_id) if task["task_id"] == "cold.prepare"
     }
-    assert labels == {f"VM {n}" for n in range(5)}
+    assert labels == {f"VM {n}" for n in range(3)}
 
 
 def _most_at_once(rows) -> int:
@@ -104,3 +136,100 @@ def test_clearing_freeze_gives_the_same_vms_again(live: Live, sad):
     assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) in ("success", "failed")
     after = [entry for entry in live.api.tasks(dag_id, run_id) if entry["task_id"] == "cold.prepare"]
     assert [entry["map_index"] for entry in after] == [entry["map_index"] for entry in before]
+
+
+def _running_pod(live: Live, core, *, other_than: str = ""):
+    def look():
+        pods = [
+            pod
+            for pod in core.list_namespaced_pod(live.namespace).items
+            if pod.status.phase == "Running" and pod.metadata.name != other_than and not pod.metadata.deletion_timestamp
+        ]
+        return pods[0] if len(pods) == 1 else None
+
+    return until(look, what="one running pod")
+
+
+def _is_deferred(live: Live, dag_id: str, run_id: str) -> bool:
+    return live.states(dag_id, run_id).get(("cold.transfer", 0)) == "deferred"
+
+
+def test_a_pod_step_outlives_its_worker_and_its_triggerer_and_takes_pod_and_secret_away(live: Live, core):
+    (live.gate / "hold").touch()
+    dag_id, run_id = live.start("pods")
+    pod = _running_pod(live, core)
+    (secret,) = core.list_namespaced_secret(live.namespace).items
+    assert [(owner.kind, owner.uid) for owner in secret.metadata.owner_references] == [("Pod", pod.metadata.uid)]
+
+    _kill_the_worker(live)
+    until(lambda: _is_deferred(live, dag_id, run_id), what="another worker to find the pod")
+    with live.store() as store:
+        run = until(lambda: store.run_of(dag_id, run_id), what="the run")
+        (row,) = until(lambda: store.progress(run.id), what="progress in the store")
+    assert (row.vm_id, row.step, row.progress.disk) == ("vm-0", "transfer", "disk-0")
+    with sqlite3.connect(live.folder / "airflow.db") as database:
+        (trigger,) = database.execute("select kwargs from trigger").fetchall()
+    assert SECRET not in str(trigger)
+    assert live.api.task(dag_id, run_id, "cold.transfer", 0)["rendered_map_index"] == "VM 0"
+
+    _kill_hard(live.server, "triggerer")
+    live.server.start_component("triggerer")
+    (live.gate / "open").touch()
+    assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "success"
+    assert live.api.task(dag_id, run_id, "cold.transfer", 0)["try_number"] == 2, "the killed worker's, and one more"
+    with live.store() as store:
+        assert pod.metadata.name == f"vm-0-transfer-{store.vm('pods', 'vm-0').epoch}", "another pod was asked for"
+    assert json.loads((live.gate / "result").read_text())["sum"] == hashlib.sha256(SECRET.encode()).hexdigest()
+    assert core.list_namespaced_pod(live.namespace).items == []
+    until(lambda: not core.list_namespaced_secret(live.namespace).items, what="the Secret to go with its pod")
+    logs = live.logs(dag_id)
+    assert "disk-0: copy" in logs
+    assert "gate is open" in logs
+    assert SECRET not in logs
+
+
+def _kill_the_worker(live: Live) -> None:
+    """Kill the process of the task that has made its pod, and first the worker that watches over it."""
+    held = live.gate / "held"
+    until(lambda: held.exists() and held.read_text(), what="a task that stands still")
+    task = int(held.read_text())
+    worker = int(Path(f"/proc/{task}/stat").read_text().rpartition(")")[2].split()[1])
+    (live.gate / "hold").unlink()
+    for pid in (worker, task):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _kill_hard(server: AirflowServer, component: str) -> None:
+    from lab.process import stop_daemon
+
+    pid = int(server.pidfile(component).read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    stop_daemon(server.pidfile(component), timeout_s=1)
+
+
+def test_marking_the_run_failed_ends_the_pod_settles_the_vm_and_leaves_the_run_red(live: Live, core):
+    dag_id, run_id = live.start("pods")
+    _running_pod(live, core)
+    until(lambda: _is_deferred(live, dag_id, run_id), what="the task to be deferred")
+    live.api.mark_run(dag_id, run_id, "failed")
+    until(lambda: not core.list_namespaced_pod(live.namespace).items, what="the pod to be gone")
+    until(lambda: not core.list_namespaced_secret(live.namespace).items, what="the Secret to be gone")
+    assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "failed"
+    states = live.states(dag_id, run_id)
+    assert (states["cold.settle", 0], states["report", -1], states["verdict", -1]) == ("success", "success", "failed")
+    with live.store() as store:
+        run = store.run_of(dag_id, run_id)
+        assert run.state == "failed"
+        assert store.vm("pods", "vm-0").holder == ""
+
+
+def test_clearing_a_pod_step_ends_its_pod_and_a_new_one_does_the_work(live: Live, core):
+    dag_id, run_id = live.start("pods")
+    first = _running_pod(live, core)
+    until(lambda: _is_deferred(live, dag_id, run_id), what="the task to be deferred")
+    live.api.clear(dag_id, run_id, [("cold.transfer", 0)])
+    second = _running_pod(live, core, other_than=first.metadata.name)
+    assert second.metadata.uid != first.metadata.uid
+    (live.gate / "open").touch()
+    assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "success"
+    assert core.list_namespaced_pod(live.namespace).items == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mtv.model.plan import Approval, Plan, PlannedVm, Source, Target, VmOptions, Wave, Window
+from mtv.model.plan import Plan, PlannedVm, Source, Target, VmOptions, Wave, Window
 from mtv.orchestration.outline import (
     MAX_VMS_PER_RUN,
     OutlineFolder,
@@ -63,7 +63,6 @@ def test_a_wave_named_like_a_part_of_another_is_refused_with_both_named():
 @pytest.mark.parametrize(
     ("wave", "word"),
     [
-        pytest.param(Wave(name="w", vms=vms(1), approval=Approval(by=("ops",))), "approval", id="approval"),
         pytest.param(Wave(name="w", vms=vms(1), schedule="0 22 * * SAT"), "schedule", id="schedule"),
         pytest.param(Wave(name="w", vms=vms(1, type="warm")), "warm", id="warm"),
         pytest.param(Wave(name="w", vms=vms(1), defaults=VmOptions(type="warm")), "warm", id="warm-by-default"),

@@ -9,7 +9,9 @@ import pytest
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Window
+from mtv.plan import load
 from mtv.store import RunRefused, Store, default_dsn
+from mtv.store.runs import hash_of
 
 
 class NoConnections:
@@ -125,6 +127,37 @@ def test_a_wave_waits_for_the_waves_before_it(runner, outline_of, write_plan, go
     write_plan("dc1.yaml", good_plan.replace("  rest:\n", "  rest:\n    start_after: [pilot]\n"))
     with pytest.raises(PermanentError, match="wave pilot has not completed: web-1, db-1, app-1"):
         runner.freeze(outline_of("mtv.dc1.rest"), ref("r1", "mtv.dc1.rest"), quiet)
+
+
+def test_a_wave_that_asks_for_approval_starts_once_somebody_who_may_has_approved_it_as_it_is(
+    runner, outline_of, write_plan, good_plan, settings
+):
+    asking = good_plan.replace("  pilot:\n", "  pilot:\n    approval: {by: [jane]}\n")
+    write_plan("dc1.yaml", asking)
+
+    def start(run_id: str) -> str:
+        try:
+            runner.freeze(outline_of("mtv.dc1.pilot"), ref(run_id), quiet)
+        except PermanentError as error:
+            return f"{error.code}: {error.message}"
+        return "started"
+
+    def approve(by: str, text: str = asking) -> None:
+        write_plan("approved.yaml", text)
+        plan = load(settings.plans_folder / "approved.yaml").plan.model_copy(update={"name": "dc1"})
+        (settings.plans_folder / "approved.yaml").unlink()
+        vms = {vm_id: ("f" * 64, {}) for vm_id in ("web-1", "db-1", "app-1")}
+        with store_of(settings) as store:
+            store.upgrade()
+            store.approve(plan_name="dc1", wave="pilot", plan_hash=hash_of(plan), by=by, vms=vms)
+
+    assert start("r1") == "WaveNotApproved: wave pilot is not approved: nobody has approved web-1, db-1, app-1"
+    approve("joe")
+    assert "joe may not approve it" in start("r1")
+    approve("jane", asking.replace("jane", "jane, joe"))
+    assert "the plan has changed since it was approved" in start("r1")
+    approve("jane")
+    assert start("r1") == "started"
 
 
 WINDOW = Window(start="2026-12-05 22:00", end="2026-12-06 04:00", timezone="Europe/Berlin")

@@ -60,11 +60,14 @@ def _inventory(folder: Path) -> dict[str, Any]:
                 "Datastores": datastores,
                 "Networks": ["VM Network"] if name == "dc1" else [],
                 "Portgroups": portgroups,
-                "Clusters": [{"Name": f"cl-{name}", "Hosts": hosts}],
+                "Clusters": [
+                    {"Name": f"cl-{name}", "Hosts": hosts},
+                    *([{"Name": "cl-idle", "Hosts": ["esx-idle.lab"]}] if name == "dc2" else []),
+                ],
             }
             for name, datastores, portgroups, hosts in (
                 ("dc1", ["ds-gold", "ds-silver"], ["dvpg-app"], ["esx-1.lab", "esx-2.lab"]),
-                ("dc2", ["ds-other"], [], ["esx-3.lab"]),
+                ("dc2", ["ds-other", "ds-idle"], ["dvpg-idle"], ["esx-3.lab"]),
             )
         ],
         "VMs": [
@@ -81,6 +84,8 @@ def _inventory(folder: Path) -> dict[str, Any]:
                 CoresPerSocket=2,
                 MemoryMB=1024,
                 Hostname="web-1.example.test",
+                Tags={"environment": "production", "team": "shop"},
+                Attributes={"owner": "jane"},
                 UUID="4203a1b2-0000-4000-8000-000000000001",
                 NICs=[
                     {"MAC": "00:50:56:AA:00:01", "Network": "dvpg-app", "IPs": ["10.0.0.11"]},

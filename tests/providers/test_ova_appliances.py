@@ -91,6 +91,59 @@ def test_several_vms_in_one_envelope_are_several_vms(tmp_path, make, ova_connect
         assert [vm.name for vm in provider.vms(["back"])] == ["back"]
 
 
+VCLOUD = """<?xml version="1.0"?>
+<ovf:Envelope xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:vcloud="http://www.vmware.com/vcloud/v1.5"
+ xmlns:vmw="http://www.vmware.com/schema/ovf"
+ xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+ xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData">
+ <ovf:References><ovf:File ovf:href="vm-disk-0.vmdk" ovf:id="file0" ovf:size="1024"/></ovf:References>
+ <ovf:DiskSection><ovf:Info/><ovf:Disk ovf:capacity="8589934592" ovf:diskId="vmdisk0" ovf:fileRef="file0"
+  ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></ovf:DiskSection>
+ <ovf:NetworkSection><ovf:Info/><ovf:Network ovf:name="org-net"/><ovf:Network ovf:name="none"/></ovf:NetworkSection>
+ <vcloud:CustomizationSection goldMaster="false"><ovf:Info/></vcloud:CustomizationSection>
+ <vcloud:NetworkConfigSection ovf:required="false"><ovf:Info/></vcloud:NetworkConfigSection>
+ <ovf:VirtualSystemCollection ovf:id="shop"><ovf:Info/><ovf:Name>shop</ovf:Name>
+  <ovf:StartupSection><ovf:Info/><ovf:Item ovf:id="web" ovf:order="0" ovf:startAction="powerOn"/></ovf:StartupSection>
+  <ovf:VirtualSystem ovf:id="web"><ovf:Info/><ovf:Name>web</ovf:Name>
+   <ovf:OperatingSystemSection ovf:id="101" vmw:osType="debian12_64Guest"><ovf:Info/></ovf:OperatingSystemSection>
+   <ovf:VirtualHardwareSection ovf:transport=""><ovf:Info/>
+    <ovf:System><vssd:VirtualSystemIdentifier>web</vssd:VirtualSystemIdentifier></ovf:System>
+    <ovf:Item><rasd:Address>00:50:56:01:02:03</rasd:Address><rasd:AddressOnParent>0</rasd:AddressOnParent>
+     <rasd:AutomaticAllocation>true</rasd:AutomaticAllocation>
+     <rasd:Connection vcloud:ipAddressingMode="POOL" vcloud:ipAddress="10.0.0.7"
+      vcloud:primaryNetworkConnection="true">org-net</rasd:Connection>
+     <rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceSubType>VMXNET3</rasd:ResourceSubType>
+     <rasd:ResourceType>10</rasd:ResourceType></ovf:Item>
+    <ovf:Item><rasd:Address>0</rasd:Address><rasd:InstanceID>2</rasd:InstanceID>
+     <rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType><rasd:ResourceType>6</rasd:ResourceType></ovf:Item>
+    <ovf:Item><rasd:AddressOnParent>0</rasd:AddressOnParent>
+     <rasd:HostResource vcloud:capacity="8192" vcloud:busType="6"
+      vcloud:busSubType="VirtualSCSI">ovf:/disk/vmdisk0</rasd:HostResource><rasd:InstanceID>2000</rasd:InstanceID>
+     <rasd:Parent>2</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></ovf:Item>
+    <ovf:Item><rasd:AllocationUnits>hertz * 10^6</rasd:AllocationUnits><rasd:InstanceID>3</rasd:InstanceID>
+     <rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>4</rasd:VirtualQuantity>
+     <vmw:CoresPerSocket ovf:required="false">2</vmw:CoresPerSocket></ovf:Item>
+    <ovf:Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>4</rasd:InstanceID>
+     <rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>2048</rasd:VirtualQuantity></ovf:Item>
+   </ovf:VirtualHardwareSection>
+   <vcloud:GuestCustomizationSection ovf:required="false"><ovf:Info/></vcloud:GuestCustomizationSection>
+   <vcloud:NetworkConnectionSection ovf:required="false"><ovf:Info/></vcloud:NetworkConnectionSection>
+  </ovf:VirtualSystem>
+ </ovf:VirtualSystemCollection>
+</ovf:Envelope>
+"""
+
+
+def test_a_vapp_of_vmware_cloud_director_is_read(tmp_path, make, ova_connection):
+    make.write_tar(tmp_path / "shop.ova", {"shop.ovf": VCLOUD.encode(), "vm-disk-0.vmdk": DISK})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+    assert (vm.name, vm.document["ovaSource"]) == ("web", "VMware")
+    assert (vm.cpu_count, vm.cores_per_socket, vm.memory_bytes) == (4, 2, 2 << 30)
+    assert [(disk.id, disk.bus, disk.size_bytes) for disk in vm.disks] == [("vmdisk0", "scsi", 8 << 30)]
+    assert [(nic.network, nic.mac, nic.model) for nic in vm.nics] == [("org-net", "00:50:56:01:02:03", "vmxnet3")]
+
+
 def test_hardware_is_read_with_its_units(tmp_path, make, ova_connection):
     extra = make.item(20, 4, ResourceSubType="vmware.sata.ahci")
     extra += make.item(17, 20, Parent=4, AddressOnParent=0, HostResource="/disk/disk-file2")

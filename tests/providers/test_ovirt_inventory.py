@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from ovirtsdk4 import types
 
+from mtv.inventory import snapshot
 from mtv.model.errors import PermanentError
 from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.providers.ovirt.build import build_vms, power_state
@@ -196,6 +197,23 @@ def test_the_whole_inventory_takes_more_than_one_page_and_few_requests(to_ovirt,
 def test_a_named_reading_equals_the_whole_one(to_ovirt, ovirt_inventory):
     with open_provider(to_ovirt()) as provider:
         assert provider.vms(["off-1"]) == [ovirt_inventory["off-1"]]
+
+
+def test_what_no_vm_uses_is_listed_too(to_ovirt):
+    with open_provider(to_ovirt()) as provider:
+        seen = snapshot(provider)
+        named = snapshot(provider, ["off-1"])
+    used = {vm.host for vm in seen.vms}
+    hosts = seen.tables.hosts.set_index("name")
+    assert "ovirt-2.lab" not in used
+    assert set(hosts.index) == {"ovirt-1.lab", "ovirt-2.lab", "ovirt-3.lab"}
+    assert (hosts.loc["ovirt-2.lab", "cluster_id"], hosts.loc["ovirt-2.lab", "in_maintenance"]) == ("cl-1", True)
+    assert set(seen.tables.clusters["name"]) == {"cluster1", "cluster2"}
+    datastores = seen.tables.datastores.set_index("name")
+    assert set(datastores.index) >= {"gold", "silver"}
+    assert datastores.loc["silver", ["capacity_bytes", "free_bytes"]].tolist() == [1000 << 30, 900 << 30]
+    assert seen.tables.networks.set_index("name").loc["app", "vlan"] == "20"
+    assert named.listed == (), "a reading of some VMs is no inventory"
 
 
 def test_unknown_names_wildcards_and_another_case_are_absent(to_ovirt):

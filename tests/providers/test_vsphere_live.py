@@ -218,6 +218,8 @@ def test_a_flat_disk_is_read_from_the_datastore_and_by_nfc_on_demand(connect, vc
             datacenter="dc1",
             datastore="ds-gold",
             path="off-1/off-1-flat.vmdk",
+            vm=vm.id,
+            disk_key=int(disk.id),
         )
         nfc = provider.disk_source(vm, disk, transport="nfc")
     assert isinstance(nfc, VsphereNfc)

@@ -9,7 +9,7 @@ from pyVmomi import vim
 
 from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState
-from mtv.providers.vmware import devices
+from mtv.providers.vmware import devices, guest
 from mtv.providers.vmware.build import drafts_of, finish
 from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.disk_access import flat_path, why_not_flat
@@ -150,3 +150,26 @@ def test_a_file_used_by_two_vms_is_shared():
     found = [vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")]
     built = finish(drafts_of(found, NOTHING), NOTHING, {})
     assert [one.disks[0].shared for one in built] == [True, True, False]
+
+
+def test_disks_of_windows_know_their_drive_letter():
+    rows = [{"key": 2000, "diskPath": path} for path in ("C:\\", "D:\\")] + [
+        {"key": 0, "diskPath": "E:\\"},
+        {"key": 2001, "diskPath": "/"},
+    ]
+    found = guest.with_drive_letters([{"key": 2000}, {"key": 2001}], rows)
+    assert [disk["winDriveLetter"] for disk in found] == ["c", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "apps"),
+    [
+        ('{"version": "1", "applications": [{"a": "nginx", "v": "1.26"}, 7]}', [{"name": "nginx", "version": "1.26"}]),
+        ("", []),
+        ("[1]", []),
+        ('{"applications": "none"}', []),
+        ("{", []),
+    ],
+)
+def test_applications_are_those_that_the_tools_discovered(text, apps):
+    assert guest.guest_apps(text) == apps

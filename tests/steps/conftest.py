@@ -64,13 +64,15 @@ def plan_of(**options: Any) -> Plan:
     )
 
 
-def begin(store: Store, world: World, folder: Path, *, dag_run: str = "r1", **options: Any) -> RunContext:
+def begin(
+    store: Store, world: World, folder: Path, *, dag_run: str = "r1", plan: Plan | None = None, **options: Any
+) -> RunContext:
     """Start a run of the plan; its rules folder is empty, so that only plan conditions speak."""
     started = start_run(
         store=store,
         connections=SomeConnections(),
         settings=Settings(rules_folder=folder / "rules", state_folder=folder / "state"),
-        plan_hash=store.put_plan(plan_of(**options)),
+        plan_hash=store.put_plan(plan or plan_of(**options)),
         wave="pilot",
         dag_id="mtv.first.pilot",
         dag_run_id=dag_run,

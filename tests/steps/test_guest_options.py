@@ -23,7 +23,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.inspection_lines import inspection_in
 from mtv.model.plan import Bandwidth, RateWindow
 from mtv.model.source import PowerState, SourceVm
-from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
+from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify, VsphereDatastore, VsphereNfc
 from mtv.steps import convert, prepare, settle, transfer
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.guest_network import nics_of
@@ -98,13 +98,30 @@ def test_the_copy_keeps_the_plans_limits_by_the_clock_of_its_zone(make_run: Make
     assert [(limit.start, limit.end, limit.bytes_per_s) for limit in spec.limits] == [("07:00", "19:00", 50_000_000)]
 
 
-def test_a_device_is_not_preallocated(make_run: MakeRun, world: World) -> None:
+NFC = VsphereNfc(host="vc", vm="vm-1", disk_key=2000)
+DATASTORE = VsphereDatastore(host="vc", datacenter="dc", datastore="ds", path="a/a-flat.vmdk")
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "sources", "allowed"),
+    [(1, [NFC], 10), (4, [DATASTORE, NFC], 2), (5, [NFC, NFC], 2), (40, [NFC], 1), (40, [DATASTORE], 8)],
+)
+def test_all_vms_in_flight_together_hold_no_more_streams_than_one_esxi_host_bears(
+    make_run: MakeRun, in_flight: int, sources: list[Any], allowed: int
+) -> None:
+    (wave,) = make_run().plan.waves
+    assert transfer.connections(wave.model_copy(update={"max_vms_in_flight": in_flight}), sources) == allowed
+
+
+def test_a_device_is_not_preallocated_and_known_by_the_uid_of_its_claim(make_run: MakeRun, world: World) -> None:
     vm = through_validation(make_run(preallocate=True, storage_class="block", volume_mode="Block"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare.preflight, "prove_block_class", lambda *_: None)
         prepare.prepare(vm)
     spec = spec_of(transfer.pod_request(vm), TransferSpec)
     assert [(disk.target.block, disk.target.preallocate) for disk in spec.disks] == [(True, False), (True, False)]
+    uids = {claim["metadata"]["name"]: claim["metadata"]["uid"] for claim in world.all(CLAIMS)}
+    assert [disk.target.volume for disk in spec.disks] == [uids["first-web-1-disk-0"], uids["first-web-1-disk-1"]]
 
 
 @pytest.mark.parametrize("changes", [{"verify": "off"}, {"reread": False}])

@@ -20,6 +20,9 @@ type order struct {
 	Method, Object, Fault string
 	Count, Skip, DelayMS  int
 
+	Hide      []string // properties of the objects called Object (and what lies below them) that nobody may read
+	Privilege string   // what is missing to read them; default System.Read
+
 	DropAfter    *int64 // cut each of the next Count downloads after so many bytes
 	CorruptAt    *int64 // flip a bit at this byte of each of the next Count downloads (counted in what is sent)
 	RefuseStatus int    // answer the next Count downloads with this HTTP status
@@ -40,6 +43,7 @@ type faults struct {
 	refuse  armed
 	rate    int64
 	lease   time.Duration
+	hidden  []hidden
 }
 
 type armed struct {
@@ -148,6 +152,11 @@ func (f *faults) obey(o order) {
 	defer f.mu.Unlock()
 	if o.Clear {
 		f.drop, f.corrupt, f.refuse, f.rate, f.lease = armed{}, armed{}, armed{}, 0, defaultLease
+		f.hidden = nil
+	}
+	if len(o.Hide) > 0 {
+		// A new slice each time: a reader may still hold the old one.
+		f.hidden = append(append([]hidden(nil), f.hidden...), hidden{o.Object, o.Hide, or(o.Privilege, "System.Read")})
 	}
 	times := max(o.Count, 1)
 	if o.DropAfter != nil {

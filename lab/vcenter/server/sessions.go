@@ -136,6 +136,13 @@ func (l *lab) handle(ctx *simulator.Context, m *simulator.Method) (mo.Reference,
 		ctx.Session.Put(&labVM{o, l})
 	case *simulator.VirtualMachineSnapshot:
 		ctx.Session.Put(&labSnapshot{o, l})
+	case *simulator.PropertyCollector:
+		// One for the session, which keeps the filters that are made with it.
+		if ctx.Session.Registry.Get(m.This) == nil {
+			if own, ok := simulator.NewPropertyCollector(m.This).(*simulator.PropertyCollector); ok {
+				ctx.Session.Put(&labCollector{own, l})
+			}
+		}
 	case nil:
 		if kind := m.This.Type; kind == "VirtualMachine" || kind == "VirtualMachineSnapshot" {
 			return nil, &types.ManagedObjectNotFound{Obj: m.This}

@@ -19,7 +19,6 @@ from mtv.inventory import Snapshot, snapshot
 from mtv.inventory.drift import size_in_words
 from mtv.inventory.history import VM, Recorded, changes_between, record, vms_at
 from mtv.inventory.progress import spoken
-from mtv.inventory.surroundings import things_of
 from mtv.model.errors import PermanentError
 from mtv.model.source import SourceVm
 from mtv.providers.registry import open_provider
@@ -40,7 +39,8 @@ def take(arguments: argparse.Namespace, installation: Installation) -> int:
     recorded = None
     if arguments.vm is None:
         with installation.store() as store:
-            recorded = record(store, source, seen.vms, keep=timedelta(days=installation.settings.inventory_keep_days))
+            keep = timedelta(days=installation.settings.inventory_keep_days)
+            recorded = record(store, source, seen.vms, listed=seen.listed, keep=keep)
     if arguments.json:
         print(json.dumps([msgspec.to_builtins(vm) for vm in seen.vms], indent=2, ensure_ascii=False))
     else:
@@ -158,11 +158,13 @@ def _print_summary(seen: Snapshot, recorded: Recorded | None) -> None:
     disks = words.count(sum(len(vm.disks) for vm in seen.vms), "disk")
     states = ", ".join(f"{count} {state}" for state, count in sorted(power.items()))
     print(f"\n{words.count(len(seen.vms), 'VM')} ({states or 'none'}), {disks} of {size}")
-    kinds = Counter(thing.kind for thing in things_of(seen.vms))
+    kinds = Counter(thing.kind for thing in seen.things)
     if kinds:
         print("on " + ", ".join(words.count(count, kind) for kind, count in sorted(kinds.items())))
-    for what, vms in seen.unreadable.items():
-        of = f"{words.count(len(vms), 'VM')}, such as {printable(vms[0])}"
+    names = {vm.name for vm in seen.vms}
+    for what, found in seen.unreadable.items():
+        noun = "VM" if names.issuperset(found) else "object"
+        of = f"{words.count(len(found), noun)}, such as {printable(found[0])}"
         print(f"the user may not read {printable(what)} of {of}")
     if recorded is None:
         return

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mtv.cli import inventories, plans, rules, runs, sources
+from mtv.cli import approvals, inventories, plans, rules, runs, sources
+from mtv.cli.examples import EXAMPLES
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError, TemporaryError
 
@@ -41,7 +42,7 @@ Handler = Callable[[argparse.Namespace, Installation], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = parser().parse_args(_with_default(sys.argv[1:] if argv is None else argv))
+    arguments = parser().parse_args(with_default(sys.argv[1:] if argv is None else argv))
     handler: Handler = arguments.handler
     try:
         code = handler(arguments, Installation.from_environ())
@@ -80,6 +81,10 @@ def parser() -> argparse.ArgumentParser:
     show = _command(plan, "show", plans.show, "show a plan's waves and VMs with every option decided")
     show.add_argument("path", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="the plan as its model sees it")
+    approve = _command(plan, "approve", approvals.approve, "pin the VMs of waves as the newest inventory has them")
+    approve.add_argument("path", type=Path, metavar="FILE")
+    approve.add_argument("--wave", help="only this wave")
+    approve.add_argument("--by", required=True, metavar="WHO", help="who approves")
     _command(plan, "schema", plans.schema, "print the JSON Schema of the YAML form")
 
     report = _command(commands, "report", runs.report, "write a run's report (HTML, CSV, JSON)")
@@ -94,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("path", type=Path, metavar="FILE")
     validate.add_argument("--wave", help="only this wave")
+    validate.add_argument("--json", action="store_true", help="the same as JSON, by VM and by concern")
 
     rule = commands.add_parser("rules", help="try validation rules").add_subparsers(required=True, metavar="WHAT")
     test = _command(rule, "test", rules.test, "run the examples that every rule file carries")
@@ -105,19 +111,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-_INVENTORY_EXAMPLES = """\
-examples:
-  mtv inventory lab-vcenter                       read it, keep it, print VMs, a summary and what changed
-  mtv inventory lab-vcenter --vm web-1 --json     everything that is known of one VM now; nothing is kept
-  mtv inventory show lab-vcenter web-1            the same from the store, with what rules said of it
-  mtv inventory show lab-vcenter web-1 --at 3d    as it was three days ago
-  mtv inventory diff lab-vcenter                  what the newest look found changed
-  mtv inventory diff lab-vcenter --since 2026-11-01 --until 2026-11-08
-"""
 _INVENTORY_COMMANDS = ("take", "show", "diff")
 
 
-def _with_default(argv: Sequence[str]) -> list[str]:
+def with_default(argv: Sequence[str]) -> list[str]:
     """`mtv inventory SOURCE` is short for `mtv inventory take SOURCE`, which also serves a source called `show`."""
     words = list(argv)
     if words[:1] == ["inventory"] and len(words) > 1 and words[1] not in (*_INVENTORY_COMMANDS, "-h", "--help"):
@@ -131,17 +128,15 @@ def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="read what a source holds, keep it, say what changed",
         description="Read what a source holds, keep it, say what changed.",
         usage="mtv inventory [-h] [take] CONNECTION | show CONNECTION VM | diff CONNECTION",
-        epilog=_INVENTORY_EXAMPLES,
+        epilog=EXAMPLES["inventory"],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = top.add_subparsers(required=True, metavar="WHAT")
+    what = top.add_subparsers(required=True, metavar="WHAT", prog="mtv inventory")
     take = _command(what, "take", inventories.take, "read a source, keep what it holds and print it (the default)")
     show = _command(what, "show", inventories.show, "show a VM as the newest inventory knows it")
     diff = _command(what, "diff", inventories.diff, "say what changed between two moments")
     for command in (take, show, diff):
         command.add_argument("connection", metavar="CONNECTION", help="a connection of MTV_CONNECTIONS_FILE")
-        command.epilog = _INVENTORY_EXAMPLES
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
     take.add_argument("--vm", action="append", metavar="NAME", help="only this VM (may be repeated); nothing is kept")
     show.add_argument("vm", metavar="VM", help="its name")
     show.add_argument("--at", metavar="WHEN", help="as it was then; see --since of diff")
@@ -154,6 +149,12 @@ def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, handler: Handler, what: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    command = commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.epilog = EXAMPLES[command.prog.removeprefix("mtv ")]
     command.set_defaults(handler=handler)
     return command

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from mtv.cli.columns import printable, table
 from mtv.cli.installation import Installation
+from mtv.cli.plan_words import about_plan, approved_words, chosen
 from mtv.model.errors import PlanError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan
 from mtv.plan import effective, json_schema, load, not_built_yet
 from mtv.plan.load import LoadResult, files_in
 from mtv.reporting import words
-from mtv.store import Run, Standing
+from mtv.store import Approval, Run, Standing
 from mtv.store.runs import hash_of
 
 
@@ -64,19 +65,25 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
     print(f"target {plan.target.connection}, namespace {plan.target.namespace}")
     status, phases, judged = _standing(plan, installation)
     print(f"status: {status}")
+    approvals = _approvals(plan, installation)
+    for line in about_plan(plan):
+        print(printable(line))
     _print_conditions(plan, judged)
     for wave in plan.waves:
         after = f", after {', '.join(wave.start_after)}" if wave.start_after else ""
         print(f"\nwave {wave.name}: {_count(len(wave.vms), 'VM')}, {wave.max_vms_in_flight} at once{after}")
+        for line in approved_words(plan, wave, approvals[wave.name]):
+            print(printable(line))
         rows = []
         for planned in wave.vms:
             vm = effective(plan, wave, planned)
             proof = "marker" if vm.boot_proof.marker else "login or agent"
             rows.append(
                 (vm.name, vm.source, vm.target_name, vm.type, vm.target_power_state, vm.on_failure, proof,
-                 phases.get(vm.id, "pending"))
+                 phases.get(vm.id, "pending"), ", ".join(chosen(vm)))
             )  # fmt: skip
-        print(table(("VM", "SOURCE", "TARGET", "TYPE", "POWER", "ON FAILURE", "BOOT PROOF", "PHASE"), rows))
+        columns = ("VM", "SOURCE", "TARGET", "TYPE", "POWER", "ON FAILURE", "BOOT PROOF", "PHASE", "OPTIONS")
+        print(table(columns, rows))
     for problem in not_built_yet(plan, origins=result.origins):
         print(f"\nnot built yet: {printable(problem)}")
     return 0
@@ -118,6 +125,14 @@ def _standing(plan: Plan, installation: Installation) -> tuple[str, dict[str, st
         more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
         return f"Not ready: {printable(blocking[0].message)}{more}", phases, judged
     return "Ready", phases, judged
+
+
+def _approvals(plan: Plan, installation: Installation) -> dict[str, dict[str, Approval]]:
+    """Return what was approved, by wave and VM id."""
+    if not installation.has_store():
+        return {wave.name: {} for wave in plan.waves}
+    with installation.store() as store:
+        return {wave.name: store.approvals(plan.name, wave.name) for wave in plan.waves}
 
 
 def _print_conditions(plan: Plan, judged: Standing | None) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from typing import Any
 
-from mtv.cli.columns import printable
+import msgspec
+
+from mtv.cli.columns import printable, table
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.kubevirt.target_facts import facts_of
 from mtv.model.concern import Category, Concern
+from mtv.model.condition import Condition
 from mtv.model.errors import PlanError, TemporaryError
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.model.source import SourceVm
@@ -20,49 +26,124 @@ from mtv.reporting import words
 _ORDER = list(Category)
 
 
+class _Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A wave as validated: conditions of the plan, and of each VM by its id the concerns, gravest first."""
+
+    wave: Wave
+    read: int
+    conditions: tuple[Condition, ...]
+    concerns: dict[str, list[Concern]]
+    rules_versions: dict[str, str]
+
+    def verdict(self, vm_id: str) -> str:
+        """Return whether the VM can be migrated: ready, blocked, or blocked with its plan."""
+        if any(concern.blocks for concern in self.concerns[vm_id]):
+            return "blocked"
+        return "blocked with its plan" if any(condition.blocks for condition in self.conditions) else "ready"
+
+    def by_concern(self) -> list[tuple[Concern, list[str]]]:
+        """Return each concern once, gravest first, with the names of its VMs."""
+        vms: dict[Concern, list[str]] = {}
+        for vm in self.wave.vms:
+            for concern in self.concerns[vm.id]:
+                vms.setdefault(concern, []).append(vm.name)
+        return sorted(vms.items(), key=lambda pair: (_ORDER.index(pair[0].category), pair[0].id))
+
+
 def validate(arguments: argparse.Namespace, installation: Installation) -> int:
     """Read the plan's VMs and its target, evaluate rules and conditions, print them; 1 when a Critical one blocks."""
-    from mtv.validation import conditions, for_plan, for_vm, merged
-    from mtv.validation.conditions.sources import unverified
-
     plan = load_or_complain(arguments.path).plan
     if plan is None:
         raise PlanError(f"{arguments.path} does not check")
     waves = [wave for wave in plan.waves if arguments.wave in (None, wave.name)]
     if not waves:
         raise PlanError(f"plan {plan.name} has no wave {arguments.wave}", cure=f"it has {_names(plan)}")
-    blocked = 0
     target = _target(plan, installation)
-    for wave in waves:
-        seen, concerns = _rules_say(plan, wave, installation)
-        said = conditions(
-            plan,
-            wave,
-            seen,
-            target=target,
-            concerns=concerns,
-            service_account=installation.settings.pod_service_account,
+    judged = [_judge(plan, wave, target, installation) for wave in waves]
+    if arguments.json:
+        print(
+            json.dumps({"plan": plan.name, "waves": [_document(one) for one in judged]}, indent=2, ensure_ascii=False)
         )
-        used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
-        said = merged([*said, *unverified(installation.connections.get(source) for source in used)])
-        about_plan = for_plan(said)
-        for condition in about_plan:
-            print(f"wave {wave.name}: {_line(condition.category, condition.message, condition.cure)}")
-        for vm in wave.vms:
-            found = [*concerns[vm.id], *for_vm([c for c in said if c.vms], vm.id)]
-            critical = any(concern.category is Category.CRITICAL for concern in found)
-            stopped = critical or any(condition.blocks for condition in about_plan)
-            blocked += stopped
-            verdict = "blocked" if critical else "blocked with its plan" if stopped else "ready"
-            print(f"{wave.name}/{printable(vm.name)}: {verdict}, {words.count(len(found), 'concern')}")
-            for concern in sorted(found, key=lambda concern: _ORDER.index(concern.category)):
-                print(f"  {_line(concern.category, concern.label, concern.assessment)}")
-        print(f"wave {wave.name}: {sum(map(len, seen.values()))} VMs read, {len(wave.vms)} judged")
-    return 1 if blocked else 0
+    else:
+        for one in judged:
+            _print(one)
+    return 1 if any(one.verdict(vm.id) != "ready" for one in judged for vm in one.wave.vms) else 0
+
+
+def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installation) -> _Judged:
+    from mtv.validation import conditions, for_plan, for_vm, merged
+    from mtv.validation.acceptance import accepted_conditions
+    from mtv.validation.conditions.sources import unverified
+
+    seen, concerns, versions = _rules_say(plan, wave, installation)
+    said = conditions(
+        plan,
+        wave,
+        seen,
+        target=target,
+        concerns=concerns,
+        service_account=installation.settings.pod_service_account,
+    )
+    used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
+    untrusted = unverified(installation.connections.get(source) for source in used)
+    said = merged(accepted_conditions(plan, [*said, *untrusted]))
+    about_vms = [condition for condition in said if condition.vms]
+    return _Judged(
+        wave=wave,
+        read=sum(map(len, seen.values())),
+        conditions=tuple(for_plan(said)),
+        concerns={
+            vm.id: sorted(
+                [*concerns[vm.id], *for_vm(about_vms, vm.id)], key=lambda concern: _ORDER.index(concern.category)
+            )
+            for vm in wave.vms
+        },
+        rules_versions=versions,
+    )
+
+
+def _print(judged: _Judged) -> None:
+    wave = judged.wave.name
+    for condition in judged.conditions:
+        print(f"wave {wave}: {_line(condition.category, condition.message, condition.cure)}{_by(condition)}")
+    for vm in judged.wave.vms:
+        found = judged.concerns[vm.id]
+        print(f"{wave}/{printable(vm.name)}: {judged.verdict(vm.id)}, {words.count(len(found), 'concern')}")
+        for concern in found:
+            print(f"  {_line(concern.category, concern.label, concern.assessment)}{_by(concern)}")
+    print(f"wave {wave}: {judged.read} VMs read, {len(judged.wave.vms)} judged")
+    rows = [
+        (concern.category, concern.id, len(vms), ", ".join(vms), f"{concern.label}{_by(concern)}")
+        for concern, vms in judged.by_concern()
+    ]
+    if rows:
+        print(f"\n{table(('CATEGORY', 'CONCERN', 'VMS', 'WHICH', 'WHAT'), rows, right=(2,))}")
+
+
+def _document(judged: _Judged) -> dict[str, Any]:
+    return {
+        "wave": judged.wave.name,
+        "rules": judged.rules_versions,
+        "conditions": msgspec.to_builtins(judged.conditions),
+        "vms": [
+            {
+                "id": vm.id,
+                "name": vm.name,
+                "verdict": judged.verdict(vm.id),
+                "concerns": msgspec.to_builtins(judged.concerns[vm.id]),
+            }
+            for vm in judged.wave.vms
+        ],
+        "concerns": [{**msgspec.to_builtins(concern), "vms": vms} for concern, vms in judged.by_concern()],
+    }
 
 
 def _line(category: str, what: str, cure: str) -> str:
     return f"{category}: {printable(what)} — {printable(cure)}"
+
+
+def _by(said: Concern | Condition) -> str:
+    return f" (accepted by {printable(said.accepted.by)}: {printable(said.accepted.reason)})" if said.accepted else ""
 
 
 def _target(plan: Plan, installation: Installation) -> TargetFacts:
@@ -75,29 +156,34 @@ def _target(plan: Plan, installation: Installation) -> TargetFacts:
 
 def _rules_say(
     plan: Plan, wave: Wave, installation: Installation
-) -> tuple[dict[str, list[SourceVm]], dict[str, list[Concern]]]:
-    """Read the wave's VMs and return what was found under each VM's name, and what rules say of it, by VM id."""
+) -> tuple[dict[str, list[SourceVm]], dict[str, list[Concern]], dict[str, str]]:
+    """Read the wave's VMs and return what was found under each VM's name, and what rules say of it, by VM id.
+
+    The third are the versions of the rules, by connection.
+    """
     from mtv.inventory import snapshot
-    from mtv.validation import evaluate, load_rules
+    from mtv.validation import accepted, evaluate, load_rules
 
     by_source: dict[str, list[PlannedVm]] = {}
     for planned in wave.vms:
         by_source.setdefault(effective(plan, wave, planned).source, []).append(planned)
     found: dict[str, list[SourceVm]] = {planned.id: [] for planned in wave.vms}
     concerns: dict[str, list[Concern]] = {planned.id: [] for planned in wave.vms}
+    versions: dict[str, str] = {}
     for source, planned_vms in by_source.items():
         connection = installation.connections.get(source)
         with open_provider(connection) as provider:
             seen = snapshot(provider, [planned.name for planned in planned_vms])
         settings = installation.settings
         rules = load_rules(settings.rules_folder, connection.conn_type, settings.more_rules_folders)
+        versions[source] = rules.version
         for problem in rules.problems:
-            print(printable(problem))
+            print(printable(problem), file=sys.stderr)
         ids = {planned.name: planned.id for planned in planned_vms}
         for vm, said in zip(seen.vms, evaluate(rules, [vm.document for vm in seen.vms]), strict=True):
             found[ids[vm.name]].append(vm)
-            concerns[ids[vm.name]] += said
-    return found, concerns
+            concerns[ids[vm.name]] += accepted(plan, ids[vm.name], said)
+    return found, concerns, versions
 
 
 def _names(plan: Plan) -> str:

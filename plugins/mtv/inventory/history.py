@@ -9,7 +9,7 @@ import msgspec
 
 from mtv.inventory.changes import in_words
 from mtv.inventory.surroundings import things_of
-from mtv.model.source import SourceVm
+from mtv.model.source import SourceVm, Thing
 from mtv.store import InventoryMoment, InventoryObject, Store
 
 VM = "vm"
@@ -25,14 +25,20 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record(
-    store: Store, source: str, vms: Iterable[SourceVm], *, keep: timedelta | None = None, now: datetime | None = None
+    store: Store,
+    source: str,
+    vms: Iterable[SourceVm],
+    *,
+    listed: Iterable[Thing] = (),
+    keep: timedelta | None = None,
+    now: datetime | None = None,
 ) -> Recorded:
-    """Record all VMs of a source and what they stand on; the first time nothing counts as changed.
+    """Record all VMs of a source, what they stand on and what is listed beside; the first time nothing has changed.
 
     With `keep`, what is older is forgotten, but for the newest moment of it.
     """
     before = store.inventory_moment(source)
-    moment = store.put_inventory(source, objects_of(vms), keep=keep, now=now)
+    moment = store.put_inventory(source, objects_of(vms, listed), keep=keep, now=now)
     return Recorded(
         moment=moment, before=before, changes=tuple(changes_between(store, before, moment)) if before else ()
     )
@@ -44,14 +50,14 @@ def changes_between(store: Store, before: InventoryMoment, now: InventoryMoment)
     return [line for line in lines if line]
 
 
-def objects_of(vms: Iterable[SourceVm]) -> list[InventoryObject]:
-    """Return VMs and what they stand on as the store keeps them."""
+def objects_of(vms: Iterable[SourceVm], listed: Iterable[Thing] = ()) -> list[InventoryObject]:
+    """Return VMs, what they stand on and what is listed beside as the store keeps them."""
     seen = list(vms)
     return [
         *(InventoryObject(kind=VM, key=vm.id, name=vm.name, document=msgspec.to_builtins(vm)) for vm in seen),
         *(
             InventoryObject(kind=thing.kind, key=thing.key, name=thing.name, document=thing.document)
-            for thing in things_of(seen)
+            for thing in things_of(seen, listed)
         ),
     ]
 

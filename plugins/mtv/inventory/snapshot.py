@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mtv.model.source import SourceVm
-from mtv.providers.base import Provider
+from mtv.inventory.surroundings import things_of
+from mtv.model.source import SourceVm, Thing
+from mtv.providers.base import ListsThings, Provider
 
 if TYPE_CHECKING:
     from mtv.inventory.tables import Tables
@@ -16,25 +17,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """VMs in the provider's order; `missing` are wanted names that the source does not hold, sorted."""
+    """VMs in the provider's order; `missing` are wanted names that the source does not hold, sorted.
+
+    `listed` are hosts, clusters, datastores … that the provider lists beside the VMs, when all of them were read.
+    """
 
     vms: tuple[SourceVm, ...]
     missing: tuple[str, ...] = ()
+    listed: tuple[Thing, ...] = ()
 
     @cached_property
     def tables(self) -> Tables:
         """The same as pandas tables (see `mtv.inventory.tables`), made when first asked for."""
         from mtv.inventory.tables import tables_of  # pandas costs a third of a second, which steps need not pay
 
-        return tables_of(self.vms)
+        return tables_of(self.vms, self.things)
+
+    @cached_property
+    def things(self) -> list[Thing]:
+        """What the VMs use and what is listed beside, each once."""
+        return things_of(self.vms, self.listed)
 
     @cached_property
     def unreadable(self) -> dict[str, list[str]]:
-        """What the user may not read, each with the names of the VMs that it is missing of."""
+        """What the user may not read, each with the names of the VMs (or hosts, datastores …) that it is missing of."""
         found: dict[str, list[str]] = {}
-        for vm in self.vms:
-            for what in vm.document.get("unreadable", ()):
-                found.setdefault(str(what), []).append(vm.name)
+        documents = [*((vm.name, vm.document) for vm in self.vms), *((one.name, one.document) for one in self.listed)]
+        for name, document in documents:
+            for what in document.get("unreadable", ()):
+                found.setdefault(str(what), []).append(name)
         return found
 
     def vm(self, name: str) -> SourceVm:
@@ -61,4 +72,5 @@ def snapshot(
         provider.on_progress = on_progress
     vms = tuple(provider.vms(wanted))
     found = {vm.name for vm in vms}
-    return Snapshot(vms=vms, missing=tuple(sorted(set(wanted or ()) - found)))
+    listed = tuple(provider.things()) if wanted is None and isinstance(provider, ListsThings) else ()
+    return Snapshot(vms=vms, missing=tuple(sorted(set(wanted or ()) - found)), listed=listed)

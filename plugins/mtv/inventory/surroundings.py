@@ -1,15 +1,15 @@
-"""What VMs stand on, gathered from their workload documents: hosts, clusters, datacenters, datastores, networks.
+"""What VMs stand on: hosts, clusters, datacenters, datastores, networks.
 
 A workload document carries everything that its VM refers to, so each of these is found as often as VMs use it and kept
-once. What no VM uses is not listed.
+once. A provider that can list what there is (`ListsThings`) adds what no VM uses, and tells more of the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from mtv.model.source import SourceVm
+from mtv.model.source import SourceVm, Thing
 
 EACH = "*"
 PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -29,17 +29,17 @@ PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Kinds of things, and where documents of the sources carry them."""
 
 
-class Thing(NamedTuple):
-    """Something that VMs use: its kind, its id at the source, its name and its own attributes."""
+def things_of(vms: Iterable[SourceVm], listed: Iterable[Thing] = ()) -> list[Thing]:
+    """Return what the VMs use and what is listed beside, each once, by kind and id.
 
-    kind: str
-    key: str
-    name: str
-    document: dict[str, Any]
+    What is listed goes before what documents say; where these differ the fullest one counts.
+    """
+    known = {thing[:2]: thing._replace(document=_own(thing.document)) for thing in listed}
+    used = {key: thing for key, thing in _used(vms).items() if key not in known}
+    return sorted({**used, **known}.values(), key=lambda thing: thing[:2])
 
 
-def things_of(vms: Iterable[SourceVm]) -> list[Thing]:
-    """Return what the VMs use, each once, by kind and id. Where documents differ the fullest one counts."""
+def _used(vms: Iterable[SourceVm]) -> dict[tuple[str, str], Thing]:
     found: dict[tuple[str, str], Thing] = {}
     for vm in vms:
         for kind, path in PLACES:
@@ -50,7 +50,7 @@ def things_of(vms: Iterable[SourceVm]) -> list[Thing]:
                 known = found.get((kind, thing.key))
                 if known is None or len(known.document) < len(thing.document):
                     found[kind, thing.key] = thing
-    return sorted(found.values(), key=lambda thing: thing[:2])
+    return found
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:

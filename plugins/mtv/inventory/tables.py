@@ -10,13 +10,13 @@ guest_networks  vm_id, row, device, mac, ip, prefix, origin, network: what the g
 guest_disks     vm_id, row, path, capacity_bytes, free_bytes, filesystem: what they tell of its file systems
 devices         vm_id, row, kind, device_id: everything that is plugged in
 snapshots       vm_id, snapshot_id, kind
-hosts           host_id, name, cluster_id, status, in_maintenance
+hosts           host_id, name, cluster_id, status, in_maintenance, product, model, cpu_sockets, cpu_cores, memory_bytes
 clusters        cluster_id, name, ha_enabled, drs_enabled, drs_behavior
-datastores      datastore_id, name, type
-networks        network_id, name
+datastores      datastore_id, name, type, capacity_bytes, free_bytes (null: not known)
+networks        network_id, name, variant, vlan
 
-The first three come from what every provider delivers, the others from workload documents: an attribute that a source
-does not know is null.
+The first three come from what every provider delivers, the others from workload documents and, for vSphere and oVirt,
+from what the source lists, so that what no VM uses is there too. An attribute that a source does not know is null.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mtv.inventory.documents import rows_of, snapshots_of
-from mtv.inventory.surroundings import Thing, things_of
-from mtv.model.source import SourceVm
+from mtv.inventory.surroundings import things_of
+from mtv.model.source import SourceVm, Thing
 
 VM_COLUMNS: Mapping[str, str] = {
     "vm_id": "string",
@@ -98,6 +98,11 @@ HOST_COLUMNS: Mapping[str, str] = {
     "cluster_id": "string",
     "status": "string",
     "in_maintenance": "boolean",
+    "product": "string",
+    "model": "string",
+    "cpu_sockets": "Int64",
+    "cpu_cores": "Int64",
+    "memory_bytes": "Int64",
 }
 CLUSTER_COLUMNS: Mapping[str, str] = {
     "cluster_id": "string",
@@ -106,8 +111,19 @@ CLUSTER_COLUMNS: Mapping[str, str] = {
     "drs_enabled": "boolean",
     "drs_behavior": "string",
 }
-DATASTORE_COLUMNS: Mapping[str, str] = {"datastore_id": "string", "name": "string", "type": "string"}
-NETWORK_COLUMNS: Mapping[str, str] = {"network_id": "string", "name": "string"}
+DATASTORE_COLUMNS: Mapping[str, str] = {
+    "datastore_id": "string",
+    "name": "string",
+    "type": "string",
+    "capacity_bytes": "Int64",
+    "free_bytes": "Int64",
+}
+NETWORK_COLUMNS: Mapping[str, str] = {
+    "network_id": "string",
+    "name": "string",
+    "variant": "string",
+    "vlan": "string",
+}
 
 
 class Tables(NamedTuple):
@@ -126,10 +142,13 @@ class Tables(NamedTuple):
     networks: pd.DataFrame
 
 
-def tables_of(vms: Iterable[SourceVm]) -> Tables:
-    """Return the tables; without VMs they are empty but have their columns and types."""
+def tables_of(vms: Iterable[SourceVm], things: Iterable[Thing] | None = None) -> Tables:
+    """Return the tables; without VMs they are empty but have their columns and types.
+
+    `things` is what is around the VMs; when it is not given, what they themselves refer to.
+    """
     seen = list(vms)
-    things = things_of(seen)
+    things = things_of(seen) if things is None else list(things)
     return Tables(
         vms=_table([_vm_row(vm) for vm in seen], VM_COLUMNS),
         disks=_table([row for vm in seen for row in _disk_rows(vm)], DISK_COLUMNS),
@@ -141,7 +160,7 @@ def tables_of(vms: Iterable[SourceVm]) -> Tables:
         hosts=_table([_host_row(thing) for thing in things if thing.kind == "host"], HOST_COLUMNS),
         clusters=_table([_cluster_row(thing) for thing in things if thing.kind == "cluster"], CLUSTER_COLUMNS),
         datastores=_table([_datastore_row(thing) for thing in things if thing.kind == "datastore"], DATASTORE_COLUMNS),
-        networks=_table([(thing.key, thing.name) for thing in things if thing.kind == "network"], NETWORK_COLUMNS),
+        networks=_table([_network_row(thing) for thing in things if thing.kind == "network"], NETWORK_COLUMNS),
     )
 
 
@@ -214,8 +233,20 @@ def _snapshot_rows(vm: SourceVm) -> Iterable[tuple[Any, ...]]:
 def _host_row(thing: Thing) -> tuple[Any, ...]:
     cluster = thing.document.get("cluster")
     cluster_id = _text(cluster, "id") if isinstance(cluster, Mapping) else _text(thing.document, "cluster")
-    maintenance = thing.document.get("inMaintenance")
-    return (thing.key, thing.name, cluster_id, _text(thing.document, "status"), _flag(maintenance))
+    own = thing.document
+    product = " ".join(filter(None, (_text(own, "productName") or _text(own, "product"), _text(own, "productVersion"))))
+    return (
+        thing.key,
+        thing.name,
+        cluster_id,
+        _text(own, "status"),
+        _flag(own.get("inMaintenance")),
+        product or None,
+        _text(own, "model"),
+        _number(own, "cpuSockets"),
+        _number(own, "cpuCores"),
+        _number(own, "memoryBytes"),
+    )
 
 
 def _cluster_row(thing: Thing) -> tuple[Any, ...]:
@@ -225,7 +256,18 @@ def _cluster_row(thing: Thing) -> tuple[Any, ...]:
 
 
 def _datastore_row(thing: Thing) -> tuple[Any, ...]:
-    return (thing.key, thing.name, _text(thing.document, "type"))
+    own = thing.document
+    free, used = _number(own, "free"), _number(own, "used")
+    available = _number(own, "available")
+    capacity = _number(own, "capacity")
+    if capacity is None and available is not None and used is not None:
+        capacity = available + used
+    return (thing.key, thing.name, _text(own, "type"), capacity, available if free is None else free)
+
+
+def _network_row(thing: Thing) -> tuple[Any, ...]:
+    own = thing.document
+    return (thing.key, thing.name, _text(own, "variant"), _text(own, "vlanId") or _text(own, "vlan"))
 
 
 def _text(row: Mapping[str, Any], name: str) -> str | None:

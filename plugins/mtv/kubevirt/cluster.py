@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import kubernetes
@@ -22,7 +21,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from mtv.kubevirt import labels
-from mtv.kubevirt.kubeconfig import Kubeconfig
+from mtv.kubevirt.kubeconfig import Kubeconfig, place_of
 from mtv.kubevirt.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS, Kind
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
@@ -44,7 +43,8 @@ class Conflict(TemporaryError):
 class Cluster:
     """A target cluster. Use it as a context manager, or call `close`.
 
-    The connection's extra says where: `kube_config_path` (with `context` if not the current one), or `in_cluster`.
+    The connection's extra says where: `kube_config_path` (with `cluster_context` if not the current one), or
+    `in_cluster`.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -266,15 +266,15 @@ class _NotFound(PermanentError):
 
 def _client(connection: Connection) -> tuple[Kubeconfig | None, Any]:
     """Return a client and what must stay open as long as it connects."""
-    extra = connection.extra
-    kubeconfig = None if extra.get("in_cluster") else Kubeconfig(Path(extra.get("kube_config_path", "")))
+    path, context = place_of(connection)
+    kubeconfig = None if connection.extra.get("in_cluster") else Kubeconfig(path)
     try:
         if kubeconfig is None:
             configuration = kubernetes.client.Configuration()
             kubernetes.config.load_incluster_config(client_configuration=configuration)
             return None, kubernetes.client.ApiClient(configuration)
         return kubeconfig, kubernetes.config.new_client_from_config_dict(
-            kubeconfig.document, context=extra.get("context"), persist_config=False
+            kubeconfig.document, context=context, persist_config=False
         )
     except Exception as error:  # the client lets its parsers' errors through, of any kind
         if kubeconfig is not None:

@@ -16,10 +16,30 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 
 _INLINE = "-data"
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_REFUSED = {
+    "kube_config": "a kubeconfig inside the connection is not read: name a file with it in kube_config_path",
+    "disable_verify_ssl": "certificates of clusters are always verified: name the authority in the kubeconfig",
+}
+"""Fields of Airflow's form that mean something which this does not do."""
+
+
+def place_of(connection: Connection) -> tuple[Path, str | None]:
+    """Return where a connection's kubeconfig lies and which of its contexts counts (None: the current one).
+
+    Raises `PermanentError` (code connection-unsupported) for a field that would else be ignored in silence.
+    """
+    extra = connection.extra
+    for name, cure in _REFUSED.items():
+        if extra.get(name):
+            raise PermanentError(
+                f"connection {connection.conn_id}: {name} is not supported", cure=cure, code="connection-unsupported"
+            )
+    return Path(extra.get("kube_config_path") or ""), extra.get("cluster_context") or None
 
 
 class Kubeconfig:

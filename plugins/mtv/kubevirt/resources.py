@@ -33,6 +33,8 @@ CLAIMS = Kind("api/v1", "persistentvolumeclaims")
 EVENTS = Kind("api/v1", "events")
 SERVICE_ACCOUNTS = Kind("api/v1", "serviceaccounts")
 STORAGE_CLASSES = Kind("apis/storage.k8s.io/v1", "storageclasses", namespaced=False)
+CAPACITIES = Kind("apis/storage.k8s.io/v1", "csistoragecapacities", namespaced=False)
+"""Those of all namespaces, to be listed only."""
 STORAGE_PROFILES = Kind("apis/cdi.kubevirt.io/v1beta1", "storageprofiles", namespaced=False)
 VIRTUAL_MACHINES = Kind("apis/kubevirt.io/v1", "virtualmachines")
 INSTANCES = Kind("apis/kubevirt.io/v1", "virtualmachineinstances")

@@ -17,6 +17,7 @@ from mtv.kubevirt.resources import (
     ALL_INSTANCES,
     ALL_MACHINES,
     ATTACHMENTS,
+    CAPACITIES,
     INSTANCES,
     KUBEVIRTS,
     NAMESPACES,
@@ -27,12 +28,13 @@ from mtv.kubevirt.resources import (
     VIRTUAL_MACHINES,
     Kind,
 )
-from mtv.kubevirt.volumes import is_default_class
+from mtv.kubevirt.volumes import is_default_class, is_default_class_for_vms
 from mtv.model.connection import Connection, Connections
 from mtv.model.errors import ConnectionRefused, PermanentError
 from mtv.model.plan import Target
 from mtv.model.target_facts import (
     Attachment,
+    Capacity,
     KubeVirt,
     Machine,
     Namespace,
@@ -83,6 +85,7 @@ def read(cluster: Cluster, namespace: str) -> TargetFacts:
         namespace=_known(lambda: _namespace(cluster, namespace)),
         storage_classes=_known(lambda: tuple(map(_storage_class, cluster.find(STORAGE_CLASSES)))),
         storage_profiles=_known(lambda: tuple(map(_storage_profile, _listed(cluster, STORAGE_PROFILES)))),
+        capacities=_known(lambda: tuple(map(_capacity, cluster.find(CAPACITIES)))),
         attachments=_known(lambda: _attachments(cluster, namespace)),
         machines=here,
         machines_elsewhere=elsewhere,
@@ -116,15 +119,24 @@ def _kubevirt(cluster: Cluster) -> KubeVirt:
     if not machines.is_served(cluster):
         return KubeVirt(is_served=False)
     for item in _listed(cluster, KUBEVIRTS):
-        status = item.get("status", {})
-        developer = item.get("spec", {}).get("configuration", {}).get("developerConfiguration", {})
-        return KubeVirt(
-            is_served=True,
-            phase=status.get("phase", ""),
-            version=status.get("observedKubeVirtVersion", ""),
-            feature_gates=tuple(sorted(developer.get("featureGates") or ())),
-        )
+        return kubevirt_of(item)
     return KubeVirt(is_served=True)
+
+
+def kubevirt_of(item: Mapping[str, Any]) -> KubeVirt:
+    """Return what a KubeVirt object says of its installation. Raises `PermanentError` for a size that is none."""
+    status = item.get("status", {})
+    wanted = item.get("spec", {}).get("configuration") or {}
+    developer, updates = wanted.get("developerConfiguration") or {}, wanted.get("liveUpdateConfiguration") or {}
+    return KubeVirt(
+        is_served=True,
+        phase=status.get("phase", ""),
+        version=status.get("observedKubeVirtVersion", ""),
+        feature_gates=tuple(sorted(developer.get("featureGates") or ())),
+        state_class=wanted.get("vmStateStorageClass", ""),
+        rollout=wanted.get("vmRolloutStrategy", ""),
+        max_guest_bytes=_size("KubeVirt's maxGuest", updates.get("maxGuest")),
+    )
 
 
 def _namespace(cluster: Cluster, name: str) -> Namespace:
@@ -146,6 +158,7 @@ def _storage_class(item: Mapping[str, Any]) -> StorageClass:
         provisioner=item.get("provisioner", ""),
         binding=item.get("volumeBindingMode") or "Immediate",
         is_default=is_default_class(item),
+        is_default_for_vms=is_default_class_for_vms(item),
         expandable=bool(item.get("allowVolumeExpansion")),
     )
 
@@ -155,6 +168,15 @@ def _storage_profile(item: Mapping[str, Any]) -> StorageProfile:
     return StorageProfile(
         storage_class=item["metadata"]["name"],
         modes=tuple((one.get("volumeMode", "Filesystem"), tuple(one.get("accessModes") or ())) for one in sets),
+    )
+
+
+def _capacity(item: Mapping[str, Any]) -> Capacity:
+    name = item["storageClassName"]
+    return Capacity(
+        storage_class=name,
+        free_bytes=_size(f"the capacity of {name}", item.get("capacity")),
+        largest_bytes=_size(f"the largest volume of {name}", item.get("maximumVolumeSize")),
     )
 
 
@@ -242,8 +264,15 @@ def _amounts(quota: str, values: Mapping[str, Any]) -> dict[str, int]:
     for resource, text in values.items():
         if not resource.endswith(_COUNTED):
             continue
-        try:
-            amounts[resource] = quantities.whole(str(text))
-        except ValueError as error:
-            raise PermanentError(f"quota {quota}: {resource} is {text!r}: {error}", code="quota-unreadable") from error
+        size = _size(f"{resource} of quota {quota}", text)
+        if size is not None:
+            amounts[resource] = size
     return amounts
+
+
+def _size(what: str, text: object) -> int | None:
+    """Return a size in bytes, None where the API says none. Raises `PermanentError` for what is none."""
+    try:
+        return None if text is None else quantities.whole(str(text))
+    except ValueError as error:
+        raise PermanentError(f"{what} is {text!r}: {error}", code="quantity-unreadable") from error

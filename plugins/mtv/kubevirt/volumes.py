@@ -33,12 +33,14 @@ UNPROVEN: Mapping[str, str | None] = {
 """Annotations that take back everything said about a claim's bytes but that they are stale."""
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_DEFAULT_CLASS_FOR_VMS = "storageclass.kubevirt.io/is-default-virt-class"
 
 
 class DiskState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a disk claim says about its bytes; empty texts where it says nothing."""
+    """What a disk claim says about its bytes; empty texts where it says nothing. `uid` is the cluster's name for it."""
 
     claim: Claim
+    uid: str = ""
     copying: str = ""
     generation: str = ""
     digest: str = ""
@@ -76,16 +78,37 @@ def decide_modes(cluster: Cluster, target: StorageTarget) -> tuple[VolumeMode, s
 
 
 def default_class(cluster: Cluster) -> str:
-    """Return the cluster's default StorageClass, or an empty text."""
-    for item in cluster.find(STORAGE_CLASSES):
-        if is_default_class(item):
-            return str(item["metadata"]["name"])
+    """Return the cluster's default StorageClass for VMs, else its default one, or an empty text."""
+    classes = cluster.find(STORAGE_CLASSES)
+    for is_default in (is_default_class_for_vms, is_default_class):
+        for item in classes:
+            if is_default(item):
+                return str(item["metadata"]["name"])
     return ""
 
 
 def is_default_class(item: Mapping[str, Any]) -> bool:
     """Whether a StorageClass is marked as the cluster's default."""
     return (item["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
+
+
+def is_default_class_for_vms(item: Mapping[str, Any]) -> bool:
+    """Whether a StorageClass is marked as the one that KubeVirt prefers for VMs."""
+    return (item["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS_FOR_VMS) == "true"
+
+
+def with_class(cluster: Cluster, target: StorageTarget) -> StorageTarget:
+    """Return where a disk goes with the class decided. Raises `PermanentError` when there is no default to fall to."""
+    if target.storage_class:
+        return target
+    default = default_class(cluster)
+    if not default:
+        raise PermanentError(
+            "the plan names no StorageClass, and the target has no default one",
+            cure="name a storage_class in storage_map, or mark one of the target's as its default",
+            code="no-default-class",
+        )
+    return target.model_copy(update={"storage_class": default})
 
 
 def ensure_claims(
@@ -139,6 +162,7 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
     notes = found["metadata"].get("annotations") or {}
     return DiskState(
         claim=claim,
+        uid=found["metadata"]["uid"],
         copying=notes.get(labels.COPYING, ""),
         generation=notes.get(labels.GENERATION, ""),
         digest=notes.get(labels.DIGEST, ""),

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mtv.model.concern import Category, Concern
+from mtv.model.concern import Acceptance, Category, Concern
 
 
 class ConditionCategory(StrEnum):
@@ -26,7 +26,7 @@ _AS_CONCERN = {
 }
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One condition that is set. `vms` are ids of the VMs it is about; none: it is about the plan as a whole.
 
     `id` is its stable name among concerns, `reason` one word for machines, `message` a sentence for people and `cure`
@@ -40,12 +40,19 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     cure: str
     vms: tuple[str, ...] = ()
+    accepted: Acceptance | None = None
 
     @property
     def blocks(self) -> bool:
-        """Whether what it is about (its VMs, or the plan) cannot be migrated."""
-        return self.category in (ConditionCategory.CRITICAL, ConditionCategory.ERROR)
+        """Whether what it is about (its VMs, or the plan) cannot be migrated; not when the plan accepts it."""
+        return self.category in (ConditionCategory.CRITICAL, ConditionCategory.ERROR) and self.accepted is None
 
     def concern(self) -> Concern:
         """Return the condition as a concern about one of its VMs."""
-        return Concern(id=self.id, category=_AS_CONCERN[self.category], label=self.message, assessment=self.cure)
+        return Concern(
+            id=self.id,
+            category=_AS_CONCERN[self.category],
+            label=self.message,
+            assessment=self.cure,
+            accepted=self.accepted,
+        )

@@ -9,7 +9,7 @@ class EvidenceKind(StrEnum):
     """What a piece of evidence is about. The document of each kind is the named wire type as JSON."""
 
     SOURCE = "source"  # SourceVm as seen when the run began
-    CONCERNS = "concerns"  # {"concerns": [Concern, …]}
+    CONCERNS = "concerns"  # {"concerns": [Concern, …], "rules_version": v}
     POWER = "power"  # {"before": PowerState, "method": "guest shutdown|power off|already off", "seconds": s}
     VOLUMES = "volumes"  # {"claims": [{"disk": id, "name": n, "class": c, "mode": m, "size_bytes": b}], "work": name}
     GUEST = "guest"  # what the conversion is asked for: {"nics": [ConvertNic, …], "scripts": {name: sha256}, "luks": …}

@@ -40,9 +40,11 @@ class NetworkTarget(_Frozen):
 
 
 class StorageTarget(_Frozen):
-    """Where a source datastore's disks go. Without `volume_mode` the StorageProfile decides, else Filesystem."""
+    """Where a source datastore's disks go. Without a class that is the cluster's default one; without `volume_mode` the
+    StorageProfile decides, else Filesystem.
+    """
 
-    storage_class: str
+    storage_class: str = ""
     volume_mode: Literal["Filesystem", "Block"] | None = None
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = None
 
@@ -108,7 +110,7 @@ class Window(_Frozen):
 
 
 class Approval(_Frozen):
-    """Who may let the wave go on."""
+    """A wave that starts only when it was approved, by one of these if any are named (`mtv plan approve`)."""
 
     by: tuple[str, ...] = ()
 
@@ -152,8 +154,17 @@ class Bandwidth(_Frozen):
     timezone: str = "UTC"
 
 
+class AcceptedConcern(_Frozen):
+    """A concern or condition, by its id, that somebody has looked at and accepts: for some VMs (ids), or for all."""
+
+    id: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    by: str = Field(min_length=1)
+    vms: tuple[DnsLabel, ...] = ()
+
+
 class Plan(_Frozen):
-    """A whole migration plan. `accept_concerns` is a later field; unknown keys are errors."""
+    """A whole migration plan; unknown keys are errors."""
 
     name: PlanName
     description: str = ""
@@ -164,6 +175,7 @@ class Plan(_Frozen):
     scripts: dict[str, dict[str, str]] = {}
     """Scripts for guests by set and name; the folder `<plan>.scripts/<set>` beside the plan's file adds to them."""
     bandwidth: Bandwidth = Bandwidth()
+    accept_concerns: tuple[AcceptedConcern, ...] = ()
     defaults: VmOptions = VmOptions()
     waves: tuple[Wave, ...]
 

@@ -7,7 +7,7 @@ travels beside it in `SourceVm.document`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,15 @@ class Firmware(StrEnum):
 
     BIOS = "bios"
     EFI = "efi"
+
+
+class Thing(NamedTuple):
+    """Something that VMs use or could use: its kind (host, datastore …), its id, its name, its attributes."""
+
+    kind: str
+    key: str
+    name: str
+    document: dict[str, Any]
 
 
 class SourceDisk(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)")
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -17,12 +20,16 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class StorageClass(msgspec.Struct, frozen=True, kw_only=True):
-    """A StorageClass. `binding` is Immediate or WaitForFirstConsumer."""
+    """A StorageClass. `binding` is Immediate or WaitForFirstConsumer.
+
+    `is_default` says that claims without a class get it, `is_default_for_vms` that KubeVirt prefers it for them.
+    """
 
     name: str
     provisioner: str
     binding: str = "Immediate"
     is_default: bool = False
+    is_default_for_vms: bool = False
     expandable: bool = False
 
 
@@ -31,6 +38,14 @@ class StorageProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     storage_class: str
     modes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """Room that a CSI driver tells of for one StorageClass on some of the nodes; `largest_bytes` is of one volume."""
+
+    storage_class: str
+    free_bytes: int | None = None
+    largest_bytes: int | None = None
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,12 +71,24 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KubeVirt(msgspec.Struct, frozen=True, kw_only=True):
-    """KubeVirt on the target. `phase` is Deployed when it is ready; empty texts where its object says nothing."""
+    """KubeVirt on the target. `phase` is Deployed when it is ready; empty texts where its object says nothing.
+
+    `state_class` is the class that keeps TPMs and firmware variables, `rollout` how changes of running VMs are done
+    (LiveUpdate or Stage), `max_guest_bytes` up to which the memory of a running VM may grow.
+    """
 
     is_served: bool
     phase: str = ""
     version: str = ""
     feature_gates: tuple[str, ...] = ()
+    state_class: str = ""
+    rollout: str = ""
+    max_guest_bytes: int | None = None
+
+    def release(self) -> tuple[int, int] | None:
+        """Return the version's first two numbers, None when it is not known."""
+        match = _RELEASE.match(self.version)
+        return (int(match[1]), int(match[2])) if match else None
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +123,7 @@ class TargetFacts(msgspec.Struct, frozen=True, kw_only=True):
     namespace: Namespace | Unknown
     storage_classes: tuple[StorageClass, ...] | Unknown
     storage_profiles: tuple[StorageProfile, ...] | Unknown
+    capacities: tuple[Capacity, ...] | Unknown = ()
     attachments: tuple[Attachment, ...] | Unknown
     machines: tuple[Machine, ...] | Unknown
     machines_elsewhere: tuple[Machine, ...] | Unknown
@@ -115,6 +143,7 @@ class TargetFacts(msgspec.Struct, frozen=True, kw_only=True):
             namespace=nothing,
             storage_classes=nothing,
             storage_profiles=nothing,
+            capacities=nothing,
             attachments=nothing,
             machines=nothing,
             machines_elsewhere=nothing,
@@ -123,6 +152,12 @@ class TargetFacts(msgspec.Struct, frozen=True, kw_only=True):
             refused=reason if refused else "",
             is_missing=is_missing,
         )
+
+    def default_class(self) -> str:
+        """Return the class that disks get when a plan names none; "" when there is none, or it is not known."""
+        classes = known(self.storage_classes) or ()
+        preferred = sorted(classes, key=lambda one: not one.is_default_for_vms)
+        return next((one.name for one in preferred if one.is_default or one.is_default_for_vms), "")
 
     def unknowns(self) -> dict[str, str]:
         """Return why facts are unknown, by their field's name."""

@@ -39,12 +39,19 @@ class Proof(StrEnum):
 
 
 class VsphereDatastore(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vsphere-datastore"):
-    """A flat VMDK read by ranged GETs of vCenter's `/folder` URL. Credential files: user, password, ca.pem."""
+    """A flat VMDK read by ranged GETs of vCenter's `/folder` URL. Credential files: user, password, ca.pem.
+
+    `vm` (a moref) and `disk_key` say whose disk it is, and `snapshot` (a moref, "" for a VM that is off) at what point
+    in time; only a delta asks vCenter for that.
+    """
 
     host: str
     datacenter: str
     datastore: str
     path: str
+    vm: str = ""
+    disk_key: int = 0
+    snapshot: str = ""
     port: int = 443
     thumbprint: str = ""
     insecure: bool = False
@@ -155,12 +162,15 @@ class ImageioDisk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 class OvirtDisk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="ovirt"):
     """A disk (or one of its snapshots) that the mover asks an oVirt engine for. `disk` and `snapshot` are their ids.
 
-    `use_proxy` reads through the engine's proxy instead of the host. Credential files: user, password, ca.pem.
+    `backup` is the id of a backup of the VM that somebody made and ends: the disk is read as it was then, and what
+    changed since the backup's checkpoint can be told. `use_proxy` reads through the engine's proxy instead of the host.
+    Credential files: user, password, ca.pem.
     """
 
     host: str
     disk: str
     snapshot: str = ""
+    backup: str = ""
     port: int = 443
     use_proxy: bool = False
     thumbprint: str = ""
@@ -183,7 +193,8 @@ class Vddk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vdd
 
     `vm` is a moref (vm-42), `file` is "[datastore] folder/name.vmdk", `snapshot` a moref or "", `transports` a
     colon-separated list or "" for the library's own choice. `thumbprint` is the certificate's SHA-1 as VDDK wants it.
-    `esxi` says that `host` is an ESXi host and not a vCenter: larger reads are then made.
+    `esxi` says that `host` is an ESXi host and not a vCenter: larger reads are then made. `disk_key` is the
+    VirtualDevice key, which only a delta needs.
     """
 
     host: str
@@ -194,6 +205,8 @@ class Vddk(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="vdd
     transports: str = ""
     libdir: str = "/opt/vmware-vix-disklib-distrib"
     esxi: bool = False
+    port: int = 443
+    disk_key: int = 0
 
 
 DiskSource = (
@@ -214,11 +227,15 @@ DiskSource = (
 class DiskTarget(msgspec.Struct, frozen=True, kw_only=True):
     """Where the bytes go: a file on a filesystem claim (sparse, or all its space reserved before the copy with
     `preallocate`) or a block device.
+
+    `volume` names a device for good: a name that no other volume ever bears, such as the claim's uid. A device itself
+    has nothing that tells it from another; without a name, all that is on it is read back by each later attempt.
     """
 
     path: str
     block: bool = False
     preallocate: bool = False
+    volume: str = ""
 
 
 class LimitWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,8 +252,13 @@ class DiskTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """One disk to copy. `identity` and `generation` bind the journal to the source (see `SourceDisk`).
 
     A delta names the `base_generation` that the target holds and what differs from it: `dirty` as (offset, length), or
-    `dirty_context`, the NBD metadata context of a dirty bitmap such as `qemu:dirty-bitmap:NAME`. Where the journal is
-    of neither generation, the whole disk is copied.
+    `dirty_context`, what the source calls its own record of that:
+
+    - NBD: the metadata context of a dirty bitmap, such as `qemu:dirty-bitmap:NAME`
+    - imageio: `dirty`, for a transfer of a backup that starts from a checkpoint
+    - vSphere: the disk's change id in the snapshot that was copied, such as `52 3c ec 11 …/4`
+
+    Where the journal is of neither generation, the whole disk is copied.
     """
 
     id: str
@@ -256,7 +278,7 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     `verify_source`: every source is read a second time and compared (see `Proof.REREAD`). `limit_bytes_per_s` (0: none)
     and the windows in `limits`, whose clock is `limits_utc_offset_min` minutes ahead of UTC, bound what all disks
     together read from their sources; a file `limit` in the work directory overrides both while the transfer runs.
-    `connections` is how many connections to sources the disks may hold together.
+    `connections` is how many connections to sources the disks may hold together; no more disks are copied at once.
     """
 
     plan: str

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
-from mtv.model.plan import Plan, Window
+from mtv.model.plan import Approval, Plan, Wave, Window
 from mtv.orchestration.outline import Outline
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refuse_start(store: Store, plan: Plan, outline: Outline, *, parallelism: int, now: datetime | None = None) -> None:
-    """Raise `PermanentError` when the wave must not start: window, earlier waves, or a store that is too small."""
+    """Raise `PermanentError` when the wave must not start: window, earlier waves, approval, or too small a store."""
     from mtv.store import refuse_small_database
 
     wave = plan.wave(outline.wave)
@@ -24,6 +24,8 @@ def refuse_start(store: Store, plan: Plan, outline: Outline, *, parallelism: int
         check_window(wave.window, now or datetime.now(UTC))
     for earlier in wave.start_after:
         _check_completed(store, plan, earlier)
+    if wave.approval is not None:
+        check_approved(store, plan, wave, wave.approval)
     refuse_small_database(store, parallelism=parallelism, added_vms=outline.vm_count)
 
 
@@ -42,6 +44,29 @@ def check_window(window: Window, now: datetime) -> None:
             cure="start the run within the window",
             code="WindowNotOpen",
         )
+
+
+def check_approved(store: Store, plan: Plan, wave: Wave, wanted: Approval) -> None:
+    """Raise `PermanentError` unless somebody who may has approved the wave's VMs with the plan as it is."""
+    from mtv.store.runs import hash_of
+
+    approvals = store.approvals(plan.name, wave.name)
+    missing = [vm.name for vm in wave.vms if vm.id not in approvals]
+    strangers = sorted({one.by for one in approvals.values()} - set(wanted.by)) if wanted.by else []
+    if missing:
+        why = f"nobody has approved {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}"
+    elif strangers:
+        why = f"{', '.join(strangers)} may not approve it"
+    elif any(one.plan_hash != hash_of(plan) for one in approvals.values()):
+        why = "the plan has changed since it was approved"
+    else:
+        return
+    by = " or ".join(wanted.by) or "WHO"
+    raise PermanentError(
+        f"wave {wave.name} is not approved: {why}",
+        cure=f"mtv plan approve PLAN --wave {wave.name} --by {by}, and start the run again",
+        code="WaveNotApproved",
+    )
 
 
 def _check_completed(store: Store, plan: Plan, wave_name: str) -> None:

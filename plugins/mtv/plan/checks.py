@@ -9,6 +9,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from mtv.plan.acceptances import check_acceptances
 from mtv.plan.assemble import Draft, Raw
 from mtv.plan.bandwidth import check_bandwidth, check_text, zone_of
 from mtv.plan.guest_options import check_guest_options
@@ -33,6 +34,7 @@ def check(draft: Draft) -> None:
     _check_vms(draft)
     check_guest_options(draft)
     check_bandwidth(draft)
+    check_acceptances(draft)
 
 
 def _check_maps(draft: Draft) -> None:

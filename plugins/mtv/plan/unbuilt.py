@@ -27,7 +27,7 @@ def not_built_yet(plan: Plan, wave: str | None = None, origins: Origins | None =
 def _found(plan: Plan, index: int, wave: Wave) -> list[tuple[tuple[str | int, ...], str]]:
     here = ("waves", index)
     found: list[tuple[tuple[str | int, ...], str]] = [
-        ((*here, field), field) for field in ("approval", "schedule", "precopy") if getattr(wave, field)
+        ((*here, field), field) for field in ("schedule", "precopy") if getattr(wave, field)
     ]
     for position, planned in enumerate(wave.vms):
         vm = effective(plan, wave, planned)

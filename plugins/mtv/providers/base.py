@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from mtv.model.connection import Connection
-from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
 from mtv.model.transfer import DiskSource
 
 
@@ -58,6 +58,15 @@ class Provider(Protocol):
 
     def pod_credentials(self) -> Mapping[str, str]:
         """Return credential files (name → content) for the mover's Secret; empty when none are needed."""
+        ...
+
+
+@runtime_checkable
+class ListsThings(Protocol):
+    """A provider that knows hosts, clusters, datastores and networks which no VM uses."""
+
+    def things(self) -> list[Thing]:
+        """Return what there was around the VMs when `vms` was called last; nothing more is asked of the source."""
         ...
 
 

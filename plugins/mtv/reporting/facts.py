@@ -83,6 +83,7 @@ class VmFacts(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepFacts, ...] = ()
     seconds: float | None = None
     concerns: tuple[dict[str, Any], ...] = ()
+    rules_version: str = ""
     failures: tuple[FailureFacts, ...] = ()
     changes: tuple[ChangeFacts, ...] = ()
     source: dict[str, Any] | None = None
@@ -116,7 +117,10 @@ class VmFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The run in numbers; `outcomes` counts VMs by outcome, `booted` those whose boot is proven."""
+    """The run in numbers; `outcomes` counts VMs by outcome, `booted` those whose boot is proven.
+
+    Concerns that the plan accepts count as `accepted` only.
+    """
 
     vms: int
     outcomes: dict[str, int]
@@ -127,6 +131,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     resumed_bytes: int
     critical: int
     warnings: int
+    accepted: int = 0
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,6 +91,7 @@ def _read_vm(
     target_vm = newest.get(EvidenceKind.TARGET_VM)
     step_facts = _steps(steps)
     source = newest.get(EvidenceKind.SOURCE)
+    judged = newest.get(EvidenceKind.CONCERNS) or {}
     connection = vm.source or wave.defaults.source or plan.defaults.source
     return VmFacts(
         id=vm.id,
@@ -102,7 +103,8 @@ def _read_vm(
         disks=_disks(final or source, newest),
         steps=step_facts,
         seconds=_span(steps),
-        concerns=tuple((newest.get(EvidenceKind.CONCERNS) or {}).get("concerns", ())),
+        concerns=tuple(judged.get("concerns", ())),
+        rules_version=str(judged.get("rules_version", "")),
         failures=tuple(_failure(item) for item in evidence if item.kind is EvidenceKind.FAILURE),
         changes=tuple(
             ChangeFacts(kind=c.kind, detail=c.detail, recorded_at=c.recorded_at, undone_at=c.undone_at) for c in changes
@@ -120,8 +122,10 @@ def _read_vm(
 
 def _conditions(evidence: Sequence[EvidenceRow]) -> tuple[dict[str, Any], ...]:
     """Return the conditions about the plan as a whole; those about VMs are among the concerns of each."""
-    rows = [row for row in evidence if row.kind is EvidenceKind.CONCERNS and not row.vm_id]
-    found = rows[-1].document.get("conditions", ()) if rows else ()
+    rows = [
+        row for row in evidence if row.kind is EvidenceKind.CONCERNS and not row.vm_id and "conditions" in row.document
+    ]
+    found = rows[-1].document["conditions"] if rows else ()
     return tuple(condition for condition in found if not condition.get("vms"))
 
 
@@ -227,7 +231,8 @@ def _span(rows: Sequence[StepRow]) -> float | None:
 
 
 def _summary(vms: Sequence[VmFacts]) -> Summary:
-    categories = Counter(concern.get("category") for vm in vms for concern in vm.concerns)
+    open_ones = [concern for vm in vms for concern in vm.concerns if not concern.get("accepted")]
+    categories = Counter(concern.get("category") for concern in open_ones)
     return Summary(
         vms=len(vms),
         outcomes=dict(Counter(vm.outcome for vm in vms)),
@@ -238,4 +243,5 @@ def _summary(vms: Sequence[VmFacts]) -> Summary:
         resumed_bytes=sum(vm.resumed_bytes for vm in vms),
         critical=categories["Critical"],
         warnings=categories["Warning"],
+        accepted=sum(len(vm.concerns) for vm in vms) - len(open_ones),
     )

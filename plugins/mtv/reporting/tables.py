@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -48,10 +50,16 @@ def _vm_cells(facts: RunFacts, vm: VmFacts) -> dict[str, object]:
         "vm_seconds": vm.seconds,
         "boot_proven": boot.get("proven"),
         "boot_line": boot.get("marker", ""),
-        "concerns": "; ".join(f"{c.get('category')}: {c.get('label')}" for c in vm.concerns),
+        "concerns": "; ".join(map(_concern, vm.concerns)),
         "failure": failure.message if failure else "",
         "cure": failure.cure if failure else "",
     }
+
+
+def _concern(concern: Mapping[str, Any]) -> str:
+    accepted = concern.get("accepted")
+    by = f" (accepted by {accepted.get('by')}: {accepted.get('reason')})" if accepted else ""
+    return f"{concern.get('category')}: {concern.get('label')}{by}"
 
 
 def _disk_cells(disk: DiskFacts) -> dict[str, object]:

@@ -29,9 +29,11 @@ from mtv.model.target_facts import TargetFacts
 from mtv.plan import CompiledPlan, compile_folder, effective
 from mtv.providers.base import Provider
 from mtv.providers.registry import open_provider
+from mtv.steps.approval import since_approval
 from mtv.store import Judgement, Standing, Store
 from mtv.store.runs import hash_of
-from mtv.validation import conditions, evaluate, load_rules, merged
+from mtv.validation import accepted, conditions, evaluate, load_rules, merged
+from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions import sources
 
 MAX_LINES = 200
@@ -55,7 +57,9 @@ def take(ctx: InventoryContext) -> Recorded:
     """Read everything that the source holds, record it, and say what changed since the last time."""
     with ctx.open_provider(ctx.connections.get(ctx.source)) as provider:
         seen = snapshot(provider, on_progress=spoken(ctx.log, ctx.source))
-    found = record(ctx.store, ctx.source, seen.vms, keep=timedelta(days=ctx.settings.inventory_keep_days))
+    found = record(
+        ctx.store, ctx.source, seen.vms, listed=seen.listed, keep=timedelta(days=ctx.settings.inventory_keep_days)
+    )
     for what, names in seen.unreadable.items():
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         ctx.log(f"{ctx.source}: the user may not read {what} of {', '.join(names[:10])}{more}")
@@ -176,7 +180,7 @@ class Judged:
                     continue
                 pairs = known.vms.get(vm.name, [])
                 found[vm.id] = [seen for seen, _ in pairs]
-                concerns[vm.id] = [concern for _, answers in pairs for concern in answers]
+                concerns[vm.id] = accepted(plan, vm.id, [concern for _, answers in pairs for concern in answers])
                 judged.append(vm)
             if judged:
                 said += conditions(
@@ -187,9 +191,11 @@ class Judged:
                     concerns=concerns,
                     service_account=self.ctx.settings.pod_service_account,
                 )
+                alone = {vm_id: seen[0] for vm_id, seen in found.items() if len(seen) == 1}
+                said += since_approval(self.ctx.store, plan.name, hash_of(plan), wave.name, alone)
         said += [sources.not_read(source_id, vms) for source_id, vms in unread.items()]
         said += sources.unverified(self._connections(used))
-        return merged(said)
+        return merged(accepted_conditions(plan, said))
 
     def _connections(self, ids: Iterable[str]) -> Iterator[Connection]:
         for conn_id in ids:

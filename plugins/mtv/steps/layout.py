@@ -58,7 +58,7 @@ def decide(ctx: VmContext, cluster: Cluster, vm: SourceVm) -> Layout:
     root = mapping.root_disk(vm, ctx.vm.root_disk)
     disks = []
     for disk in sorted(vm.disks, key=lambda disk: disk.index):
-        target = mapping.storage_target(ctx.plan, ctx.vm, disk)
+        target = volumes.with_class(cluster, mapping.storage_target(ctx.plan, ctx.vm, disk))
         mode, access = volumes.decide_modes(cluster, target)
         disks.append(
             Claim(
@@ -158,6 +158,6 @@ def _work_class(ctx: VmContext, cluster: Cluster, disks: list[Claim]) -> str:
         if claim.volume_mode == "Filesystem":
             return claim.storage_class
     for target in ctx.plan.storage_map.values():
-        if volumes.decide_modes(cluster, target)[0] == "Filesystem":
+        if target.storage_class and volumes.decide_modes(cluster, target)[0] == "Filesystem":
             return target.storage_class
     return volumes.default_class(cluster) or disks[0].storage_class

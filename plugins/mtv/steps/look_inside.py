@@ -141,7 +141,7 @@ def _add_concerns(ctx: VmContext, result: PreflightResult, hopeless: MtvError | 
     if found:
         rows = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS)
         before = [row for row in rows[-1].document["concerns"] if not row["id"].startswith(_ID)]
-        document = {"concerns": [*msgspec.to_builtins(found), *before]}
+        document = {**rows[-1].document, "concerns": [*msgspec.to_builtins(found), *before]}
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS, document)
 
 

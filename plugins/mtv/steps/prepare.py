@@ -11,7 +11,7 @@ from mtv.kubevirt import machines, volumes
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.resources import CLAIMS
-from mtv.model.concern import Category, Concern
+from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
@@ -73,12 +73,13 @@ def refuse_blocked(ctx: VmContext) -> None:
             f"{ctx.vm.name} was not validated in this run", cure="clear the task validate", code="not-validated"
         )
     concerns = msgspec.convert(rows[-1].document["concerns"], list[Concern])
-    critical = [concern for concern in concerns if concern.category is Category.CRITICAL]
+    critical = [concern for concern in concerns if concern.blocks]
     if critical:
         words = "; ".join(f"{concern.label}: {concern.assessment}" for concern in critical)
         raise PermanentError(
             f"{ctx.vm.name} is blocked by {len(critical)} critical concern(s): {words}",
-            cure="mend the VM on the source, or take it out of the wave; nothing was touched",
+            cure="mend the VM on the source, take it out of the wave, or accept the concern in the plan "
+            "(accept_concerns); nothing was touched",
             code="blocked",
         )
 

@@ -9,19 +9,27 @@ import msgspec
 from mtv.inventory import snapshot
 from mtv.inventory.progress import spoken
 from mtv.kubevirt.target_facts import facts_of
-from mtv.model.concern import Category, Concern
+from mtv.model.concern import Concern
 from mtv.model.condition import Condition
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
 from mtv.reporting import ReportFiles, write_report
 from mtv.steps import closing, source
+from mtv.steps.approval import since_approval
 from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.recovery import settle_leftovers
-from mtv.validation import conditions, evaluate, for_plan, for_vm, load_rules, merged
+from mtv.validation import RuleSet, accepted, conditions, for_plan, for_vm, load_rules, merged
+from mtv.validation import validate as validate_documents
+from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions.sources import unverified
+
+CONDITIONS = "conditions"
+"""Subject of the run's evidence CONCERNS that holds the conditions of its plan."""
+SUITE = "suite:"
+"""Beginning of the subject of that which holds the result of a source's suite; the connection's id follows."""
 
 __all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdict"]
 
@@ -75,13 +83,15 @@ def validate(ctx: RunContext) -> None:
         found = {vm.vm.id: source.seen(ctx, vm.vm.id) for vm in contexts}
         present = {vm_id: vm for vm_id, vm in found.items() if vm is not None}
         concerns: dict[str, list[Concern]] = {}
+        versions: dict[str, str] = {}
         for connection_id, vms in sources.items():
-            concerns |= _rules_say(
-                ctx, connection_id, {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present}
-            )
+            rules = _rules(ctx, connection_id)
+            seen = {vm.vm.id: present[vm.vm.id] for vm in vms if vm.vm.id in present}
+            concerns |= _rules_say(ctx, connection_id, rules, seen)
+            versions |= {vm.vm.id: rules.version for vm in vms}
         said = _conditions(ctx, set(found), present, concerns)
         for vm in contexts:
-            _judge(ctx, vm, [*for_vm(said, vm.vm.id), *concerns.get(vm.vm.id, [])])
+            _judge(ctx, vm, [*for_vm(said, vm.vm.id), *concerns.get(vm.vm.id, [])], versions[vm.vm.id])
 
 
 def report(ctx: RunContext) -> ReportFiles:
@@ -119,14 +129,23 @@ def _by_source(ctx: RunContext) -> dict[str, list[VmContext]]:
     return dict(sources)
 
 
-def _rules_say(ctx: RunContext, connection_id: str, found: dict[str, SourceVm]) -> dict[str, list[Concern]]:
-    """Return what the source's rules say of its VMs, by VM id. A broken rule file is named and silences no other."""
+def _rules(ctx: RunContext, connection_id: str) -> RuleSet:
+    """Load the rules of a source. A broken rule file is named and silences no other."""
     conn_type = ctx.connections.get(connection_id).conn_type
     rules = load_rules(ctx.settings.rules_folder, conn_type, ctx.settings.more_rules_folders)
     for problem in rules.problems:
         ctx.log(f"rule left out: {problem}")
-    answers = evaluate(rules, [vm.document for vm in found.values()]) if found else []
-    return dict(zip(found, answers, strict=True))
+    return rules
+
+
+def _rules_say(
+    ctx: RunContext, connection_id: str, rules: RuleSet, found: dict[str, SourceVm]
+) -> dict[str, list[Concern]]:
+    """Return what rules say of VMs, by VM id, those marked that the plan accepts; the suite's own result is kept."""
+    judged = validate_documents(rules, [vm.document for vm in found.values()])
+    document = {"vms": list(found), "rules_version": rules.version, "result": judged.result}
+    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject=f"{SUITE}{connection_id}")
+    return {vm_id: accepted(ctx.plan, vm_id, said) for vm_id, said in zip(found, judged.concerns, strict=True)}
 
 
 def _conditions(
@@ -146,7 +165,9 @@ def _conditions(
         concerns=concerns,
         service_account=ctx.settings.pod_service_account,
     )
-    said = merged([*said, *unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))])
+    changed = since_approval(ctx.store, ctx.plan.name, ctx.run.plan_hash, ctx.wave.name, present)
+    untrusted = unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))
+    said = merged(accepted_conditions(ctx.plan, [*said, *changed, *untrusted]))
     about_plan = for_plan(said)
     for condition in about_plan:
         ctx.log(f"plan {ctx.plan.name}: {condition.category.value}: {condition.message}")
@@ -154,17 +175,21 @@ def _conditions(
         "concerns": msgspec.to_builtins([condition.concern() for condition in about_plan]),
         "conditions": msgspec.to_builtins(said),
     }
-    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject="conditions")
+    ctx.store.add_evidence(ctx.run.id, "", EvidenceKind.CONCERNS, document, subject=CONDITIONS)
     return said
 
 
-def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern]) -> None:
-    """Keep a VM's concerns as evidence; a Critical one marks the VM blocked, until a later validation clears it."""
-    document = {"concerns": msgspec.to_builtins(concerns)}
+def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern], rules_version: str) -> None:
+    """Keep a VM's concerns as evidence, with the version of the rules.
+
+    A Critical one that is not accepted marks the VM blocked, until a later validation clears it.
+    """
+    document = {"concerns": msgspec.to_builtins(concerns), "rules_version": rules_version}
     ctx.store.add_evidence(ctx.run.id, vm.vm.id, EvidenceKind.CONCERNS, document)
     for concern in concerns:
-        ctx.log(f"{vm.vm.name}: {concern.category.value}: {concern.label}")
+        by = f" (accepted by {concern.accepted.by}: {concern.accepted.reason})" if concern.accepted else ""
+        ctx.log(f"{vm.vm.name}: {concern.category.value}: {concern.label}{by}")
     row = ctx.store.vm(*vm.key)
-    if any(concern.category is Category.CRITICAL for concern in concerns) and not row.holder:
+    if any(concern.blocks for concern in concerns) and not row.holder:
         ctx.store.claim_vm(*vm.key, ctx.run.id)
         ctx.store.release_vm(*vm.key, ctx.run.id, VmPhase.BLOCKED)

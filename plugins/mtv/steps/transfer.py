@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypedDict
 
@@ -15,17 +16,20 @@ from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.model.plan import Bandwidth
+from mtv.model.plan import Bandwidth, Wave
 from mtv.model.rates import parse_rate
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import (
+    DiskSource,
     DiskTarget,
     DiskTransfer,
     LimitWindow,
     Proof,
     TransferResult,
     TransferSpec,
+    Vddk,
     Verify,
+    VsphereNfc,
 )
 from mtv.plan.bandwidth import zone_of
 from mtv.providers.base import Provider
@@ -36,6 +40,10 @@ from mtv.steps.layout import Layout
 from mtv.steps.prepare import refuse_blocked
 
 STEP = "transfer"
+CONNECTIONS = 8
+"""What a pod holds where the source sets no bound of its own."""
+NFC_STREAMS_PER_HOST = 10
+"""With more, the NFC service of an ESXi host runs out of memory, and transfers of other VMs fail too."""
 _BEFORE = frozenset({VmPhase.PREPARING, VmPhase.TRANSFERRING})
 
 
@@ -70,7 +78,8 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                     changes = {**volumes.UNPROVEN, labels.COPYING: disk.generation}
                     volumes.mark(cluster, ctx.namespace, found[disk.id].claim.name, changes)
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
-            return _request(ctx, provider, now, decided, epoch)
+            uids = {disk_id: state.uid for disk_id, state in found.items()}
+            return _request(ctx, provider, now, decided, uids, epoch)
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
@@ -121,7 +130,9 @@ def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) 
     )
 
 
-def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, epoch: int) -> PodRequest:
+def _request(
+    ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, uids: Mapping[str, str], epoch: int
+) -> PodRequest:
     connection = ctx.connections.get(ctx.vm.source)
     source_copies.announce(ctx, provider, vm)
     disks = tuple(
@@ -129,7 +140,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
             id=disk.id,
             size_bytes=disk.size_bytes,
             source=source_files.as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
-            target=_target(ctx, decided.claim(disk.id)),
+            target=_target(ctx, decided.claim(disk.id), uids[disk.id]),
             identity=disk.identity,
             generation=disk.generation,
         )
@@ -143,6 +154,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         disks=disks,
         verify=Verify(ctx.vm.verify),
         verify_source=ctx.vm.verify_source,
+        connections=connections(ctx.wave, [disk.source for disk in disks]),
         **_limits(ctx.plan.bandwidth),
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
@@ -161,6 +173,13 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
     return results.request(ctx, pod, files)
+
+
+def connections(wave: Wave, sources: Sequence[DiskSource]) -> int:
+    """How many connections to its source a pod of the wave may hold: all VMs in flight may be of one ESXi host."""
+    if any(isinstance(source, VsphereNfc | Vddk) for source in sources):
+        return max(1, NFC_STREAMS_PER_HOST // wave.max_vms_in_flight)
+    return CONNECTIONS
 
 
 class _Limits(TypedDict):
@@ -182,9 +201,12 @@ def _limits(bandwidth: Bandwidth) -> _Limits:
     )
 
 
-def _target(ctx: VmContext, claim: Claim) -> DiskTarget:
-    block = claim.volume_mode == "Block"
-    return DiskTarget(path=pods.disk_path(claim), block=block, preallocate=ctx.vm.preallocate and not block)
+def _target(ctx: VmContext, claim: Claim, uid: str) -> DiskTarget:
+    path = pods.disk_path(claim)
+    if claim.volume_mode == "Block":
+        # A claim is bound to one volume for its whole life, and its uid is never given out again.
+        return DiskTarget(path=path, block=True, volume=uid)
+    return DiskTarget(path=path, preallocate=ctx.vm.preallocate)
 
 
 def _check(ctx: VmContext, decided: Layout, result: TransferResult) -> None:

@@ -9,6 +9,7 @@ from mtv.store.dsn import STORE_CONNECTION, default_dsn, dsn_of
 from mtv.store.errors import HeldByAnother, NotFound, RunRefused, StaleHolder
 from mtv.store.limits import SqliteLimit, refuse_small_database
 from mtv.store.rows import (
+    Approval,
     EvidenceRow,
     InventoryChange,
     InventoryMoment,
@@ -25,6 +26,7 @@ from mtv.store.store import Store
 
 __all__ = [
     "STORE_CONNECTION",
+    "Approval",
     "EvidenceRow",
     "HeldByAnother",
     "InventoryChange",

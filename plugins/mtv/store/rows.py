@@ -135,6 +135,17 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     concerns: tuple[Concern, ...]
 
 
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A VM of a wave as somebody approved it: its fingerprint and its `SourceVm` as JSON values."""
+
+    vm_id: str
+    plan_hash: str
+    by: str
+    fingerprint: str
+    document: dict[str, Any]
+    approved_at: datetime
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a plan (as it was under `plan_hash`) is ready, and its conditions, gravest first."""
 

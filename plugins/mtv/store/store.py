@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+from mtv.store.approvals import Approvals
 from mtv.store.database import open_engine
 from mtv.store.inventories import Inventories
 from mtv.store.journal import Journal
@@ -12,8 +13,8 @@ from mtv.store.standings import Standings
 from mtv.store.vms import Vms
 
 
-class Store(Journal, Vms, Inventories, Standings):
-    """Plans, runs, VMs, steps, evidence, changes on the source, progress, inventories, standings."""
+class Store(Journal, Vms, Inventories, Standings, Approvals):
+    """Plans, runs, VMs, steps, evidence, changes on the source, progress, inventories, standings, approvals."""
 
     @classmethod
     def open(cls, dsn: str) -> Self:

@@ -201,6 +201,21 @@ class JudgementRecord(Base):
     judged_at: Mapped[datetime]
 
 
+class ApprovalRecord(Base):
+    """One VM of a wave as somebody approved it."""
+
+    __tablename__ = "approvals"
+
+    plan_name: Mapped[str] = mapped_column(primary_key=True)
+    wave: Mapped[str] = mapped_column(primary_key=True)
+    vm_id: Mapped[str] = mapped_column(primary_key=True)
+    plan_hash: Mapped[str]
+    approved_by: Mapped[str]
+    fingerprint: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    approved_at: Mapped[datetime]
+
+
 class StandingRecord(Base):
     """Whether a plan was ready when it was last judged, and the conditions that said so."""
 

@@ -1,5 +1,6 @@
 """Rule files to concerns, and the conditions that a plan must meet."""
 
+from mtv.validation.acceptance import accepted
 from mtv.validation.conditions import conditions, for_plan, for_vm, merged
 from mtv.validation.documents import read_document
 from mtv.validation.firing import BrokenExample, broken_examples
@@ -12,6 +13,7 @@ __all__ = [
     "RuleProblem",
     "RuleSet",
     "Validation",
+    "accepted",
     "broken_examples",
     "conditions",
     "evaluate",

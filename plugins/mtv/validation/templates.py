@@ -34,6 +34,7 @@ class Template:
     def __init__(self, text: str) -> None:
         self.text = text
         self._fields: dict[str, _Field] = {}
+        self._is_plain = _FIELD.search(text) is None
         for match in _FIELD.finditer(text):
             if match[0] in ("{", "}"):
                 raise ValueError(f"a lone {match[0]!r} at character {match.start() + 1}; double it to mean the brace")
@@ -42,6 +43,8 @@ class Template:
 
     def render(self, value: Callable[[Sequence[str]], Any]) -> str | None:
         """Fill the fields in; None when one of them is missing or is no single value of the kind its form needs."""
+        if self._is_plain:
+            return self.text
         missing = False
 
         def fill(match: re.Match[str]) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from functools import partial
 from pathlib import Path
 
 from airflow.sdk import get_parsing_context
@@ -21,6 +23,7 @@ from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.model.settings import Settings
 from mtv.orchestration.operators import StepOperators
 from mtv.orchestration.outline import Outline, outlines_of
+from mtv.orchestration.pods.operator import MoverPodOperator
 from mtv.orchestration.runner import PodTarget, StepRunner
 from mtv.orchestration.wave_dag import build_dag
 
@@ -51,7 +54,7 @@ PLANS = {
     plan.name: plan
     for plan in (
         plan_named("pods", 1, 1),
-        plan_named("turns", 5, 2),
+        plan_named("turns", 3, 2),
         plan_named("sad", 2, 2),
         plan_named("parts", 2, 1),
     )
@@ -132,6 +135,23 @@ class LiveRunner(StepRunner):
         (GATE / "result").write_text(message)
 
 
+class LiveOperators(StepOperators):
+    """Those of the product; a task that has made its pod stands still while the gate folder holds the file `hold`."""
+
+    def vm_step(self, step, vm_id, outline, **options):
+        made = super().vm_step(step, vm_id, outline, **options)
+        if isinstance(made, MoverPodOperator):
+            made.defer = partial(_hold, made.defer)
+        return made
+
+
+def _hold(defer, **how) -> None:
+    if (GATE / "hold").exists():
+        (GATE / "held").write_text(str(os.getpid()))
+        time.sleep(600)  # the test kills this process
+    defer(**how)
+
+
 def _fail_the_sad(plan: str, vm_id: str) -> None:
     if plan in ("sad", "parts") and vm_id == "vm-0":
         raise PermanentError("prepare fails for this one", cure="none", code="sad")
@@ -180,7 +200,7 @@ def outlines(plan: Plan) -> list[Outline]:
 
 def load() -> None:
     settings = Settings.from_environ()
-    operators = StepOperators(settings, LiveRunner(settings))
+    operators = LiveOperators(settings, LiveRunner(settings))
     asked = get_parsing_context().dag_id
     for plan in PLANS.values():
         for outline in outlines(plan):

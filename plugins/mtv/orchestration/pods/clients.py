@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from kubernetes_asyncio import client, config
 
-from mtv.kubevirt.kubeconfig import Kubeconfig
+from mtv.kubevirt.kubeconfig import Kubeconfig, place_of
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.orchestration.connections import AirflowConnections
@@ -40,15 +39,13 @@ async def forget(connection_id: str) -> None:
 async def open_client(connection: Connection) -> client.ApiClient:
     """Return a client of the cluster that is the caller's to close. Raises `PermanentError`."""
     settings: Any = client.Configuration()
+    path, context = place_of(connection)
     if connection.extra.get("in_cluster"):
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         return client.ApiClient(settings)
-    path = Path(connection.extra.get("kube_config_path") or "")
     kubeconfig = Kubeconfig(path)
     try:
-        await config.load_kube_config_from_dict(
-            kubeconfig.document, context=connection.extra.get("context"), client_configuration=settings
-        )
+        await config.load_kube_config_from_dict(kubeconfig.document, context=context, client_configuration=settings)
         return client.ApiClient(settings)  # has read its keys when it is made
     except config.ConfigException as error:
         raise PermanentError(

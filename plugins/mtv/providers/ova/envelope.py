@@ -102,9 +102,7 @@ def read_envelope(document: Document) -> Envelope:
     if len(systems) > _MAX_SYSTEMS:
         raise Refused(f"its OVF holds more than {_MAX_SYSTEMS} virtual systems")
     return Envelope(
-        writer=next(
-            (name for name, uri in _WRITERS if any(ns.startswith(uri) for ns in document.namespaces)), "Unknown"
-        ),
+        writer=_writer(document.namespaces),
         files={file.id: file for file in map(_file, root.iterfind("References/File"))},
         disks={disk.id: disk for disk in map(_disk, _sections(root, "DiskSection", "Disk"))},
         networks=tuple(element.get("name", "") for element in _sections(root, "NetworkSection", "Network")),

@@ -8,7 +8,7 @@ from typing import Self
 
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
-from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
 from mtv.model.transfer import DiskSource, OvirtDisk
 from mtv.providers import tls
 from mtv.providers.ovirt import collect
@@ -29,6 +29,7 @@ class OvirtProvider:
         self.connection = connection
         self.session = Session(connection)
         self.power = Power(self.session)
+        self._around = Surroundings(collect.Around({}))
 
     def __enter__(self) -> Self:
         try:
@@ -54,12 +55,16 @@ class OvirtProvider:
         wanted = None if names is None else set(names)
         if wanted is not None and not wanted:
             return []
-        around = Surroundings(collect.surroundings(self.session))
+        around = self._around = Surroundings(collect.surroundings(self.session))
         if wanted is None:
             return build_vms(collect.virtual_machines(self.session), around)
         chosen = build_vms(collect.virtual_machines_named(self.session, wanted), around)
         _refuse_doubles(chosen)
         return chosen
+
+    def things(self) -> list[Thing]:
+        """Return data centres, clusters, hosts, storage domains and networks as `vms` saw them last."""
+        return self._around.things()
 
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""

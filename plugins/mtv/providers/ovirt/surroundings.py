@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mtv.model.source import Thing
 from mtv.providers.ovirt.collect import Around
 
 
@@ -109,6 +110,39 @@ class Surroundings:
             "available": found.available or 0,
             "used": found.used or 0,
         }
+
+    def data_center(self, center_id: str) -> dict[str, Any]:
+        """Return a data centre."""
+        return self.reference("data_centers", center_id)
+
+    def network(self, network_id: str) -> dict[str, Any]:
+        """Return a network; `vlan` is "" where its frames are untagged."""
+        plain = self.reference("networks", network_id)
+        found = self.get("networks", network_id)
+        if found is None:
+            return plain
+        return {
+            **plain,
+            "dataCenter": self.reference("data_centers", id_of(found.data_center)),
+            "vlan": str(found.vlan.id) if found.vlan is not None and found.vlan.id is not None else "",
+            "usages": sorted(text(usage) for usage in found.usages or ()),
+        }
+
+    def things(self) -> list[Thing]:
+        """Return everything that inventories list, whether a VM uses it or not."""
+        makers = {
+            "datacenter": ("data_centers", self.data_center),
+            "cluster": ("clusters", self.cluster),
+            "host": ("hosts", self.host),
+            "datastore": ("storage_domains", self.storage_domain),
+            "network": ("networks", self.network),
+        }
+        return [
+            Thing(kind, object_id, document["name"], document)
+            for kind, (collection, make) in makers.items()
+            for object_id in self._by_id.get(collection, {})
+            for document in (make(object_id),)
+        ]
 
     def disk_profile(self, profile_id: str) -> Mapping[str, Any]:
         """Return a disk profile."""

@@ -14,9 +14,11 @@ from pyVmomi import vim
 
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
 from mtv.providers.vmware import devices as hardware
+from mtv.providers.vmware import pci
 from mtv.providers.vmware.collect import Found, kind_of, moref
-from mtv.providers.vmware.guest import guest_disks, guest_ip_stacks, guest_networks
+from mtv.providers.vmware.guest import guest_apps, guest_disks, guest_ip_stacks, guest_networks, with_drive_letters
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
+from mtv.providers.vmware.unreadable import without
 
 PROVIDER = "vmware"
 
@@ -35,9 +37,22 @@ class Draft(NamedTuple):
     change_version: str
 
 
-def drafts_of(found: Iterable[Found], around: Surroundings) -> list[Draft]:
+class Labels(NamedTuple):
+    """What people wrote on VMs: tags by VM id (None: nobody tells), and the names of custom attributes by key."""
+
+    tags: Mapping[str, list[dict[str, str]]] | None = None
+    fields: Mapping[int, str] = {}
+
+
+UNLABELLED = Labels()
+
+
+def drafts_of(found: Iterable[Found], around: Surroundings, labelled: Labels = UNLABELLED) -> list[Draft]:
     """Return what can be said of each VM by itself; vSphere's objects are not needed any more."""
-    return [Draft(_document(entry, around), str(entry.properties.get("config.changeVersion", ""))) for entry in found]
+    return [
+        Draft(_document(entry, around, labelled), str(entry.properties.get("config.changeVersion", "")))
+        for entry in found
+    ]
 
 
 def finish(drafts: Sequence[Draft], around: Surroundings, power_ons: Mapping[str, str]) -> list[SourceVm]:
@@ -57,7 +72,7 @@ def finish(drafts: Sequence[Draft], around: Surroundings, power_ons: Mapping[str
     return sorted(built, key=lambda vm: (vm.document["path"], vm.id))
 
 
-def _document(entry: Found, around: Surroundings) -> dict[str, Any]:
+def _document(entry: Found, around: Surroundings, labelled: Labels) -> dict[str, Any]:
     own = entry.properties
     name = readable_name(own.get("name", ""))
     parent = own.get("parent")
@@ -69,6 +84,8 @@ def _document(entry: Found, around: Surroundings) -> dict[str, Any]:
     affinity = own.get("config.cpuAffinity")
     above = around.path(folder)
     numa = extra.get("numa.nodeaffinity", "")
+    bridges = pci.bridges(extra)
+    file_systems = guest_disks(own.get("guest.disk"))
     return {
         "id": entry.id,
         "name": name,
@@ -76,7 +93,7 @@ def _document(entry: Found, around: Surroundings) -> dict[str, Any]:
         "parent": {"kind": kind_of(parent) if parent is not None else "", "id": folder},
         "folder": folder,
         "datacenter": around.reference(around.datacenter_of(folder)),
-        "host": around.host(moref(own.get("runtime.host"))),
+        "host": around.host_of_vm(moref(own.get("runtime.host")), entry.id),
         "uuid": _text(own, "config.uuid"),
         "instanceUuid": _text(own, "config.instanceUuid"),
         "firmware": _text(own, "config.firmware"),
@@ -112,14 +129,23 @@ def _document(entry: Found, around: Surroundings) -> dict[str, Any]:
         "tpmEnabled": any(isinstance(device, vim.vm.device.VirtualTPM) for device in device_list),
         "devices": hardware.other_devices(device_list),
         "controllers": hardware.controllers(device_list),
-        "disks": hardware.disks(device_list, around, extra_config=extra, has_snapshot=current is not None),
-        "nics": hardware.nics(device_list, around),
+        "disks": with_drive_letters(
+            hardware.disks(device_list, around, extra_config=extra, has_snapshot=current is not None), file_systems
+        ),
+        "pciBridges": bridges,
+        "nics": hardware.nics(device_list, around, bridges),
         "networks": [around.reference(moref(network)) for network in own.get("network") or ()],
         "guestNetworks": guest_networks(own.get("guest.net")),
         "guestIpStacks": guest_ip_stacks(own.get("guest.ipStack")),
-        "guestDisks": guest_disks(own.get("guest.disk")),
-        "customValues": [{"key": entry.key, "value": entry.value} for entry in own.get("customValue") or ()],
-        "unreadable": sorted(entry.unreadable),
+        "guestDisks": file_systems,
+        "guestApps": guest_apps(extra.get("guestinfo.appinfo", "")),
+        "customValues": [
+            {"key": one.key, "name": labelled.fields.get(one.key, ""), "value": one.value}
+            for one in own.get("customValue") or ()
+        ],
+        **({} if labelled.tags is None else {"tags": labelled.tags.get(entry.id, [])}),
+        "unreadable": list(entry.unreadable),
+        "missingPrivileges": list(entry.privileges),
     }
 
 
@@ -150,7 +176,7 @@ def _source_vm(document: dict[str, Any], around: Surroundings, *, change_version
             for index, disk in enumerate(document["disks"])
         ),
         nics=tuple(_source_nics(document["nics"])),
-        document=document,
+        document=without(document, document["unreadable"]),
     )
 
 

@@ -73,25 +73,51 @@ VM_PATHS = (
 SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
     "Folder": ("name", "parent"),
     "Datacenter": ("name", "parent"),
-    "ComputeResource": ("name", "parent"),
+    "ComputeResource": ("name", "parent", "datastore", "network"),
     "ClusterComputeResource": ("configurationEx",),
-    "HostSystem": ("name", "parent", "runtime.inMaintenanceMode", "overallStatus"),
-    "Datastore": ("name", "parent", "summary.type"),
-    "Network": ("name",),
-    "DistributedVirtualPortgroup": ("key",),
+    "HostSystem": (
+        "name",
+        "parent",
+        "runtime.inMaintenanceMode",
+        "overallStatus",
+        "summary.managementServerIp",
+        "summary.hardware.vendor",
+        "summary.hardware.model",
+        "summary.hardware.numCpuPkgs",
+        "summary.hardware.numCpuCores",
+        "summary.hardware.memorySize",
+        "summary.config.product.name",
+        "summary.config.product.version",
+        "config.dateTimeInfo.timeZone.key",
+        "datastore",
+        "network",
+    ),
+    "Datastore": (
+        "name",
+        "parent",
+        "summary.type",
+        "summary.capacity",
+        "summary.freeSpace",
+        "summary.maintenanceMode",
+        "info",
+    ),
+    "Network": ("name", "parent"),
+    "DistributedVirtualPortgroup": ("key", "config.distributedVirtualSwitch", "config.defaultPortConfig"),
 }
 
 
 class Found(NamedTuple):
     """One object as read: its kind (`VirtualMachine`), id (moref), and the properties that it has.
 
-    A property that is unset is absent; `unreadable` names those that the user may not read.
+    A property that is unset is absent; `unreadable` names those that the user may not read, `privileges` what the
+    user lacks to read them.
     """
 
     kind: str
     id: str
     properties: dict[str, Any]
     unreadable: tuple[str, ...] = ()
+    privileges: tuple[str, ...] = ()
 
 
 def moref(reference: Any) -> str:
@@ -169,6 +195,20 @@ def last_power_ons(api: Api) -> dict[str, str]:
     return newest
 
 
+def custom_fields(api: Api) -> dict[int, str]:
+    """Return the names of custom attributes by their keys; none where there is no manager of them, or no right."""
+    manager = api.content.customFieldsManager
+    if manager is None:
+        return {}
+    spec = _PC.FilterSpec(
+        objectSet=[_PC.ObjectSpec(obj=manager, skip=False)],
+        propSet=[_PC.PropertySpec(type=type(manager), pathSet=["field"])],
+    )
+    return {
+        int(field.key): str(field.name) for found in _pages(api, spec) for field in found.properties.get("field", ())
+    }
+
+
 def _in_view(api: Api, paths: Mapping[str, Sequence[str]]) -> list[Found]:
     types = {name: getattr(vim, name, None) or getattr(vim.dvs, name) for name in paths}
     view = api.content.viewManager.CreateContainerView(api.content.rootFolder, list(types.values()), True)
@@ -209,9 +249,23 @@ def _pages(api: Api, spec: Any) -> list[Found]:
 
 
 def _found(content: Any) -> Found:
+    denied = _denied(content.missingSet or ())
     return Found(
         kind=kind_of(content.obj),
         id=moref(content.obj),
         properties={entry.name: entry.val for entry in content.propSet},
-        unreadable=tuple(entry.path for entry in content.missingSet or ()),
+        unreadable=tuple(sorted(denied)),
+        privileges=tuple(sorted({privilege for privilege in denied.values() if privilege})),
     )
+
+
+def _denied(missing: Iterable[Any]) -> dict[str, str]:
+    """Return the paths that the user may not read, with the privilege for each.
+
+    Properties that this version of vSphere does not have are missing, too: they are unset, and nobody's fault.
+    """
+    return {
+        str(entry.path): str(entry.fault.privilegeId or "")
+        for entry in missing
+        if isinstance(entry.fault, vim.fault.NoPermission)
+    }

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyVmomi import vim
 
+from mtv.providers.vmware import pci
 from mtv.providers.vmware.collect import kind_of, moref
 from mtv.providers.vmware.surroundings import Surroundings
 
@@ -133,6 +134,7 @@ def _disk(
         "slot": slot,
         "file": file,
         "parent": chain[-1] if chain else "",
+        "depth": len(chain),
         "base": base_vmdk(file, chain, has_snapshot=has_snapshot),
         "backing": kind_of(backing),
         "datastore": {"id": datastore_id, "name": split_datastore_path(file)[0] or around.name(datastore_id)},
@@ -150,8 +152,10 @@ def _disk(
     }
 
 
-def nics(devices: Sequence[Any], around: Surroundings) -> list[dict[str, Any]]:
-    """Return the network cards in the order of their device keys; MAC in lower case."""
+def nics(
+    devices: Sequence[Any], around: Surroundings, bridges: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Return the network cards in the order of their device keys; PCI addresses are as guests see them."""
     cards = sorted(
         (device for device in devices if isinstance(device, vim.vm.device.VirtualEthernetCard)),
         key=lambda card: int(card.key),
@@ -161,6 +165,7 @@ def nics(devices: Sequence[Any], around: Surroundings) -> list[dict[str, Any]]:
             "order": order,
             "deviceKey": card.key,
             "mac": str(card.macAddress or "").lower(),
+            "pciAddress": pci.address(_slot(card), bridges),
             "model": _NIC_MODELS.get(kind_of(card), kind_of(card)),
             "startConnected": bool(card.connectable.startConnected) if card.connectable is not None else True,
             "network": around.reference(network) if (network := _network(card.backing, around)) else _named(card),
@@ -181,5 +186,13 @@ def _named(card: Any) -> dict[str, str]:
 
 
 def other_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return kind and key of every device."""
-    return [{"kind": kind_of(device), "key": device.key} for device in devices]
+    """Return kind and key of every device, and the PCI slot of those that have one."""
+    return [
+        {"kind": kind_of(device), "key": device.key}
+        | ({} if (slot := _slot(device)) is None else {"pciSlotNumber": slot})
+        for device in devices
+    ]
+
+
+def _slot(device: Any) -> int | None:
+    return getattr(device.slotInfo, "pciSlotNumber", None)

@@ -74,6 +74,8 @@ def disk_source(
         datacenter=locator["datacenter"],
         datastore=datastore,
         path=path,
+        vm=vm.id,
+        disk_key=int(locator["key"]),
         thumbprint=thumbprint,
         insecure=insecure,
     )

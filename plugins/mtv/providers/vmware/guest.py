@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
+
+_DRIVE = re.compile(r"([A-Za-z]):[\\/]?")
 
 
 def guest_networks(nics: Iterable[Any] | None) -> list[dict[str, Any]]:
@@ -58,4 +62,28 @@ def guest_disks(disks: Iterable[Any] | None) -> list[dict[str, Any]]:
             "filesystemType": str(disk.filesystemType or ""),
         }
         for disk in disks or ()
+    ]
+
+
+def with_drive_letters(disks: list[dict[str, Any]], file_systems: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give each disk the drive letter of the first Windows file system that lies on it, "" without one."""
+    letters: dict[int, str] = {}
+    for row in file_systems:
+        match = _DRIVE.fullmatch(row["diskPath"])
+        if match and row["key"]:
+            letters.setdefault(row["key"], match[1].lower())
+    return [{**disk, "winDriveLetter": letters.get(disk["key"], "")} for disk in disks]
+
+
+def guest_apps(text: str) -> list[dict[str, str]]:
+    """Return name and version of what the tools' application discovery lists; nothing where it says nothing."""
+    try:
+        told = json.loads(text) if text else {}
+    except ValueError:
+        return []
+    rows = told.get("applications") if isinstance(told, dict) else None
+    return [
+        {"name": str(row.get("a", "")), "version": str(row.get("v", ""))}
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict)
     ]

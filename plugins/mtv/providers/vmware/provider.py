@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from mtv.model.connection import Connection
-from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
 from mtv.model.transfer import DiskSource
 from mtv.providers import tls
 from mtv.providers.power import refuse_unless_off
@@ -15,6 +15,8 @@ from mtv.providers.vmware import disk_access
 from mtv.providers.vmware.power import Power
 from mtv.providers.vmware.reading import Progress, read_vms
 from mtv.providers.vmware.session import Session
+from mtv.providers.vmware.surroundings import Surroundings
+from mtv.providers.vmware.things import things
 
 
 class VmwareProvider:
@@ -25,6 +27,7 @@ class VmwareProvider:
         self.session = Session(connection)
         self.power = Power(self.session)
         self.on_progress: Progress | None = None
+        self._around = Surroundings([])
 
     def __enter__(self) -> Self:
         self.session.open()
@@ -43,7 +46,12 @@ class VmwareProvider:
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         """Read VMs: all, or those named. Four round trips, and one for each page of 100 VMs."""
-        return read_vms(self.session, names, self.on_progress)
+        vms, self._around = read_vms(self.session, names, self.on_progress)
+        return vms
+
+    def things(self) -> list[Thing]:
+        """Return datacenters, clusters, hosts, datastores and networks as `vms` saw them last."""
+        return things(self._around)
 
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""

@@ -7,14 +7,15 @@ page and not the inventory. What vSphere's own objects take in memory is that of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mtv.model.errors import PermanentError
 from mtv.model.source import SourceVm
 from mtv.providers.vmware import collect
-from mtv.providers.vmware.build import Draft, drafts_of, finish
+from mtv.providers.vmware.build import Draft, Labels, drafts_of, finish
 from mtv.providers.vmware.session import Api, Session
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
+from mtv.providers.vmware.tags import Tags, tags_of
 
 T = TypeVar("T")
 
@@ -24,14 +25,21 @@ Progress = Callable[[int, int], None]
 """Told how many VMs are read, of how many."""
 
 
-def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progress | None = None) -> list[SourceVm]:
+class Read(NamedTuple):
+    """What a reading found: the VMs, and everything around them."""
+
+    vms: list[SourceVm]
+    around: Surroundings
+
+
+def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progress | None = None) -> Read:
     """Read VMs, all or those named, in the order of their inventory paths.
 
     VMs that vanish meanwhile are absent. Raises `PermanentError` for several VMs of one wanted name.
     """
     wanted = None if names is None else set(names)
     if wanted is not None and not wanted:
-        return []
+        return Read([], Surroundings([]))
 
     def read(operation: Callable[[Api], T]) -> T:
         return session.run(operation, doing="read the inventory", tries=_TRIES)
@@ -39,13 +47,14 @@ def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progres
     around = Surroundings(read(collect.surroundings))
     ids = read(collect.vm_ids) if wanted is None else _named(read(_index), wanted, around)
     power_ons = read(collect.last_power_ons)
+    labelled = Labels(tags=_tags(session, ids), fields=read(collect.custom_fields))
     drafts: list[Draft] = []
     for start in range(0, len(ids), collect.PAGE_OBJECTS):
         page = ids[start : start + collect.PAGE_OBJECTS]
-        drafts += drafts_of(read(_page(page)), around)
+        drafts += drafts_of(read(_page(page)), around, labelled)
         if on_progress is not None:
             on_progress(start + len(page), len(ids))
-    return finish(drafts, around, power_ons)
+    return Read(finish(drafts, around, power_ons), around)
 
 
 def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
@@ -53,6 +62,13 @@ def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
         return collect.objects(api, [collect.vm_reference(api, vm_id) for vm_id in ids], collect.VM_PATHS)
 
     return read
+
+
+def _tags(session: Session, ids: list[str]) -> Tags | None:
+    """Read the tags of these VMs; a single ESXi host has none."""
+    if session.open().content.about.apiType != "VirtualCenter" or session.context is None:
+        return None
+    return tags_of(session.connection, session.host, session.port, session.context, ids)
 
 
 def _index(api: Api) -> list[collect.Found]:

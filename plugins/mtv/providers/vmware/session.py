@@ -47,12 +47,15 @@ class Session:
         self.host = connection.host
         self.port = connection.port or 443
         self.where = f"vCenter {self.host} (connection {connection.conn_id!r})"
+        self.context: ssl.SSLContext | None = None
+        """How the last login trusted the other end; None before the first."""
         self._api: Api | None = None
 
     def open(self) -> Api:
         """Log in, if that has not been done. Raises `ConnectionRefused` or `TemporaryError`."""
         if self._api is None:
-            self._api = self._login(verified_context(self.connection, self.host, self.port))
+            self.context = verified_context(self.connection, self.host, self.port)
+            self._api = self._login(self.context)
         return self._api
 
     def close(self) -> None:

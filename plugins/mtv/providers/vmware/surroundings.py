@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pyVmomi import vim
+
 from mtv.providers.vmware.collect import Found, moref
 
 _HIDDEN_FOLDERS = {"vm", "host", "datastore", "network"}
@@ -18,11 +20,26 @@ def readable_name(name: str) -> str:
     return name
 
 
+_HOST_ATTRIBUTES = {"runtime.inMaintenanceMode": "inMaintenance", "overallStatus": "status", "parent": "cluster"}
+
+
+def _tied_to_hosts(config: Any) -> list[str]:
+    """Return the ids of the VMs that a rule of the cluster ties to some of its hosts, or keeps from them."""
+    groups = {group.name: group for group in getattr(config, "group", None) or ()}
+    tied: set[str] = set()
+    for rule in getattr(config, "rule", None) or ():
+        if isinstance(rule, vim.cluster.VmHostRuleInfo) and rule.enabled is not False:
+            group = groups.get(rule.vmGroupName)
+            tied.update(moref(vm) for vm in getattr(group, "vm", None) or ())
+    return sorted(tied)
+
+
 class Surroundings:
     """An index over the objects around the VMs. Unknown ids give empty names, never an error."""
 
     def __init__(self, found: Iterable[Found]) -> None:
         self._by_id = {entry.id: entry for entry in found}
+        self._tied_vms: dict[str, list[str]] = {}
         self._portgroup = {
             entry.properties["key"]: entry.id for entry in self._by_id.values() if "key" in entry.properties
         }
@@ -31,6 +48,10 @@ class Surroundings:
         """Return the object's name."""
         entry = self._by_id.get(object_id)
         return readable_name(entry.properties.get("name", "")) if entry else ""
+
+    def entries(self) -> Iterable[Found]:
+        """Return all objects."""
+        return self._by_id.values()
 
     def reference(self, object_id: str) -> dict[str, Any]:
         """Return `{"id", "name"}` for a document."""
@@ -68,26 +89,44 @@ class Surroundings:
             names.append(entry.properties.get("name", "") if escaped else self.name(entry.id))
         return "/".join(reversed(names))
 
+    def host_of_vm(self, host_id: str, vm_id: str) -> dict[str, Any]:
+        """Return the host of a VM; of the VMs that its cluster ties to hosts only this one is named.
+
+        All of them in each VM's document would grow with the square of the VMs, and one more would change them all.
+        """
+        document = self.host(host_id)
+        cluster = document.get("cluster", {})
+        if "hostAffinityVms" in cluster:
+            cluster["hostAffinityVms"] = [vm for vm in cluster["hostAffinityVms"] if vm["id"] == vm_id]
+        return document
+
     def host(self, host_id: str) -> dict[str, Any]:
         """Return a host as documents carry it, with its cluster inside."""
         entry = self._by_id.get(host_id)
         if entry is None:
             return self.reference(host_id)
-        return {
+        document = {
             **self.reference(host_id),
             "inMaintenance": bool(entry.properties.get("runtime.inMaintenanceMode", False)),
             "status": str(entry.properties.get("overallStatus", "")),
-            "cluster": self._cluster(moref(entry.properties.get("parent"))),
+            "cluster": self.cluster(moref(entry.properties.get("parent"))),
         }
+        for path, attribute in _HOST_ATTRIBUTES.items():
+            if path in entry.unreadable:
+                del document[attribute]  # rules about it stay silent
+        return document
 
     def datastore_type(self, datastore_id: str) -> str:
         """Return VMFS, NFS, NFS41, vsan, VVOL, OTHER …; "" when the datastore cannot be seen."""
         entry = self._by_id.get(datastore_id)
         return str(entry.properties.get("summary.type", "")) if entry else ""
 
-    def _cluster(self, cluster_id: str) -> dict[str, Any]:
+    def cluster(self, cluster_id: str) -> dict[str, Any]:
+        """Return a cluster as documents carry it; what the user may not read is left out, so that rules stay silent."""
         entry = self._by_id.get(cluster_id)
-        config = entry.properties.get("configurationEx") if entry else None
+        if entry is None or "configurationEx" in entry.unreadable:
+            return self.reference(cluster_id)
+        config = entry.properties.get("configurationEx")
         das, drs = getattr(config, "dasConfig", None), getattr(config, "drsConfig", None)
         dpm = getattr(config, "dpmConfigInfo", None)
         return {
@@ -96,7 +135,13 @@ class Surroundings:
             "drsEnabled": bool(getattr(drs, "enabled", False)),
             "drsBehavior": str(getattr(drs, "defaultVmBehavior", None) or ""),
             "dpmEnabled": bool(getattr(dpm, "enabled", False)),
+            "hostAffinityVms": [{"id": vm_id} for vm_id in self._tied(cluster_id, config)],
         }
+
+    def _tied(self, cluster_id: str, config: Any) -> list[str]:
+        if cluster_id not in self._tied_vms:
+            self._tied_vms[cluster_id] = _tied_to_hosts(config)
+        return self._tied_vms[cluster_id]
 
     def _upwards(self, object_id: str) -> Iterable[Found]:
         for _ in range(_MAX_DEPTH):

@@ -10,12 +10,25 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from mtv.model.concern import Category, Concern
+from mtv.model.concern import Concern
 from mtv.model.condition import Condition, ConditionCategory
 from mtv.model.plan import Plan, Wave
 from mtv.model.source import SourceVm
 from mtv.model.target_facts import TargetFacts
-from mtv.validation.conditions import addresses, disks, maps, target_cluster, target_machines, vms, warm
+from mtv.validation.acceptance import accepted_conditions
+from mtv.validation.conditions import (
+    addresses,
+    disks,
+    maps,
+    pitfalls,
+    readable,
+    target_cluster,
+    target_features,
+    target_machines,
+    target_storage,
+    vms,
+    warm,
+)
 from mtv.validation.conditions.case import Case, critical
 
 __all__ = ["conditions", "for_plan", "for_vm", "merged"]
@@ -35,7 +48,8 @@ def conditions(
     """Return the conditions of a wave, gravest first; one that is the same for several VMs is one with all of them.
 
     `found` is what the sources hold under each VM's name, by VM id: one VM in the good case. Without `target` only the
-    source and the plan are judged. `concerns` are what rules said of the VMs, by VM id; `service_account` is the one
+    source and the plan are judged. `concerns` are what rules said of the VMs, by VM id, those marked that the plan
+    accepts (`accepted`); `service_account` is the one
     that pods of this installation run under, empty for the namespace's default.
     """
     cases = [Case(plan=plan, wave=wave, vm=vm, found=tuple(found.get(vm.id, ()))) for vm in wave.vms]
@@ -45,20 +59,25 @@ def conditions(
         said += vms.target_name(case)
         for seen in case.found:
             said += [
+                *readable.of_vm(case, seen),
                 *vms.kind(case, seen),
                 *maps.networks(case, seen),
                 *maps.storage(case, seen),
                 *disks.of_vm(case, seen),
                 *warm.of_vm(case, seen),
                 *addresses.of_guest(case, seen),
+                *pitfalls.of_vm(case, seen),
             ]
     said += disks.shared(cases)
+    said += pitfalls.of_wave(cases)
     said += _blocked_by_rules(concerns or {})
     if target is not None:
         said += target_cluster.conditions(plan, cases, target, service_account)
         if not target.refused:
+            said += target_storage.conditions(plan, cases, target)
+            said += target_features.conditions(cases, target)
             said += target_machines.conditions(cases, target)
-    return merged(said)
+    return merged(accepted_conditions(plan, said))
 
 
 def for_vm(found: Iterable[Condition], vm_id: str) -> list[Concern]:
@@ -77,7 +96,7 @@ def for_plan(found: Iterable[Condition]) -> list[Condition]:
 
 def _blocked_by_rules(concerns: Mapping[str, Sequence[Concern]]) -> Iterable[Condition]:
     for vm_id, said in concerns.items():
-        if any(concern.category is Category.CRITICAL for concern in said):
+        if any(concern.blocks for concern in said):
             yield critical(
                 "VMCriticalConcerns",
                 "plan.vm.critical_concerns",

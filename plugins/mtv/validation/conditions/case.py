@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtv.model.condition import Condition, ConditionCategory
-from mtv.model.plan import NetworkTarget, Plan, PlannedVm, Wave
+from mtv.model.plan import NetworkTarget, Plan, PlannedVm, StorageTarget, Wave
 from mtv.model.source import SourceDisk, SourceNic, SourceVm
 
 ANY = "*"
@@ -50,13 +50,36 @@ class Case:
             return NetworkTarget(type="multus", name=chosen)
         return self.plan.network_map.get(nic.network) or self.plan.network_map.get(ANY)
 
-    def storage_class(self, disk: SourceDisk) -> str | None:
-        """Return the class that a disk goes to, or None when no map says."""
-        chosen: str | None = self.option("storage_class")
-        if chosen is not None:
-            return chosen
+    def storage(self, disk: SourceDisk) -> StorageTarget | None:
+        """Return where a disk goes, or None when no map says. Without a class it is the cluster's default."""
         mapped = self.plan.storage_map.get(disk.storage) or self.plan.storage_map.get(ANY)
-        return mapped.storage_class if mapped else None
+        chosen: str | None = self.option("storage_class") or (mapped.storage_class if mapped else None)
+        if chosen is None:
+            return None
+        # What the map says about modes belongs to the map's class, not to a class that the VM chose for itself.
+        kept = mapped if mapped is not None and mapped.storage_class == chosen else StorageTarget()
+        return StorageTarget(
+            storage_class=chosen,
+            volume_mode=self.option("volume_mode") or kept.volume_mode,
+            access_mode=kept.access_mode,
+        )
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether virt-v2v is to convert the guest, if it did not run on KVM already."""
+        return self.option("skip_guest_conversion") is not True
+
+    def place(self, nic: SourceNic) -> str:
+        """Return a name of the network that a card goes to: the same for all cards that meet there, "" for none."""
+        target = self.network(nic)
+        if target is None or target.type == "ignored":
+            return ""
+        return "pod" if target.type == "pod" else full_name(target, self.plan.target.namespace)
+
+
+def full_name(network: NetworkTarget, namespace: str) -> str:
+    """Return the namespace and the name of an attachment; without a namespace it is of the target's."""
+    return network.name if "/" in network.name else f"{namespace}/{network.name}"
 
 
 def rows_of(seen: SourceVm, table: str) -> list[dict[str, Any]]:
@@ -79,6 +102,8 @@ def warning(type_: str, id_: str, reason: str, message: str, cure: str, *, vms: 
     )
 
 
-def advisory(type_: str, id_: str, reason: str, message: str, cure: str) -> Condition:
-    """Return a condition that says what could not be looked at."""
-    return Condition(type=type_, id=id_, category=ConditionCategory.ADVISORY, reason=reason, message=message, cure=cure)
+def advisory(type_: str, id_: str, reason: str, message: str, cure: str, *, vms: tuple[str, ...] = ()) -> Condition:
+    """Return a condition that only tells something, such as what could not be looked at."""
+    return Condition(
+        type=type_, id=id_, category=ConditionCategory.ADVISORY, reason=reason, message=message, cure=cure, vms=vms
+    )

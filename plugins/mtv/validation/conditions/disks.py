@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from mtv.model.condition import Condition
 from mtv.model.source import PowerState, SourceDisk, SourceVm
+from mtv.validation.conditions import readable
 from mtv.validation.conditions.case import Case, critical, rows_of, warning
 
 
 def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
     """What each disk is by itself."""
     vms = (case.vm.id,)
-    if not seen.disks:
+    if not seen.disks and not set(readable.DISKS) & set(readable.unreadable(seen)):
         yield critical(
             "VMHasNoDisks",
             "plan.vm.no_disks",

@@ -62,7 +62,7 @@ def networks(case: Case, seen: SourceVm) -> Iterable[Condition]:
 def storage(case: Case, seen: SourceVm) -> Iterable[Condition]:
     """Every disk has a class to go to."""
     for disk in seen.disks:
-        if case.storage_class(disk) is None:
+        if case.storage(disk) is None:
             yield critical(
                 "VMStorageNotMapped",
                 "plan.storage.not_mapped",

@@ -1,20 +1,16 @@
-"""The target cluster: it answers, runs KubeVirt, and has the namespace, classes, networks and room that are named."""
+"""The target cluster: it answers, runs KubeVirt, and has the namespace, the account and the networks that are named."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mtv.model.condition import Condition
-from mtv.model.plan import NetworkTarget, Plan
-from mtv.model.target_facts import Attachment, Quota, TargetFacts, known
-from mtv.validation.conditions.case import Case, advisory, critical, warning
+from mtv.model.plan import Plan
+from mtv.model.target_facts import Attachment, TargetFacts, known
+from mtv.validation.conditions.case import Case, advisory, critical, full_name, warning
 
-_STATIC = "kubernetes.io/no-provisioner"
 _PUBLIC = "default"
 """Namespace whose attachments every namespace may use."""
-_STORAGE = "requests.storage"
-_MEMORY = ("requests.memory", "limits.memory")
 
 
 def conditions(plan: Plan, cases: Sequence[Case], target: TargetFacts, service_account: str) -> Iterable[Condition]:
@@ -31,9 +27,7 @@ def conditions(plan: Plan, cases: Sequence[Case], target: TargetFacts, service_a
         return
     yield from _kubevirt(plan, target)
     yield from _namespace(target, service_account)
-    yield from _classes(plan, cases, target)
     yield from _attachments(plan, cases, target)
-    yield from _quotas(cases, target)
     for fact, why in target.unknowns().items():
         yield advisory(
             "TargetFactUnknown",
@@ -106,52 +100,13 @@ def _namespace(target: TargetFacts, service_account: str) -> Iterable[Condition]
             )
 
 
-def _classes(plan: Plan, cases: Sequence[Case], target: TargetFacts) -> Iterable[Condition]:
-    classes = known(target.storage_classes)
-    if classes is None:
-        return
-    by_name = {entry.name: entry for entry in classes}
-    cure = f"Use one of: {', '.join(sorted(by_name)) or 'none, the cluster has no StorageClass'}."
-    used: set[str] = set()
-    for case in cases:
-        wanted = {case.storage_class(disk) for seen in case.found for disk in seen.disks} - {None, ""}
-        for name in sorted(filter(None, wanted)):
-            used.add(name)
-            if name not in by_name:
-                yield critical(
-                    "DestinationStorageNotValid",
-                    "plan.storage.class_missing",
-                    "NotFound",
-                    f"The target has no StorageClass {name}",
-                    cure,
-                    vms=(case.vm.id,),
-                )
-            elif by_name[name].provisioner == _STATIC:
-                yield warning(
-                    "StorageClassIsStatic",
-                    "plan.storage.class_static",
-                    "NotSupported",
-                    f"StorageClass {name} makes no volumes by itself",
-                    "Each disk needs a free PersistentVolume of its size there, and the work volume one more.",
-                    vms=(case.vm.id,),
-                )
-    for name in sorted({entry.storage_class for entry in plan.storage_map.values()} - used - set(by_name) - {""}):
-        yield warning(
-            "DestinationStorageNotValid",
-            "plan.storage.mapped_class_missing",
-            "NotFound",
-            f"storage_map names StorageClass {name}, which the target does not have",
-            f"No disk of this wave goes there. {cure}",
-        )
-
-
 def _attachments(plan: Plan, cases: Sequence[Case], target: TargetFacts) -> Iterable[Condition]:
     attachments = known(target.attachments)
     home = plan.target.namespace
     names = None if attachments is None else {f"{one.namespace}/{one.name}" for one in attachments}
     for case in cases:
         wanted = [case.network(nic) for seen in case.found for nic in seen.nics]
-        for place in sorted({_full_name(one, home) for one in wanted if one and one.type == "multus" and one.name}):
+        for place in sorted({full_name(one, home) for one in wanted if one and one.type == "multus" and one.name}):
             namespace = place.partition("/")[0]
             if namespace not in (home, _PUBLIC):
                 yield critical(
@@ -173,52 +128,5 @@ def _attachments(plan: Plan, cases: Sequence[Case], target: TargetFacts) -> Iter
                 )
 
 
-def _quotas(cases: Sequence[Case], target: TargetFacts) -> Iterable[Condition]:
-    """Sizes of disks count as they are: claims are somewhat larger, so what is said here is never too much."""
-    needs: Counter[str] = Counter()
-    for case in cases:
-        own: Counter[str] = Counter()
-        for seen in case.found:
-            for disk in seen.disks:
-                own[_STORAGE] += disk.size_bytes
-                if name := case.storage_class(disk):
-                    own[f"{name}.storageclass.storage.k8s.io/{_STORAGE}"] += disk.size_bytes
-            own.update(dict.fromkeys(_MEMORY, seen.memory_bytes))
-        for quota in known(target.quotas) or ():
-            for resource, size in _beyond(quota, own, free=False):
-                # A launcher pod may ask for less memory than its guest has, if the cluster overcommits.
-                make = warning if resource in _MEMORY else critical
-                yield make(
-                    "QuotaTooSmall",
-                    "plan.target.quota_too_small",
-                    "NotValid",
-                    f"Quota {quota.name} allows {quota.hard[resource]} bytes of {resource}; the VM needs {size}",
-                    "Raise the quota, or name another namespace.",
-                    vms=(case.vm.id,),
-                )
-        needs.update({resource: size for resource, size in own.items() if resource not in _MEMORY})
-    for quota in known(target.quotas) or ():
-        for resource, size in _beyond(quota, needs, free=True):
-            left = quota.hard[resource] - quota.used.get(resource, 0)
-            yield warning(
-                "QuotaNearlyUsed",
-                "plan.target.quota_nearly_used",
-                "NotValid",
-                f"Quota {quota.name} has {left} bytes of {resource} left; the wave's disks need {size}",
-                "Raise the quota. Disks whose claims exist already are counted twice here.",
-            )
-
-
-def _beyond(quota: Quota, needs: Counter[str], *, free: bool) -> Iterable[tuple[str, int]]:
-    for resource, size in needs.items():
-        limit = quota.hard.get(resource)
-        if limit is not None and size > limit - (quota.used.get(resource, 0) if free else 0):
-            yield resource, size
-
-
 def _is_primary(attachment: Attachment) -> bool:
     return attachment.role.lower() == "primary"
-
-
-def _full_name(network: NetworkTarget, namespace: str) -> str:
-    return network.name if "/" in network.name else f"{namespace}/{network.name}"

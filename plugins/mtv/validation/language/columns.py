@@ -39,36 +39,51 @@ class Column(NamedTuple):
 _ABSENT = object()
 
 
+_KINDS: Mapping[type, Kind] = {
+    type(None): Kind.NULL,
+    bool: Kind.BOOL,
+    int: Kind.NUMBER,
+    float: Kind.NUMBER,
+    str: Kind.TEXT,
+    list: Kind.SIZED,
+    tuple: Kind.SIZED,
+    dict: Kind.SIZED,
+}
+"""By a value's exact type, which is what JSON brings; kinds of other values are looked for one by one."""
+
+
 def column_of(values: Iterable[Any]) -> Column:
     """Return the column of some JSON values; `absent()` stands for a missing one."""
-    kinds: list[int] = []
-    numbers: list[float] = []
-    texts: list[str] = []
-    sizes: list[int] = []
-    for value in values:
-        kind, number, text, size = Kind.MISSING, 0.0, "", 0
-        if value is _ABSENT:
-            pass
-        elif value is None:
-            kind = Kind.NULL
-        elif isinstance(value, bool):
-            kind, number = Kind.BOOL, float(value)
-        elif isinstance(value, (int, float)):
-            kind, number = Kind.NUMBER, _as_float(value)
-        elif isinstance(value, str):
-            kind, text, size = Kind.TEXT, value, len(value)
-        elif isinstance(value, (list, tuple, Mapping)):
-            kind, size = Kind.SIZED, len(value)
-        kinds.append(kind)
-        numbers.append(number)
-        texts.append(text)
-        sizes.append(size)
-    return Column(
-        kind=np.array(kinds, dtype=np.int8),
-        number=np.array(numbers, dtype=np.float64),
-        text=np.array(texts, dtype=np.object_),
-        size=np.array(sizes, dtype=np.float64),
-    )
+    values = list(values)
+    known = _KINDS.get
+    kind = np.array([known(type(value)) or _kind_of(value) for value in values], dtype=np.int8)
+    number = np.zeros(len(values), dtype=np.float64)
+    text = np.full(len(values), "", dtype=np.object_)
+    size = np.zeros(len(values), dtype=np.float64)
+    # Mostly a column is of one kind: only what that kind needs is filled in.
+    if len(rows := _rows(kind, Kind.BOOL, Kind.NUMBER)):
+        number[rows] = [_as_float(values[row]) for row in rows.tolist()]
+    if len(rows := _rows(kind, Kind.TEXT, Kind.SIZED)):
+        size[rows] = [len(values[row]) for row in rows.tolist()]
+    if len(rows := _rows(kind, Kind.TEXT)):
+        text[rows] = [values[row] for row in rows.tolist()]
+    return Column(kind=kind, number=number, text=text, size=size)
+
+
+def _rows(kind: npt.NDArray[np.int8], *wanted: Kind) -> npt.NDArray[np.intp]:
+    found = kind == wanted[0]
+    for other in wanted[1:]:
+        found |= kind == other
+    return np.flatnonzero(found)
+
+
+def _kind_of(value: Any) -> Kind:
+    """Return the kind of a value whose type is not one of JSON's own, such as a mapping that is no dict."""
+    if isinstance(value, (int, float)):
+        return Kind.NUMBER
+    if isinstance(value, str):
+        return Kind.TEXT
+    return Kind.SIZED if isinstance(value, (list, tuple, Mapping)) else Kind.MISSING
 
 
 def _as_float(value: int | float) -> float:
@@ -164,8 +179,20 @@ class Rows:
             return attribute(self._vms[row], parts[1:])
         return attribute(self.items[row], parts)
 
+    def _values(self, parts: tuple[str, ...]) -> list[Any]:
+        """Return the values of an attribute path, row by row."""
+        if parts[0] == "#":
+            return list(self._places)
+        rows, path = self.items, parts
+        if self._vms is not None and parts[0] == "vm":
+            rows, path = self._vms, parts[1:]
+        if len(path) == 1:  # the usual case, without a call for each row
+            name = path[0]
+            return [row.get(name, _ABSENT) if type(row) is dict else attribute(row, path) for row in rows]
+        return [attribute(row, path) for row in rows]
+
     def column(self, parts: tuple[str, ...]) -> Column:
         """Return the column of an attribute path."""
         if parts not in self._columns:
-            self._columns[parts] = column_of(self.value(row, parts) for row in range(len(self)))
+            self._columns[parts] = column_of(self._values(parts))
         return self._columns[parts]

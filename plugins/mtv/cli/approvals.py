@@ -1,0 +1,85 @@
+"""`mtv plan approve`: show what is known against a wave, then pin its VMs as they are in the newest inventory."""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from mtv.cli.columns import printable
+from mtv.cli.installation import Installation
+from mtv.cli.plans import load_or_complain
+from mtv.inventory import fingerprint
+from mtv.inventory.history import VM
+from mtv.model.concern import Concern
+from mtv.model.errors import PermanentError, PlanError
+from mtv.model.plan import Plan, Wave
+from mtv.model.source import SourceVm
+from mtv.plan import effective
+from mtv.reporting import words
+from mtv.store import Store
+
+
+def approve(arguments: argparse.Namespace, installation: Installation) -> int:
+    """Pin the VMs of the waves; 1, and nothing pinned, where a concern blocks one of them."""
+    from mtv.steps.approval import pin
+
+    plan = load_or_complain(arguments.path).plan
+    waves = [] if plan is None else [wave for wave in plan.waves if arguments.wave in (None, wave.name)]
+    if plan is None or not waves:
+        raise PlanError(f"{arguments.path} has no wave {arguments.wave}")
+    strangers = [
+        wave.name for wave in waves if wave.approval and arguments.by not in (wave.approval.by or [arguments.by])
+    ]
+    if strangers:
+        raise PermanentError(f"{arguments.by} may not approve {', '.join(strangers)}", cure="the plan says who may")
+    with installation.store() as store:
+        known = {wave.name: _known(store, plan, wave) for wave in waves}
+        blocked = [vm_id for seen in known.values() for vm_id, (_, said) in seen.items() if any(c.blocks for c in said)]
+        for wave in waves:
+            _print_concerns(wave, known[wave.name])
+        if blocked:
+            raise PermanentError(
+                f"not approved: {', '.join(blocked)} cannot be migrated as it is",
+                cure="mend it on the source, take it out of the wave, or accept the concern in the plan",
+                code="approval-blocked",
+            )
+        for wave in waves:
+            vms = {vm_id: vm for vm_id, (vm, _) in known[wave.name].items()}
+            pin(store, plan, wave, arguments.by, vms)
+            for vm_id, vm in vms.items():
+                print(f"{wave.name}/{vm_id}: pinned as {fingerprint(vm)[:16]}")
+            print(f"wave {wave.name}: approved by {printable(arguments.by)}, {words.count(len(vms), 'VM')}")
+    return 0
+
+
+def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, list[Concern]]]:
+    """Return each VM of the wave, by its id, as the newest inventory has it, and what rules said of it."""
+    from mtv.validation.acceptance import accepted
+
+    found = {}
+    for planned in wave.vms:
+        source = effective(plan, wave, planned).source
+        moment = store.inventory_moment(source)
+        rows = [] if moment is None else store.inventory(moment, kind=VM, name=planned.name)
+        if len(rows) != 1:
+            raise PermanentError(
+                f"{planned.name} cannot be approved: the inventory of {source} holds {len(rows)} VMs of that name",
+                cure=f"mtv inventory {source}",
+                code="approval-unseen",
+            )
+        judged = store.judgements(source).get(rows[0].key)
+        said = judged.concerns if judged is not None and judged.digest == rows[0].digest else ()
+        found[planned.id] = (msgspec.convert(rows[0].document, SourceVm), accepted(plan, planned.id, said))
+    return found
+
+
+def _print_concerns(wave: Wave, known: dict[str, tuple[SourceVm, list[Concern]]]) -> None:
+    """Show each concern once with the VMs that have it."""
+    vms: dict[Concern, list[str]] = {}
+    for vm_id, (_, said) in known.items():
+        for concern in said:
+            vms.setdefault(concern, []).append(vm_id)
+    for concern, ids in vms.items():
+        by = f" (accepted by {concern.accepted.by}: {concern.accepted.reason})" if concern.accepted else ""
+        print(f"wave {wave.name}: {concern.category}: {printable(concern.label)}{printable(by)}: {', '.join(ids)}")

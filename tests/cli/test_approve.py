@@ -1,0 +1,124 @@
+"""`mtv plan approve` and what `mtv plan show` tells of approvals, options, maps and accepted concerns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtv.cli import main
+from mtv.model.concern import Category, Concern
+from mtv.plan import load
+from mtv.store import Judgement, Store, default_dsn
+from tests.providers.conftest import envelope, system, write_tar
+
+Output = pytest.CaptureFixture[str]
+PLAN = """\
+source: {connection: boxes}
+target: {connection: cluster, namespace: n}
+network_map: {"VM Network": {type: multus, name: n/app}, "*": {type: pod}}
+storage_map: {"*": {storage_class: fast, volume_mode: Block}, odd: {}}
+bandwidth: {limit: 400M, windows: [{start: "07:00", end: "19:00", limit: 50M}]}
+accept_concerns:
+  - {id: ova.source.unsupported, reason: tested by hand, by: jane, vms: [app-1]}
+waves:
+  pilot:
+    defaults: {verify: sampled, preflight: true}
+    vms: [{name: app-1, luks: keys, preserve_static_ips: false, boot_proof: {throw_away: true}}]
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> Path:
+    """A plan of one appliance whose inventory has been taken."""
+    (tmp_path / "ova").mkdir()
+    connections = tmp_path / "connections.json"
+    connections.write_text(json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(tmp_path / "ova")}}}))
+    connections.chmod(0o600)
+    monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(connections))
+    monkeypatch.setenv("MTV_STATE_FOLDER", str(tmp_path / "state"))
+    write_tar(tmp_path / "ova" / "a.ova", {"a.ovf": envelope(system("app-1"))})
+    assert main(["inventory", "boxes"]) == 0
+    capsys.readouterr()
+    file = tmp_path / "p.yaml"
+    file.write_text(PLAN)
+    return file
+
+
+def judged(tmp_path: Path, *concerns: Concern) -> None:
+    with Store.open(default_dsn(tmp_path / "state")) as store:
+        moment = store.inventory_moment("boxes")
+        assert moment is not None
+        (vm,) = store.inventory(moment, kind="vm")
+        store.put_judgements("boxes", {vm.key: Judgement(digest=vm.digest, rules_version="1", concerns=concerns)})
+
+
+def critical(id_: str) -> Concern:
+    return Concern(id=id_, category=Category.CRITICAL, label=f"{id_} is bad", assessment="mend it")
+
+
+def test_an_approval_is_pinned_in_the_store_and_shown_until_the_plan_changes(plan: Path, capsys: Output) -> None:
+    assert main(["plan", "show", str(plan)]) == 0
+    assert "approved" not in capsys.readouterr().out
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 0
+    out = capsys.readouterr().out
+    assert "wave pilot: approved by jane, 1 VM" in out
+    pinned = out.split("pinned as ")[1][:16]
+    with Store.open(default_dsn(plan.parent / "state")) as store:
+        (approval,) = store.approvals("p", "pilot").values()
+    assert approval.fingerprint.startswith(pinned)
+    assert approval.document["name"] == "app-1"
+    assert main(["plan", "show", str(plan)]) == 0
+    out = capsys.readouterr().out
+    assert "approved by jane 20" in out
+    assert f"  app-1 as {pinned}" in out
+    plan.write_text(PLAN.replace("sampled", "full"))
+    assert main(["plan", "show", str(plan)]) == 0
+    assert "the plan has changed since" in capsys.readouterr().out
+
+
+def test_what_blocks_is_shown_and_not_approved_unless_the_plan_accepts_it(plan: Path, capsys: Output) -> None:
+    judged(plan.parent, critical("ova.source.unsupported"), critical("ova.other"))
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1
+    seen = capsys.readouterr()
+    assert "Critical: ova.source.unsupported is bad (accepted by jane: tested by hand): app-1" in seen.out
+    assert "not approved: app-1 cannot be migrated" in seen.err
+    with Store.open(default_dsn(plan.parent / "state")) as store:
+        assert store.approvals("p", "pilot") == {}
+    judged(plan.parent, critical("ova.source.unsupported"))
+    assert main(["plan", "approve", str(plan), "--wave", "pilot", "--by", "jane"]) == 0
+
+
+def test_a_vm_that_no_inventory_holds_cannot_be_approved(plan: Path, capsys: Output) -> None:
+    plan.write_text(PLAN.replace("vms: [{name", "vms: [{name: nobody}, {name"))
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1
+    assert "nobody cannot be approved: the inventory of boxes holds 0 VMs of that name" in capsys.readouterr().err
+
+
+def test_show_tells_maps_limits_accepted_concerns_and_what_each_vm_chose(plan: Path, capsys: Output) -> None:
+    assert main(["plan", "show", str(plan)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line in (
+        "network VM Network → n/app",
+        "network * → the pod network",
+        "storage * → fast (Block)",
+        "storage odd → the default class",
+        "bandwidth of a VM: 50M from 07:00 to 19:00; 400M (UTC)",
+        "accepted: ova.source.unsupported of app-1 by jane: tested by hand",
+    ):
+        assert line in lines
+    (row,) = [line for line in lines if line.startswith("app-1 ")]
+    for option in ("verify=sampled", "preflight", "luks=keys", "no preserve_static_ips", "boot_proof.throw_away"):
+        assert option in row
+
+
+def test_a_concern_is_accepted_for_vms_of_the_plan_only_and_with_a_reason(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(PLAN.replace("vms: [app-1]}", "vms: [app-2]}"))
+    (problem,) = load(file).problems
+    assert "the plan holds no VM with the id app-2" in str(problem)
+    assert "did you mean app-1" in str(problem)
+    file.write_text(PLAN.replace("reason: tested by hand, ", ""))
+    (problem,) = load(file).problems
+    assert "reason" in str(problem)

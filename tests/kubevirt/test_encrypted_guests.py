@@ -1,0 +1,107 @@
+"""Keys of encrypted guests, from the user's Secret to what opens the disk: real pods in the lab's cluster."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from mtv.kubevirt import pods
+from mtv.kubevirt.claims import MIB, Claim, manifest
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS
+from mtv.model.connection import Connection
+from mtv.model.conversion import ANY_FILE, ConvertDisk, ConvertResult, ConvertSpec, LuksKey
+from tests.steps.lab_pods import last_word, start_pod
+
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
+RIGHT, WRONG = "canary-right-key", "canary-wrong-key"
+DISK_BYTES = 24 * MIB
+# What a copy would have left on the claim: a disk that is encrypted as a whole, with nothing in it.
+ENCRYPT_AND_CONVERT = f"""\
+touch /not-here 2>/dev/null && exit 3
+set -e
+qemu-img create -q -f luks --object secret,id=k,file=/run/mtv/right -o key-secret=k,iter-time=10 /disks/0/disk.img 16M
+truncate -s {DISK_BYTES} /disks/0/disk.img
+exec mtv-mover convert --spec /run/mtv/spec.json
+"""
+
+
+@pytest.fixture
+def cluster(lab: Any) -> Iterator[Cluster]:
+    path = lab.endpoints("cluster")["kubeconfig"]
+    with Cluster(Connection(conn_id="lab", conn_type="kubernetes", extra={"kube_config_path": path})) as opened:
+        yield opened
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    name = f"luks-{uuid.uuid4().hex[:8]}"
+    cluster.ensure_namespace(name)
+    level = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.merge(NAMESPACES, name, "", {"metadata": {"labels": level}})
+    yield name
+    cluster.delete(NAMESPACES, name, "")
+
+
+def claim(name: str, index: int) -> Claim:
+    return Claim(name=name, storage_class="lab-fs", size_bytes=400 * MIB, disk_id="d0", index=index)
+
+
+def converted(lab: Any, cluster: Cluster, namespace: str, name: str, keys: dict[str, str]) -> ConvertResult:
+    """What the conversion of an encrypted disk says in a pod with a Secret of these keys."""
+    disk, work = claim(f"{name}-disk", 0), claim(f"{name}-work", -1)
+    for wanted in (disk, work):
+        cluster.create(CLAIMS, manifest(wanted, namespace=namespace, object_labels={}))
+    metadata = {"name": f"{name}-keys", "namespace": namespace}
+    cluster.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys})
+    spec = ConvertSpec(
+        plan="p",
+        run="r",
+        vm="v",
+        epoch=1,
+        disks=(ConvertDisk(id="d0", path=pods.disk_path(disk), block=False, size_bytes=DISK_BYTES, digest=""),),
+        luks_keys=(LuksKey(file=ANY_FILE),),
+        credentials_dir=pods.KEYS_DIR,
+        inspect=True,
+        timeout_s=600,
+    )
+    pod = pods.mover_pod(
+        name=name,
+        namespace=namespace,
+        image=lab.endpoints("cluster")["images"]["mover"],
+        arguments=[],
+        object_labels={"mtv/vm": name},
+        resources=pods.CONVERT,
+        disks=[disk],
+        work_claim=work.name,
+        secret_name=name,
+        keys_secret=f"{name}-keys",
+    )
+    pod["spec"]["containers"][0]["command"] = ["sh", "-c", ENCRYPT_AND_CONVERT]
+    files = {"spec.json": msgspec.json.encode(spec).decode(), "right": RIGHT}
+    request = PodRequest(namespace=namespace, pod=pod, secret_name=name, secret_files=files, connection_id="lab")
+    start_pod(cluster, request)
+    said = last_word(cluster, request)
+    stored = cluster.get(PODS, name, namespace)
+    assert stored is not None
+    assert stored["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+    assert "canary" not in json.dumps(stored) + said
+    return msgspec.json.decode(said.encode(), type=ConvertResult)
+
+
+def test_a_disk_is_opened_by_one_of_the_keys_in_the_users_secret_and_by_no_other(
+    lab: Any, cluster: Cluster, namespace: str
+) -> None:
+    opened = converted(lab, cluster, namespace, "right", {"old": WRONG, "new": RIGHT})
+    assert opened.failure is not None
+    assert "no operating system was found" in opened.failure.message, "the volume is empty, which only its key tells"
+    shut = converted(lab, cluster, namespace, "wrong", {"old": WRONG})
+    assert shut.failure is not None
+    assert shut.failure.code == "encrypted"
+    assert "none of the 1 keys opens it" in shut.failure.message

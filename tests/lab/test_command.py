@@ -1,0 +1,86 @@
+"""`python -m lab` and `python3 -m lab.bootstrap`: what they print and how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab import bootstrap, packages
+from lab.__main__ import main
+from lab.registry import PARTS
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """The command takes SIGTERM for Ctrl-C; here it runs inside pytest's process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_status_names_every_part_with_what_is_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--state", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(name in out for name in PARTS)
+    assert "down" in out
+
+
+def test_an_unknown_part_is_one_line_with_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "clutser", "--state", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lab: the lab has no part 'clutser' — choose from: ")
+    assert "cluster" in line
+
+
+def test_logs_shows_the_last_lines_of_each_log_of_a_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("etcd", "kubelet"):
+        log = tmp_path / "cluster" / "log" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(f"{name} line {number}\n" for number in range(9)))
+    assert main(["logs", "cluster", "-n", "2", "--state", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for name in ("etcd", "kubelet"):
+        assert f"{name} line 6" not in out
+        assert f"{name} line 7\n{name} line 8" in out
+
+
+def test_down_of_what_never_ran_is_fine(tmp_path: Path) -> None:
+    assert main(["down", "--state", str(tmp_path / "none")]) == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_root_and_sudo_the_reasons_and_one_line_to_run_once_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sudo").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sudo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(packages, "missing", lambda *_: {"bubblewrap": "containers of the lab's cluster"})
+    with pytest.raises(bootstrap.Stop) as stopped:
+        bootstrap._install_packages(packages.missing())
+    assert str(stopped.value).splitlines()[1].strip() == "sudo apt-get install --no-install-recommends bubblewrap"
+    assert "bubblewrap  containers of the lab's cluster" in capsys.readouterr().err
+
+
+def test_tools_for_disks_are_found_though_an_ordinary_users_path_leaves_them_out() -> None:
+    ask = "import lab, shutil; print(all(map(shutil.which, ('mke2fs', 'sfdisk', 'losetup', 'depmod'))))"
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(Path(lab.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "True\n"
+
+
+def test_a_command_that_fails_is_told_with_its_last_words() -> None:
+    with pytest.raises(bootstrap.Stop, match=r"(?s)`sh -c .*` failed with exit code 3\nno such index"):
+        bootstrap._run(["sh", "-c", "echo no such index; exit 3"], timeout_s=60, quiet=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        bootstrap._run(["sleep", "60"], timeout_s=0.1)
