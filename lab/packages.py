@@ -52,7 +52,7 @@ FOR_LAB: Mapping[str, str] = {
 FOR_TESTS: Mapping[str, str] = {
     "ntfs-3g": "makes NTFS volumes like those of Windows guests",
     "genisoimage": "makes ISO images like virtio-win",
-    "postgresql": "one lane of the tests runs Airflow and the store on a PostgreSQL server of its own",
+    "postgresql": "databases of the lab's OpenStack, and of Airflow and the store in one lane of the tests",
     "openssh-client": "keys for the tests' ssh server, and libraries that it needs",
     "libnsl2": "the tests' ssh server needs it",
     "openssl": "passwords for the tests' ssh server",

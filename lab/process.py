@@ -107,23 +107,27 @@ def wait_until(
     check: Callable[[], T],
     *,
     timeout_s: float,
-    what: str,
+    what: str | Callable[[], str],
     interval_s: float = 0.1,
     give_up: Callable[[], str] | None = None,
 ) -> T:
     """Wait until `check()` gives something true, and give that.
 
     `give_up()` may say in words why waiting is useless (PermanentError). TemporaryError after `timeout_s` seconds:
-    "waited 30 s for WHAT".
+    "waited 30 s for WHAT"; a function says it as it is then.
     """
+
+    def awaited() -> str:
+        return what if isinstance(what, str) else what()
+
     end = time.monotonic() + timeout_s
     while True:
         if found := check():
             return found
         if give_up is not None and (why := give_up()):
-            raise PermanentError(f"{what} will not come: {why}", code="LabGaveUp")
+            raise PermanentError(f"{awaited()} will not come: {why}", code="LabGaveUp")
         if time.monotonic() >= end:
-            raise TemporaryError(f"waited {timeout_s:g} s for {what}", code="LabTimeout")
+            raise TemporaryError(f"waited {timeout_s:g} s for {awaited()}", code="LabTimeout")
         time.sleep(interval_s)
 
 

@@ -67,7 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _GROUPS = {
-    "openstack": ("tests/mover/test_glance.py", "tests/providers/test_openstack_live.py"),
+    "openstack": (
+        "tests/mover/test_glance.py",
+        "tests/providers/test_openstack_live.py",
+        "tests/steps/test_openstack_wave.py",
+    ),
     "guests": ("tests/e2e/", "tests/steps/test_on_the_lab.py"),
     "lab": (
         "tests/kubevirt/test_cluster.py",

@@ -36,10 +36,7 @@ def make_databases(folder: Path, *, store_folder: Path) -> Databases:
         return Databases(f"sqlite:///{folder / 'airflow.db'}", f"sqlite:///{path}", connection)
     if kind != "postgresql":
         raise PermanentError(f"MTV_LAB_DATABASE is {kind!r}", cure="set it to sqlite or postgresql")
-    # Not below the lab's folder, which the server's own user may not enter.
-    place = Path(tempfile.mkdtemp(prefix="mtv-pg-"))
-    (folder / _WHERE).write_text(str(place))
-    server = Postgres(place)
+    server = new_server(folder)
     server.start()
     login = {
         "conn_type": "postgres",
@@ -50,6 +47,14 @@ def make_databases(folder: Path, *, store_folder: Path) -> Databases:
         "schema": "mtv",
     }
     return Databases(server.dsn("airflow"), server.dsn("mtv"), login)
+
+
+def new_server(folder: Path) -> Postgres:
+    """Return a server for the part of that folder, not started yet; `remove_databases` ends it and removes its data."""
+    # Not below the lab's folder, which the server's own user may not enter.
+    place = Path(tempfile.mkdtemp(prefix="mtv-pg-"))
+    (folder / _WHERE).write_text(str(place))
+    return Postgres(place)
 
 
 def remove_databases(folder: Path) -> None:

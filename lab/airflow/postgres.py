@@ -48,6 +48,10 @@ class Postgres:
         log = self.folder / "postgres.log"
         self._run(tools / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start")
 
+    def address(self, database: str, *, driver: str = "psycopg2") -> str:
+        """Return a database's SQLAlchemy address."""
+        return f"postgresql+{driver}://airflow@127.0.0.1:{self.port}/{database}"
+
     def dsn(self, database: str, *, driver: str = "psycopg2") -> str:
         """Create a database if it is missing and return its SQLAlchemy address."""
         tools = find_server()
@@ -55,16 +59,16 @@ class Postgres:
         query = f"select 1 from pg_database where datname = '{database}'"  # noqa: S608  our own name
         if self._run(tools / "psql", *server, "-At", "-c", query, "postgres").strip() != "1":
             self._run(tools / "createdb", *server, database)
-        return f"postgresql+{driver}://airflow@127.0.0.1:{self.port}/{database}"
+        return self.address(database, driver=driver)
 
     def pid(self) -> int:
         """Return the server's process id."""
         return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
-    def stop(self) -> None:
-        """Stop the server at once; nothing to do when it does not run."""
+    def stop(self, *, mode: str = "immediate") -> None:
+        """Stop the server, at once unless `mode` is `fast`: then all is on disk. Nothing to do when it does not run."""
         if (self.folder / "data" / "postmaster.pid").exists():
-            self._run(find_server() / "pg_ctl", "-D", self.folder / "data", "-m", "immediate", "-w", "stop")
+            self._run(find_server() / "pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop")
 
     def _run(self, *argv: str | Path) -> str:
         command = [str(word) for word in argv]

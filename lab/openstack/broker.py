@@ -12,7 +12,7 @@ from lab.state import write_secret
 
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
-vm_memory_high_watermark.absolute = 256MB
+vm_memory_high_watermark.absolute = 1GB
 default_user = mtv
 default_pass = {password}
 log.console = true
@@ -75,6 +75,11 @@ class Broker:
             what="RabbitMQ",
             give_up=lambda: "" if is_alive(self._pidfile) else f"it has ended: {tail(self._log)}",
         )
+
+    def alarms(self) -> str:
+        """What its log says of alarms, "" for nothing: under one it takes no messages, and nobody is told."""
+        said = (line for line in self._log.read_text(errors="replace").splitlines() if "alarm" in line.lower())
+        return "\n".join(said)
 
     @property
     def _pidfile(self) -> Path:

@@ -1,14 +1,11 @@
-"""The services' configuration files.
-
-Every process runs in the folder of the databases, which the files name without a path (see `tables`).
-"""
+"""The services' configuration files."""
 
 from __future__ import annotations
 
 import configparser
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +15,9 @@ from lab.state import write_secret
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 KEY_FOLDERS = ("fernet_tokens", "fernet_receipts", "credential")
+REGION = "RegionOne"
 APIS = ("keystone", "glance", "cinder", "placement", "nova", "neutron")
+_PATHS: Mapping[str, str] = {"keystone": "/v3", "cinder": "/v3", "nova": "/v2.1"}
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,14 @@ class Layout:
     folder: Path
     transport_url: str
     service_password: str
+    database: Callable[[str], str]
+    """Address of the database of that name."""
     ports: Mapping[str, int] = field(default_factory=lambda: {name: free_port() for name in APIS})
+    public_ports: Mapping[str, int] = field(default_factory=lambda: {name: free_port() for name in APIS})
 
     @property
     def data(self) -> Path:
-        """Databases, images and volumes; the services' working folder."""
+        """Images and volumes; the services' working folder."""
         return self.folder / "data"
 
     def config(self, service: str) -> Path:
@@ -40,9 +42,16 @@ class Layout:
         return self.folder / "etc" / service / f"{'glance-api' if service == 'glance' else service}.conf"
 
     def url(self, service: str) -> str:
-        """A service's URL as it stands in the catalog."""
-        paths = {"keystone": "/v3", "cinder": "/v3", "nova": "/v2.1"}
-        return f"http://127.0.0.1:{self.ports[service]}{paths.get(service, '')}"
+        """A service's internal URL, plain HTTP: by it the services find each other."""
+        return f"http://127.0.0.1:{self.ports[service]}{_PATHS.get(service, '')}"
+
+    def public_url(self, service: str) -> str:
+        """A service's public URL, TLS: all others get it from the catalog."""
+        return f"{self.public_root(service)}{_PATHS.get(service, '')}"
+
+    def public_root(self, service: str) -> str:
+        """What the service is to put before the links in its answers."""
+        return f"https://127.0.0.1:{self.public_ports[service]}"
 
 
 def write_configuration(layout: Layout) -> None:
@@ -78,17 +87,18 @@ def _login(layout: Layout) -> dict[str, object]:
         "project_name": "service",
         "username": "services",
         "password": layout.service_password,
-        "region_name": "RegionOne",
+        "region_name": REGION,
     }
 
 
 def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]]:
     data, login = layout.data, _login(layout)
+    inside: dict[str, object] = {**login, "valid_interfaces": "internal"}
     own_token: dict[str, object] = {**login, "send_service_user_token": "true"}
     let_in: dict[str, dict[str, object]] = {
         "keystone_authtoken": {
             **login,
-            "www_authenticate_uri": layout.url("keystone"),
+            "www_authenticate_uri": layout.public_url("keystone"),
             "service_token_roles_required": "true",
             "token_cache_time": 2,  # so that a token that was revoked is soon refused
         },
@@ -97,23 +107,22 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
     messages: dict[str, object] = {"transport_url": layout.transport_url}
 
     def database(name: str) -> dict[str, object]:
-        # Of several processes that share one, each waits for the other; and nothing of it outlives the lab.
-        wait = "?timeout=60" if name.startswith(("nova", "cinder")) else ""
-        return {"connection": f"sqlite:///{name}.sqlite{wait}", "sqlite_synchronous": "false"}
+        return {"connection": layout.database(name)}
 
     def locks(name: str) -> dict[str, object]:
         return {"lock_path": str(data / f"{name}-locks")}
 
     return {
         "keystone": {
-            "DEFAULT": {},
+            "DEFAULT": {"public_endpoint": layout.public_root("keystone")},
             "database": database("keystone"),
             **{name: {"key_repository": str(layout.folder / name)} for name in KEY_FOLDERS},
             "identity": {"password_hash_rounds": 4},
-            "cache": {"enabled": "false"},
+            # Else one token costs 150 sessions with the database, each of which also gives up the processor.
+            "cache": {"enabled": "true", "backend": "oslo_cache.dict"},
         },
         "glance": {
-            "DEFAULT": {"enabled_backends": "files:file"},
+            "DEFAULT": {"enabled_backends": "files:file", "public_endpoint": layout.public_root("glance")},
             "glance_store": {"default_backend": "files"},
             "files": {"filesystem_store_datadir": str(data / "images")},
             "os_glance_staging_store": {"filesystem_store_datadir": str(data / "staging")},
@@ -126,6 +135,10 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
             "DEFAULT": {
                 **messages,
                 "enabled_backends": "gold,silver",
+                # Else a scheduler that missed what a backend said at first hears no more for a minute.
+                "backend_stats_polling_interval": 5,
+                "periodic_interval": 5,
+                "periodic_fuzzy_delay": 0,
                 "auth_strategy": "keystone",
                 "glance_api_servers": layout.url("glance"),
                 "state_path": str(data / "cinder"),
@@ -133,6 +146,7 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
                 "api_paste_config": str(venv / "etc/cinder/api-paste.ini"),
                 "resource_query_filters_file": str(venv / "etc/cinder/resource_filters.json"),
                 "my_ip": "127.0.0.1",
+                "public_endpoint": layout.public_root("cinder"),
                 "allowed_direct_url_schemes": "",
             },
             **{
@@ -162,14 +176,19 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
                 "instances_path": str(data / "nova" / "instances"),
                 "my_ip": "127.0.0.1",
                 "host": "compute-1",
+                "periodic_fuzzy_delay": 0,  # else hosts are looked for after up to a minute
+            },
+            "api": {
+                "compute_link_prefix": layout.public_root("nova"),
+                "glance_link_prefix": layout.public_root("glance"),
             },
             "wsgi": {"api_paste_config": str(venv / "etc/nova/api-paste.ini")},
             "api_database": database("nova_api"),
             "database": database("nova"),
             "glance": {"api_servers": layout.url("glance")},
-            "placement": login,
-            "cinder": login,
-            "neutron": login,
+            "placement": inside,
+            "cinder": {**login, "catalog_info": "volumev3::internalURL"},
+            "neutron": inside,
             "service_user": own_token,
             "vnc": {"enabled": "false"},
             "conductor": {"workers": 1},
@@ -181,6 +200,7 @@ def _files(layout: Layout, venv: Path) -> dict[str, dict[str, dict[str, object]]
             "DEFAULT": {
                 **messages,
                 "core_plugin": "ml2",
+                "network_link_prefix": layout.public_root("neutron"),
                 "service_plugins": "",
                 "auth_strategy": "keystone",
                 "api_paste_config": str(venv / "etc/neutron/api-paste.ini"),

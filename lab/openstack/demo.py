@@ -8,12 +8,11 @@ odd-1   a flavor and an image with properties that rules speak of: UEFI, Secure 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.openstack.configuration import APIS, Layout
-from lab.process import wait_until
+from lab.openstack.configuration import APIS, REGION, Layout
 from mtv.model.errors import PermanentError
 
 _KINDS: Mapping[str, str] = {
@@ -24,7 +23,16 @@ _KINDS: Mapping[str, str] = {
     "neutron": "network",
 }
 GUEST_BYTES = 9 << 20
-_WAIT_S = 180
+_WAIT_S = 300
+_WORKERS = (
+    ("cinder-scheduler", ""),
+    ("cinder-volume", "gold"),
+    ("cinder-volume", "silver"),
+    ("nova-conductor", ""),
+    ("nova-scheduler", ""),
+    ("nova-compute", ""),
+)
+"""Programs, and the backends of those that have one process for each."""
 ODD_IMAGE = {
     "hw_firmware_type": "uefi",
     "os_secure_boot": "required",
@@ -56,9 +64,8 @@ def register_services(admin: Any, layout: Layout) -> None:
     for name in APIS:
         if name in _KINDS:
             service = admin.identity.create_service(name=name, type=_KINDS[name])
-            admin.identity.create_endpoint(
-                service_id=service.id, interface="public", url=layout.url(name), region_id="RegionOne"
-            )
+            for interface, url in (("public", layout.public_url(name)), ("internal", layout.url(name))):
+                admin.identity.create_endpoint(service_id=service.id, interface=interface, url=url, region_id=REGION)
 
 
 def create_user(admin: Any, project: str, user: str, password: str) -> None:
@@ -68,18 +75,25 @@ def create_user(admin: Any, project: str, user: str, password: str) -> None:
     admin.identity.assign_project_role_to_user(owned, made, admin.identity.find_role("member"))
 
 
-def wait_for_workers(admin: Any, problems: Callable[[], str]) -> None:
-    """Return when volumes and servers can be made."""
-
-    def ready() -> bool:
-        volumes = [service for service in admin.block_storage.services() if service.binary == "cinder-volume"]
-        return (
-            len(volumes) == 2
-            and all(service.state == "up" for service in volumes)
-            and bool(list(admin.compute.hypervisors()))
-        )
-
-    wait_until(ready, timeout_s=_WAIT_S, what="cinder-volume and nova-compute", interval_s=1, give_up=problems)
+def missing_workers(admin: Any) -> list[str]:
+    """What of the workers is not there yet, so that volumes and servers cannot be made."""
+    up = {
+        (service.binary, service.host.partition("@")[2])
+        for service in (*admin.block_storage.services(), *admin.compute.services())
+        if service.state == "up"
+    }
+    missing = [f"{binary} {backend}".rstrip() for binary, backend in _WORKERS if (binary, backend) not in up]
+    if missing:
+        return missing
+    # A program that is up may not be known yet to the one that would send it work.
+    pools = {pool.name.partition("@")[2].partition("#")[0] for pool in admin.block_storage.backend_pools()}
+    missing += [f"cinder-scheduler knowing {backend}" for _, backend in _WORKERS if backend and backend not in pools]
+    if not list(admin.compute.hypervisors()):
+        missing.append("nova-scheduler knowing the host")
+    providers = list(admin.placement.resource_providers())
+    if not any(list(admin.placement.resource_provider_inventories(provider)) for provider in providers):
+        missing.append("nova-compute telling placement what it has")
+    return missing
 
 
 def create_types(admin: Any) -> dict[str, str]:

@@ -9,14 +9,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import openstack
+from openstack.connection import Connection
 
+from lab.airflow.databases import remove_databases
+from lab.cluster.pki import Authority
 from lab.openstack import demo, services
 from lab.openstack.broker import Broker, stop_broker
-from lab.openstack.configuration import APIS, KEY_FOLDERS, Layout, write_configuration
+from lab.openstack.client import connect
+from lab.openstack.configuration import APIS, KEY_FOLDERS, REGION, Layout, write_configuration
 from lab.openstack.packages import broker
 from lab.openstack.packages import services as packages
-from lab.openstack.tables import copy_databases, tables
+from lab.openstack.tables import start_databases, tables
 from lab.parts import Part
 from lab.process import is_alive
 from lab.state import State, write_secret
@@ -29,10 +32,8 @@ class OpenStackPart(Part):
 
     name = "openstack"
     on_request = True
-    real = "keystone, glance, cinder, nova, neutron and placement from their packages, on RabbitMQ and SQLite"
-    stand_in = (
-        "no TLS; volumes are sparse files; a fake hypervisor keeps power states and boots nothing; no network agents"
-    )
+    real = "keystone, glance, cinder, nova, neutron and placement from their packages, on RabbitMQ and PostgreSQL"
+    stand_in = "volumes are sparse files; a fake hypervisor keeps power states and boots nothing; no network agents"
 
     def build(self) -> None:
         """Install the packages and make the tables."""
@@ -44,8 +45,10 @@ class OpenStackPart(Part):
         """Start all services side by side; returns when the demo project is there."""
         folder = state.folder(self.name)
         _remove_data(folder)
+        authority = Authority.create(folder / "pki")
         messages = Broker(folder / "broker", secrets.token_urlsafe(16))
-        layout = Layout(folder, messages.url, secrets.token_urlsafe(16))
+        databases = start_databases(folder)
+        layout = Layout(folder, messages.url, secrets.token_urlsafe(16), databases.address)
         for inner in ("images", "staging", "tasks", "cinder/conversion", "nova/instances"):
             (layout.data / inner).mkdir(mode=0o700, parents=True)
         for keys in KEY_FOLDERS:
@@ -55,32 +58,37 @@ class OpenStackPart(Part):
         passwords = {
             user: write_secret(folder / f"password-{user}", secrets.token_urlsafe(16)) for user in (ADMINISTRATOR, USER)
         }
+
+        def session(user: str, project: str) -> Connection:
+            password = passwords[user].read_text()
+            url = layout.public_url("keystone")
+            return connect(url, ca_file=authority.certificate, user=user, password=password, project=project)
+
         write_configuration(layout)
-        copy_databases(layout)
         messages.start()
         services.bootstrap_keystone(layout, passwords[ADMINISTRATOR])
         for service in APIS:
             services.start_api(layout, service)
+        services.start_tls(layout, authority.issue("openstack", common_name="openstack", hosts=["127.0.0.1"]))
         services.wait_for_api(layout, "keystone")
-        connection = _connect(layout, ADMINISTRATOR, passwords[ADMINISTRATOR], "admin")
-        demo.register_services(connection, layout)
-        demo.create_user(connection, PROJECT, USER, passwords[USER].read_text())
-        connection.close()
+        services.wait_for_tls(layout, authority.certificate)
+        with session(ADMINISTRATOR, "admin") as administrator:
+            demo.register_services(administrator, layout)
+            demo.create_user(administrator, PROJECT, USER, passwords[USER].read_text())
         messages.wait()
         services.start_workers(layout)
         for service in APIS:
             services.wait_for_api(layout, service)
-        connection = _connect(layout, ADMINISTRATOR, passwords[ADMINISTRATOR], "admin")  # it sees the new catalog
-        demo.wait_for_workers(connection, lambda: services.worker_problems(folder))
-        types = demo.create_types(connection)
-        connection.close()
-        member = _connect(layout, USER, passwords[USER], PROJECT)
-        content = demo.create_project(member, folder, types)
-        member.close()
+        with session(ADMINISTRATOR, "admin") as administrator:  # it sees the new catalog
+            services.wait_for_workers(folder, lambda: demo.missing_workers(administrator), messages.alarms)
+            types = demo.create_types(administrator)
+        with session(USER, PROJECT) as member:
+            content = demo.create_project(member, folder, types)
         return {
-            "auth_url": layout.url("keystone"),
-            "image_url": layout.url("glance"),
-            "region": "RegionOne",
+            "auth_url": layout.public_url("keystone"),
+            "image_url": layout.public_url("glance"),
+            "ca_file": str(authority.certificate),
+            "region": REGION,
             "project": PROJECT,
             "user": USER,
             "password_file": str(passwords[USER]),
@@ -98,32 +106,17 @@ class OpenStackPart(Part):
         if not all(is_alive(pidfile) for pidfile in services.pid_files(folder)):
             return False
         endpoints = state.endpoints(self.name)
-        return bool(endpoints) and services.answers(endpoints["auth_url"])
+        return bool(endpoints) and services.answers(endpoints["auth_url"], Path(endpoints["ca_file"]))
 
     def stop(self, state: State) -> None:
-        """Stop the services, then the broker; their data go, their logs stay."""
+        """Stop the services, then broker and databases; their data go, their logs stay."""
         folder = state.folder(self.name)
         services.stop_services(folder)
         stop_broker(folder / "broker")
+        remove_databases(folder)
         _remove_data(folder)
 
 
 def _remove_data(folder: Path) -> None:
-    for name in ("data", "broker", "etc", *KEY_FOLDERS):
+    for name in ("data", "broker", "etc", "pki", *KEY_FOLDERS):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _connect(layout: Layout, user: str, password: Path, project: str) -> openstack.connection.Connection:
-    return openstack.connect(
-        auth={
-            "auth_url": layout.url("keystone"),
-            "username": user,
-            "password": password.read_text(),
-            "project_name": project,
-            "user_domain_name": "Default",
-            "project_domain_name": "Default",
-        },
-        region_name="RegionOne",
-        load_yaml_config=False,
-        load_envvars=False,
-    )

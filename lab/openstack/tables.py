@@ -1,41 +1,49 @@
-"""Databases with their tables and nothing else: made once per version, which takes a minute, then copied.
+"""Databases with their tables and nothing else: made once per version, which takes some minutes, then copied.
 
-They are opened by relative paths and nova's cells hold a template, so that nothing of one lab is in what is kept.
+What is kept is the data folder of a PostgreSQL server. Nova's cells hold templates: nothing of one lab is in it.
+
+SQLite will not do: nova's programs share databases, and a transaction that reads before it writes fails there whenever
+another has written meanwhile, at once and for good.
 """
 
 from __future__ import annotations
 
-import subprocess
+import os
+import pwd
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab.airflow.databases import new_server
+from lab.airflow.postgres import Postgres
 from lab.cache import cached
-from lab.openstack.configuration import APIS, STAND_INS, Layout, service_environment, write_configuration
-from lab.openstack.packages import PINS, services
-from lab.state import write_secret
-from mtv.model.errors import PermanentError
+from lab.openstack.command import run_command
+from lab.openstack.configuration import APIS, STAND_INS, Layout, write_configuration
+from lab.openstack.packages import PINS
 
 _NEUTRON = STAND_INS / "create_neutron_tables.py"
+_DATABASES = ("keystone", "glance", "cinder", "placement", "nova", "nova_api", "nova_cell0", "neutron")
 _TABLES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "keystone": (("keystone-manage", "--config-file", "keystone.conf", "db_sync"),),
     "glance": (("glance-manage", "--config-file", "glance.conf", "db_sync"),),
     "cinder": (("cinder-manage", "--config-file", "cinder.conf", "db", "sync"),),
     "placement": (("placement-manage", "--config-file", "placement.conf", "db", "sync"),),
+    # Templates, filled from the configuration by whoever reads them.
     "nova": (
         ("nova-manage", "--config-file", "nova.conf", "api_db", "sync"),
         (
             *("nova-manage", "--config-file", "nova.conf", "cell_v2", "map_cell0"),
-            *("--database_connection", "sqlite:///nova_cell0.sqlite?timeout=60"),
+            *("--database_connection", "{scheme}://{username}@{hostname}:{port}/nova_cell0"),
         ),
         (
             *("nova-manage", "--config-file", "nova.conf", "cell_v2", "create_cell", "--name", "cell1"),
-            *("--database_connection", "sqlite:///nova.sqlite?timeout=60"),
-            # A template, filled from the configuration by whoever reads it.
+            *("--database_connection", "{scheme}://{username}@{hostname}:{port}/nova"),
             *("--transport-url", "{scheme}://{username}:{password}@{hostname}:{port}/"),
         ),
         ("nova-manage", "--config-file", "nova.conf", "db", "sync"),
     ),
-    "neutron": (("python", str(_NEUTRON), "sqlite:///neutron.sqlite"),),
+    "neutron": (("python", str(_NEUTRON), "neutron.conf"),),
 }
 _TABLES_TIMEOUT_S = 600
 
@@ -45,31 +53,41 @@ def tables() -> Path:
     return cached("openstack-tables", sources=[PINS, Path(__file__), _NEUTRON], build=_make_tables)
 
 
-def copy_databases(layout: Layout) -> None:
-    """Lay fresh databases into the data folder."""
-    for database in sorted(tables().glob("*.sqlite")):
-        write_secret(layout.data / database.name, database.read_bytes())
+def start_databases(folder: Path) -> Postgres:
+    """Start a server on a fresh copy of the databases; `lab.airflow.databases.remove_databases(folder)` ends it."""
+    server = new_server(folder)
+    shutil.copytree(tables() / "data", server.folder / "data")
+    if os.geteuid() == 0:  # then the server runs as a user of its own
+        owner = pwd.getpwnam("postgres")
+        for path in (server.folder, *server.folder.rglob("*")):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    server.start()
+    return server
 
 
 def _make_tables(folder: Path) -> None:
-    layout = Layout(folder / "lab", "rabbit://mtv:none@127.0.0.1:1/", "none", dict.fromkeys(APIS, 1))
-    layout.data.mkdir(parents=True)
-    write_configuration(layout)
+    nowhere = dict.fromkeys(APIS, 1)
+    with tempfile.TemporaryDirectory(prefix="mtv-pg-") as place:
+        server = Postgres(Path(place))
+        server.start()
+        try:
+            for name in _DATABASES:
+                server.dsn(name)
+            transport = "rabbit://mtv:none@127.0.0.1:1/"
+            layout = Layout(folder / "lab", transport, "none", server.address, nowhere, nowhere)
+            layout.data.mkdir(parents=True)
+            write_configuration(layout)
+            _fill(layout)
+        finally:
+            server.stop(mode="fast")
+        shutil.rmtree(layout.folder)
+        shutil.copytree(server.folder / "data", folder / "data")
+
+
+def _fill(layout: Layout) -> None:
     for service, commands in _TABLES.items():
-        for command in commands:
-            argv = [str(services() / "bin" / command[0]), *command[1:]]
-            argv = [str(layout.config(word.removesuffix(".conf"))) if word.endswith(".conf") else word for word in argv]
-            done = subprocess.run(
-                argv,
-                cwd=layout.data,
-                env=service_environment(),
-                capture_output=True,
-                text=True,
-                timeout=_TABLES_TIMEOUT_S,
-                check=False,
-            )
-            if done.returncode:
-                said = f"{done.stdout}\n{done.stderr}".strip()[-2000:]
-                raise PermanentError(f"the tables of {service} cannot be made: {said}", code="LabNoOpenStack")
-    for database in layout.data.glob("*.sqlite"):
-        database.rename(folder / database.name)
+        for program, *words in commands:
+            arguments = [
+                layout.config(word.removesuffix(".conf")) if word.endswith(".conf") else word for word in words
+            ]
+            run_command(layout, program, *arguments, what=f"make the tables of {service}", timeout_s=_TABLES_TIMEOUT_S)

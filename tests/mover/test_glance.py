@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -34,6 +35,7 @@ def secrets(cloud: dict[str, Any], tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "user").write_text(cloud["user"])
     (folder / "password").write_text(Path(cloud["password_file"]).read_text())
+    (folder / "ca.pem").write_text(Path(cloud["ca_file"]).read_text())
     return folder
 
 
@@ -49,7 +51,6 @@ def image(cloud: dict[str, Any], name: str = "guest") -> GlanceImage:
         image=cloud["images"].get(name, name),
         auth_url=cloud["auth_url"],
         project=cloud["project"],
-        insecure=True,  # the lab has no TLS there
     )
 
 
@@ -66,10 +67,11 @@ def read(reader: Reader, offset: int, length: int) -> bytes:
     return bytes(buffer)
 
 
-def refused(url: str, token: str) -> bool:
+def refused(url: str, token: str, ca_file: str) -> bool:
+    context = ssl.create_default_context(cafile=ca_file)
     request = urllib.request.Request(url, headers={"X-Auth-Token": token})  # noqa: S310  the lab's own address
     try:
-        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        urllib.request.urlopen(request, timeout=30, context=context).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         return error.code == 401
     return False
@@ -97,14 +99,16 @@ def test_a_revoked_token_is_replaced_in_the_middle_of_a_disk(
     cloud: dict[str, Any], secrets: Path, user: openstack.connection.Connection
 ) -> None:
     where = image(cloud)
-    session = KeystoneSession(keystone_scope(where, None), secrets)
-    source = open_glance(where, session, None)
+    session = KeystoneSession(keystone_scope(where, secrets / "ca.pem"), secrets)
+    source = open_glance(where, session, secrets / "ca.pem")
     reader = source.open_reader()
     first = read(reader, 0, 4 * MIB)
     token = session.token()
     user.session.delete(f"{cloud['auth_url']}/auth/tokens", headers={"X-Subject-Token": token})
     record = f"{cloud['image_url']}/v2/images/{where.image}"
-    wait_until(lambda: refused(record, token), timeout_s=60, what="the end of the token", interval_s=0.5)
+    wait_until(
+        lambda: refused(record, token, cloud["ca_file"]), timeout_s=60, what="the end of the token", interval_s=0.5
+    )
     rest = read(reader, 4 * MIB, source.size_bytes - 4 * MIB)
     reader.close()
     source.close()
@@ -135,6 +139,8 @@ def test_what_the_services_refuse_is_told_without_the_secret(
     ran = copy(tmp_path, image(cloud), MIB)
     assert code_of(ran) == "source-login"
     assert not any("canary" in str(line) for line in ran.lines)
+    (secrets / "ca.pem").unlink()
+    assert code_of(copy(tmp_path, image(cloud), MIB)) == "source-certificate"
 
 
 def test_an_image_of_another_format_or_without_data_is_refused(

@@ -11,7 +11,6 @@ import openstack
 import pytest
 
 from mtv.inventory import drift, snapshot
-from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, PermanentError
 from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.providers.openstack.provider import OpenstackProvider
@@ -20,22 +19,10 @@ from mtv.validation.documents import read_document
 from mtv.validation.firing import outcome
 from mtv.validation.rules import load_rules
 from tests.mover import moving
-from tests.openstack_kit import connect
+from tests.openstack_kit import connect, connection, made
 
 pytestmark = pytest.mark.openstack
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
-
-
-def connection(cloud: dict[str, Any], **changed: Any) -> Connection:
-    extra = {"project": cloud["project"], "region": cloud["region"], "insecure": True}
-    return Connection(
-        conn_id="cloud",
-        conn_type="openstack",
-        host=changed.pop("host", cloud["auth_url"]),
-        login=cloud["user"],
-        password=changed.pop("password", Path(cloud["password_file"]).read_text()),
-        extra={**extra, **changed},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +131,11 @@ def test_the_same_inventory_twice_shows_no_drift(provider: OpenstackProvider, vm
     assert drift(vms["odd-1"], again.vm("odd-1")) == []
 
 
-def test_a_login_that_fails_says_why_and_not_with_what(cloud: dict[str, Any], tmp_path: Path) -> None:
+def test_a_login_that_fails_says_why_and_not_with_what(cloud: dict[str, Any]) -> None:
     refused = {
         "LoginRefused": connection(cloud, password="canary-Passw0rd"),
-        "PlainHttp": connection(cloud, insecure=False),
+        "PlainHttp": connection(cloud, host=cloud["auth_url"].replace("https://", "http://")),
+        "CertificateUntrusted": connection(cloud, ca_file=None),
     }
     for code, wrong in refused.items():
         with pytest.raises((ConnectionRefused, PermanentError)) as caught, open_provider(wrong):
@@ -166,10 +154,14 @@ def test_an_application_credential_is_enough_and_missing_verification_is_told(
 ) -> None:
     credential = user.identity.create_application_credential(user.current_user_id, tmp_path.name)
     try:
-        wanted = connection(cloud, password=credential.secret, application_credential_id=credential.id)
-        unverified = OpenstackProvider(wanted)
+        only = {"password": credential.secret, "application_credential_id": credential.id, "login": ""}
+        verified = OpenstackProvider(connection(cloud, **only))
+        assert checked(verified).startswith("OpenStack, project ")
+        files = {"application-credential-id", "application-credential-secret"}
+        assert set(verified.pod_credentials()) == {*files, "ca.pem"}
+        unverified = OpenstackProvider(connection(cloud, **only, insecure=True, ca_file=None))
         assert checked(unverified).endswith("(TLS not verified)")
-        assert set(unverified.pod_credentials()) == {"application-credential-id", "application-credential-secret"}
+        assert set(unverified.pod_credentials()) == files
     finally:
         user.identity.delete_application_credential(user.current_user_id, credential)
 
@@ -187,12 +179,6 @@ def test_a_root_disk_on_a_compute_host_is_refused_with_a_way_out(
         provider.disk_source(vms["web-1"], vms["web-1"].disks[0])
     assert caught.value.code == "RootDiskUnreadable"
     assert caught.value.cure
-
-
-def made(user: openstack.connection.Connection) -> set[str]:
-    """Ids of all images, volumes and snapshots of the project."""
-    storage = user.block_storage
-    return {entry.id for kind in (user.image.images(), storage.volumes(), storage.snapshots()) for entry in kind}
 
 
 def test_a_server_is_stopped_its_volume_read_to_the_last_byte_and_all_is_as_before(

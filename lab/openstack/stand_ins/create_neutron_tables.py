@@ -1,10 +1,13 @@
-"""Makes neutron's tables in the database that is named: its migrations do not run on SQLite."""
+"""Makes neutron's tables in the database that its configuration names: its hundreds of migrations take minutes."""
 
 from __future__ import annotations
 
+import configparser
 import sys
 
 from neutron.db.migration.models import head
 from sqlalchemy import create_engine
 
-head.get_metadata().create_all(create_engine(sys.argv[1]))
+parser = configparser.RawConfigParser(default_section="")
+parser.read(sys.argv[1])
+head.get_metadata().create_all(create_engine(parser["database"]["connection"]))

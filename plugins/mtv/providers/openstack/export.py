@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ _BYTES_PER_S = 10 << 20
 """The slowest upload that is waited for."""
 _BUSY = frozenset({"creating", "uploading", "downloading", "deleting"})
 """States in which cinder refuses to delete a volume or snapshot, or does so already."""
+_GONE = "gone"
 _VOLUME, _GENERATION, _SERVER = "mtv_volume", "mtv_generation", "mtv_server"
 
 _log = logging.getLogger(__name__)
@@ -107,15 +109,18 @@ class Exports:
                 doing=f"make a volume of the snapshot of {what}",
             )
             self._wait_for("get_volume", volume, f"the copy of {what}")
+            # The image is born with these. Set on it while its upload begins they could undo its new status.
+            self.session.run(
+                lambda cloud: cloud.block_storage.set_volume_image_metadata(
+                    volume, **marks, **{_GENERATION: disk.generation}
+                ),
+                doing=f"mark the copy of {what}",
+            )
             image = self.session.run(
                 lambda cloud: cloud.block_storage.upload_volume_to_image(
                     volume, name, disk_format="raw", container_format="bare", force=True
                 )["image_id"],
                 doing=f"make an image of {what}",
-            )
-            self.session.run(
-                lambda cloud: cloud.image.update_image(image, **marks, **{_GENERATION: disk.generation}),
-                doing=f"mark the image of {what}",
             )
             # The copy is being read until the image is whole.
             self._wait_for_image(image, f"the image of {what}", disk.size_bytes)
@@ -141,43 +146,52 @@ class Exports:
         return removed
 
     def _remove(self, kind: str, key: str) -> None:
-        def remove(cloud: Any) -> bool:
+        def remove(cloud: Any) -> str:
             found = getattr(cloud.block_storage, f"find_{kind}")(key, ignore_missing=True)
+            if found is None:
+                return _GONE
             # A copy stays "uploading" for a moment after its image is whole, and is not deleted until that is over.
-            if found is not None and found.status not in _BUSY:
+            if found.status not in _BUSY:
                 getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
-            return found is None
+            return str(found.status)
 
-        deadline = time.monotonic() + STEP_TIMEOUT_S
-        while not self.session.run(remove, doing=f"remove {kind} {key}"):
-            if time.monotonic() >= deadline:
-                raise TemporaryError(f"{self.session.where}: {kind} {key} is still there", code="NotRemoved")
-            time.sleep(POLL_S)
+        self._wait(remove, f"{kind} {key}", until=_GONE, code="Removal", doing="remove")
 
     def _wait_for(self, getter: str, key: str, what: str) -> None:
-        deadline = time.monotonic() + STEP_TIMEOUT_S
-        while True:
-            status = self.session.run(
-                lambda cloud: getattr(cloud.block_storage, getter)(key).status, doing=f"look at {what}"
-            )
-            if status == "available":
-                return
-            if status.startswith("error"):
-                raise TemporaryError(f"{self.session.where}: {what} is {status}", code="CopyFailed")
-            if time.monotonic() >= deadline:
-                raise TemporaryError(f"{self.session.where}: {what} is still {status}", code="CopyTimeout")
-            time.sleep(POLL_S)
+        def look(cloud: Any) -> str:
+            return str(getattr(cloud.block_storage, getter)(key).status)
+
+        self._wait(look, what, until="available", hopeless=("error",), code="Copy")
 
     def _wait_for_image(self, image: str, what: str, size_bytes: int) -> str:
-        deadline = time.monotonic() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
-        while True:
-            status = self.session.run(lambda cloud: cloud.image.get_image(image).status, doing=f"look at {what}")
-            if status == "active":
-                return image
-            if status in ("killed", "deleted", "pending_delete"):
-                raise TemporaryError(f"{self.session.where}: {what} is {status}", code="UploadFailed")
+        def look(cloud: Any) -> str:
+            return str(cloud.image.get_image(image).status)
+
+        ended, timeout_s = ("killed", "deleted", "pending_delete"), STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
+        self._wait(look, what, until="active", hopeless=ended, code="Upload", timeout_s=timeout_s)
+        return image
+
+    def _wait(
+        self,
+        look: Callable[[Any], str],
+        what: str,
+        *,
+        until: str,
+        code: str,
+        hopeless: tuple[str, ...] = (),
+        timeout_s: float = STEP_TIMEOUT_S,
+        doing: str = "look at",
+    ) -> None:
+        """Look again and again until the status is `until`.
+
+        Raises `TemporaryError`: <code>Failed once the status begins with a hopeless word, <code>Timeout in the end.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (status := self.session.run(look, doing=f"{doing} {what}")) != until:
+            if status.startswith(hopeless):
+                raise TemporaryError(f"{self.session.where}: {what} is {status}", code=f"{code}Failed")
             if time.monotonic() >= deadline:
-                raise TemporaryError(f"{self.session.where}: {what} is still {status}", code="UploadTimeout")
+                raise TemporaryError(f"{self.session.where}: {what} is still {status}", code=f"{code}Timeout")
             time.sleep(POLL_S)
 
 
