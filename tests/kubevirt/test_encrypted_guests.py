@@ -22,11 +22,15 @@ from tests.steps.lab_pods import last_word, start_pod
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
 RIGHT, WRONG = "canary-right-key", "canary-wrong-key"
 DISK_BYTES = 24 * MIB
-# What a copy would have left on the claim: a disk that is encrypted as a whole, with nothing in it.
+# What a copy would have left on the claim: a disk that is encrypted as a whole, with nothing in it. QEMU measures how
+# fast it hashes and gives up where the kernel's clock of CPU time did not tick meanwhile; then it is asked again.
 ENCRYPT_AND_CONVERT = f"""\
 touch /not-here 2>/dev/null && exit 3
+for try in $(seq 50); do
+  qemu-img create -q -f luks --object secret,id=k,file=/run/mtv/right \\
+    -o key-secret=k,hash-alg=sha512,iter-time=10 /disks/0/disk.img 16M && break
+done
 set -e
-qemu-img create -q -f luks --object secret,id=k,file=/run/mtv/right -o key-secret=k,iter-time=10 /disks/0/disk.img 16M
 truncate -s {DISK_BYTES} /disks/0/disk.img
 exec mtv-mover convert --spec /run/mtv/spec.json
 """
@@ -92,6 +96,7 @@ def converted(lab: Any, cluster: Cluster, namespace: str, name: str, keys: dict[
     assert stored is not None
     assert stored["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
     assert "canary" not in json.dumps(stored) + said
+    assert said, cluster.pod_log(name, namespace, "mover")
     return msgspec.json.decode(said.encode(), type=ConvertResult)
 
 
