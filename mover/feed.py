@@ -158,7 +158,7 @@ class _RandomLane(Lane):
                 if ended or self._feed.halt.is_set():
                     return None
                 self._freed.wait(_TURN_S)
-            while self._under_way:
+            while True:
                 work, request = self._under_way[0]
                 try:
                     self._connected().complete(request)
@@ -170,7 +170,6 @@ class _RandomLane(Lane):
                 self._depth.end()
                 self._depth.arrived(sum(part.length for part in work.parts), time.monotonic())
                 return Loaded(work.block, request.view, work.parts)
-        return None
 
     def give_back(self, loaded: Loaded) -> None:
         self._release(loaded.block)

@@ -34,10 +34,7 @@ class Mismatch(NamedTuple):
 
 
 class ReadBack:
-    """Runs beside the copy: blocks are handed in as soon as they are durable."""
-
-    THREADS = 3
-    """Unless the caller says otherwise; each holds `STEP_BYTES` of memory."""
+    """Runs beside the copy: blocks are handed in as soon as they are durable. Each thread holds `STEP_BYTES`."""
 
     def __init__(
         self,
@@ -47,7 +44,7 @@ class ReadBack:
         halt: Halt,
         meter: DiskMeter,
         *,
-        threads: int = THREADS,
+        threads: int,
     ) -> None:
         self._target = target
         self._digests = digests

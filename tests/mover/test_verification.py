@@ -58,7 +58,7 @@ class Medium:
 
     def wrong_blocks(self) -> list[int]:
         """What a full read-back says."""
-        read_back = ReadBack(self.target, self.digests, Verify.FULL, Halt(), DiskMeter("0"))
+        read_back = ReadBack(self.target, self.digests, Verify.FULL, Halt(), DiskMeter("0"), threads=3)
         read_back.start()
         read_back.hand_in(range(self.digests.count))
         return [mismatch.block for mismatch in read_back.finish()]

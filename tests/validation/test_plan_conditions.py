@@ -7,44 +7,24 @@ from typing import Any
 import pytest
 
 from mtv.model.concern import Category
-from mtv.model.plan import NetworkTarget, Plan, PlannedVm, StorageTarget, Target, VmOptions, Wave
-from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
+from mtv.model.plan import NetworkTarget, Plan, PlannedVm, StorageTarget, VmOptions, Wave
+from mtv.model.source import SourceNic, SourceVm
 from mtv.validation import conditions, for_vm
+from tests.validation import wave_values
+from tests.validation.wave_values import POD, disk, seen
 
-POD, APP = NetworkTarget(type="pod"), NetworkTarget(type="multus", name="ns/app")
+APP = NetworkTarget(type="multus", name="ns/app")
 
 
 def source_vm(
     name: str = "web-1", networks: tuple[str, ...] = ("VM Network",), storage="ds", **changed: Any
 ) -> SourceVm:
-    fields: dict[str, Any] = {
-        "provider": "vmware",
-        "id": f"vm-{name}",
-        "name": name,
-        "uuid": "u",
-        "power": PowerState.OFF,
-        "cpu_count": 1,
-        "cores_per_socket": 1,
-        "memory_bytes": 1 << 30,
-        "firmware": Firmware.BIOS,
-        "disks": (
-            SourceDisk(id="2000", index=0, size_bytes=1, bus="scsi", identity="i", generation="g", storage=storage),
-        ),
-        "nics": tuple(SourceNic(index=i, network=network, mac="") for i, network in enumerate(networks)),
-        "document": {"connectionState": "connected"},
-    }
-    return SourceVm(**{**fields, **changed})
+    nics = tuple(SourceNic(index=i, network=network, mac="") for i, network in enumerate(networks))
+    return seen(name, **{"disks": (disk(storage=storage),), "nics": nics, **changed})
 
 
 def plan_of(*vms: PlannedVm, **changed: Any) -> Plan:
-    fields: dict[str, Any] = {
-        "name": "p",
-        "target": Target(connection="t", namespace="n"),
-        "network_map": {"VM Network": POD, "app": APP},
-        "storage_map": {"ds": StorageTarget(storage_class="c")},
-        "waves": (Wave(name="w", vms=vms),),
-    }
-    return Plan(**{**fields, **changed})
+    return wave_values.plan_of(*vms, **{"network_map": {"VM Network": POD, "app": APP}, **changed})
 
 
 WEB = PlannedVm(id="web-1", name="web-1")
@@ -52,7 +32,7 @@ WEB = PlannedVm(id="web-1", name="web-1")
 
 def ids(plan: Plan, *vms: SourceVm, name: str = "web-1") -> list[str]:
     wave = plan.waves[0]
-    said = conditions(plan, wave, {vm.id: [seen for seen in vms if seen.name == vm.name] for vm in wave.vms})
+    said = conditions(plan, wave, {vm.id: [one for one in vms if one.name == vm.name] for vm in wave.vms})
     (vm_id,) = (vm.id for vm in wave.vms if vm.name == name)
     concerns = for_vm(said, vm_id)
     assert all(concern.category is Category.CRITICAL for concern in concerns)

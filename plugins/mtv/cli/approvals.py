@@ -9,7 +9,6 @@ import msgspec
 from mtv.cli.columns import printable
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
-from mtv.inventory import fingerprint
 from mtv.inventory.history import VM
 from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError, PlanError
@@ -17,7 +16,7 @@ from mtv.model.plan import Plan, Wave
 from mtv.model.source import SourceVm
 from mtv.plan import effective
 from mtv.reporting import words
-from mtv.store import Store
+from mtv.store import Judgement, Store
 
 
 def approve(arguments: argparse.Namespace, installation: Installation) -> int:
@@ -46,9 +45,8 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
             )
         for wave in waves:
             vms = {vm_id: vm for vm_id, (vm, _) in known[wave.name].items()}
-            pin(store, plan, wave, arguments.by, vms)
-            for vm_id, vm in vms.items():
-                print(f"{wave.name}/{vm_id}: pinned as {fingerprint(vm)[:16]}")
+            for vm_id, fingerprint in pin(store, plan, wave, arguments.by, vms).items():
+                print(f"{wave.name}/{vm_id}: pinned as {fingerprint[:16]}")
             print(f"wave {wave.name}: approved by {printable(arguments.by)}, {words.count(len(vms), 'VM')}")
     return 0
 
@@ -58,6 +56,7 @@ def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, li
     from mtv.validation.acceptance import accepted
 
     found = {}
+    judgements: dict[str, dict[str, Judgement]] = {}
     for planned in wave.vms:
         source = effective(plan, wave, planned).source
         moment = store.inventory_moment(source)
@@ -68,7 +67,9 @@ def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, li
                 cure=f"mtv inventory {source}",
                 code="approval-unseen",
             )
-        judged = store.judgements(source).get(rows[0].key)
+        if source not in judgements:  # all of a source at once
+            judgements[source] = store.judgements(source)
+        judged = judgements[source].get(rows[0].key)
         said = judged.concerns if judged is not None and judged.digest == rows[0].digest else ()
         found[planned.id] = (msgspec.convert(rows[0].document, SourceVm), accepted(plan, planned.id, said))
     return found

@@ -57,7 +57,7 @@ def check_approved(store: Store, plan: Plan, wave: Wave, wanted: Approval) -> No
         why = f"nobody has approved {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}"
     elif strangers:
         why = f"{', '.join(strangers)} may not approve it"
-    elif any(one.plan_hash != hash_of(plan) for one in approvals.values()):
+    elif {one.plan_hash for one in approvals.values()} - {hash_of(plan)}:
         why = "the plan has changed since it was approved"
     else:
         return

@@ -15,15 +15,17 @@ from mtv.store.runs import hash_of
 from mtv.validation.conditions import approved
 
 
-def pin(store: Store, plan: Plan, wave: Wave, by: str, vms: Mapping[str, SourceVm]) -> None:
-    """Keep that somebody approved the wave with its VMs (by id) as they are in `vms`."""
+def pin(store: Store, plan: Plan, wave: Wave, by: str, vms: Mapping[str, SourceVm]) -> dict[str, str]:
+    """Keep that somebody approved the wave with its VMs (by id) as they are in `vms`; returns their fingerprints."""
+    fingerprints = {vm_id: fingerprint(vm) for vm_id, vm in vms.items()}
     store.approve(
         plan_name=plan.name,
         wave=wave.name,
         plan_hash=hash_of(plan),
         by=by,
-        vms={vm_id: (fingerprint(vm), msgspec.to_builtins(vm)) for vm_id, vm in vms.items()},
+        vms={vm_id: (fingerprints[vm_id], msgspec.to_builtins(vm)) for vm_id, vm in vms.items()},
     )
+    return fingerprints
 
 
 def changes_since(approval: Approval, vm: SourceVm) -> list[str]:
