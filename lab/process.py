@@ -55,6 +55,7 @@ def start_daemon(
         path.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ if env is None else env)
     environment[MARKER] = str(pidfile)
+    environment["SPT_NOENV"] = "1"  # setproctitle (Airflow's workers) would write its title over the marker
     with log.open("ab") as out:
         try:
             child = subprocess.Popen(

@@ -13,6 +13,7 @@ from typing import Any
 from mtv.model.errors import PermanentError, TemporaryError
 
 FINISHED = frozenset({"success", "failed"})
+_AT_WORK = frozenset({"scheduled", "queued", "running", "deferred", "restarting", "up_for_retry", "up_for_reschedule"})
 
 
 def read_json(
@@ -88,12 +89,19 @@ class AirflowApi:
         return str(self.run(dag_id, run_id)["state"])
 
     def wait_for_run(self, dag_id: str, run_id: str, *, timeout_s: float, interval_s: float = 1) -> str:
-        """Wait until a run has finished and return its state. Raises `TemporaryError` after `timeout_s`."""
+        """Wait until a run has finished and return its state.
+
+        Raises `TemporaryError` after `timeout_s`, which names the tasks at work then.
+        """
         deadline = time.monotonic() + timeout_s
         state = ""
         while state not in FINISHED:
             if time.monotonic() > deadline:
-                raise TemporaryError(f"run {run_id} of {dag_id} is still {state or 'silent'} after {timeout_s:g} s")
+                at_work = [task for task in self.tasks(dag_id, run_id) if task["state"] in _AT_WORK]
+                named = ", ".join(f"{task['task_id']}[{task['map_index']}] {task['state']}" for task in at_work)
+                raise TemporaryError(
+                    f"run {run_id} of {dag_id} is still {state or 'silent'} after {timeout_s:g} s: {named or 'no task'}"
+                )
             try:
                 state = self.run_state(dag_id, run_id)
             except TemporaryError:

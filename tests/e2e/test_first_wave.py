@@ -21,7 +21,7 @@ from mtv.model.transfer import Proof
 from tests.e2e.conftest import Factory
 from tests.e2e.watchers import PodWatcher, Watcher
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lab]
+pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.timeout(2400)]
 
 DAG = "mtv.01-first-wave.first"
 NAMESPACE = "demo"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_children_are_ended_even_if_their_leader_was_killed(pidfile: Path) -> No
     assert not is_alive(pidfile)
     stop_daemon(pidfile)
     wait_until(lambda: not exists(child), timeout_s=60, what="the child to end")
+
+
+def test_a_child_that_gave_itself_another_title_is_found_too(pidfile: Path) -> None:
+    """As Airflow's workers do: the title takes the memory in which the kernel shows the environment."""
+    renamed = "import os, setproctitle as s, time; s.setproctitle('worker' * 99); print(os.getpid(), flush=True)"
+    pid = start(pidfile, ["sh", "-c", f'{sys.executable} -c "{renamed}; time.sleep(120)" & wait'])
+    log = pidfile.with_suffix(".log")
+    child = int(wait_until(lambda: log.read_text().strip(), timeout_s=60, what="the child"))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    stop_daemon(pidfile)
+    ended = not exists(child)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    assert ended
 
 
 def test_a_pid_that_was_given_to_another_process_is_left_alone(pidfile: Path) -> None:
