@@ -20,7 +20,7 @@ from mtv.providers.connections import FileConnections
 from mtv.providers.registry import open_provider
 from mtv.store import Store
 
-RUN_TIMEOUT_S = 1200
+RUN_TIMEOUT_S = 1800
 
 
 @dataclass

@@ -12,7 +12,7 @@ from mtv.kubevirt.resources import NAMESPACES
 from mtv.model.source import PowerState
 from tests.e2e.conftest import Factory
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.lab, pytest.mark.timeout(2400)]
 
 PLAN = """
     source: {{connection: {source}}}

@@ -19,7 +19,7 @@ from mtv.model.connection import Connection
 from mtv.model.conversion import ANY_FILE, ConvertDisk, ConvertResult, ConvertSpec, LuksKey
 from tests.steps.lab_pods import last_word, start_pod
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 RIGHT, WRONG = "canary-right-key", "canary-wrong-key"
 DISK_BYTES = 24 * MIB
 # What a copy would have left on the claim: a disk that is encrypted as a whole, with nothing in it. QEMU measures how

@@ -10,7 +10,7 @@ from mover.control.vsphere import VsphereSession
 from tests.mover import moving
 from tests.mover.vcenter import SIZE, assert_arrived, copy, vcenter_server
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 EVERY_S = 20.0
 COPY_S = 180

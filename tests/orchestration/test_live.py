@@ -21,7 +21,7 @@ from lab.airflow.server import AirflowServer
 from mtv.model.evidence import VmPhase
 from tests.orchestration.live_airflow_kit import Live, running_airflow, until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.lab]
 SECRET = "canary-in-the-secret"
 
 

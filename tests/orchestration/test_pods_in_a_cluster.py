@@ -17,7 +17,7 @@ from mtv.kubevirt.resources import NAMESPACES, PODS, SECRETS
 from mtv.model.connection import Connection
 from mtv.orchestration.pods.lifecycle import PodKey, Pods, result_of
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.lab
 LABELS = {"mtv/plan": "p", "mtv/vm": "web-1", "mtv/run": "r1", "mtv/role": "transfer", "mtv/wave": "w"}
 WAIT_FOREVER = "trap 'exit 11' TERM; while :; do sleep 1 & wait $!; done"
 
