@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab import packages
+from lab.cache import cache_folder
 
 REPO = Path(__file__).resolve().parent.parent
 VENV = REPO / ".venv"
@@ -59,6 +60,8 @@ def _prepare(what: str) -> None:
     # The first packages are few: what makes .venv and builds the one requirement that has no wheel.
     _install_packages(packages.missing(packages.FOR_PYTHON))
     _make_venv()
+    if lab and not any(cache_folder().glob("kubevirt-*")):
+        _say("the first run compiles Kubernetes and KubeVirt, 10 to 20 minutes on 2 cores; later runs find them")
     builds = [_start_in_background("lab.binaries")] if lab else []
     try:
         if lab:

@@ -111,7 +111,7 @@ def _lock(path: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with say_going_on(f"waiting for another process that builds {name}"):
+            with say_going_on(f"waiting for another process that builds {name}", every_s=120):
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
