@@ -30,6 +30,12 @@ class Part(ABC):
     def build(self) -> None:
         """Fill the cache: binaries, disks, images. May be slow the first time; does nothing the second."""
 
+    def begin(self, state: State) -> None:  # noqa: B027  most parts have nothing to do before what they need is up
+        """Do what a start can do before the parts are up that it needs; they start meanwhile. `start` follows.
+
+        Called only when the part is down. On an error the caller calls `stop`.
+        """
+
     @abstractmethod
     def start(self, state: State) -> dict[str, Any]:
         """Start it, wait until it really answers, give its endpoints (JSON-able, no secrets).

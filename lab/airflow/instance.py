@@ -12,6 +12,9 @@ from lab.airflow.server import AirflowServer
 from lab.process import free_port
 from lab.state import REPO, write_secret
 
+CONNECTIONS = "connections.json"
+"""The 0600 file below an Airflow's folder that holds its connections. It is read anew for each question."""
+
 
 def airflow_in(
     folder: Path,
@@ -31,7 +34,7 @@ def airflow_in(
     # such question a triggerer builds that whole API in its own process, many seconds on a busy machine.
     store = {"conn_type": "sqlite", "host": str(folder / "mtv" / "store.sqlite")}
     connections = {"mtv_store": store, **connections}
-    secrets = write_secret(folder / "connections.json", json.dumps(connections))
+    secrets = write_secret(folder / CONNECTIONS, json.dumps(connections))
     mtv = {
         "MTV_PLANS_FOLDER": str(plans),
         "MTV_RULES_FOLDER": str(REPO / "include" / "validation_rules"),

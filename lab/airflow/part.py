@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lab.airflow.connections import lab_connections
-from lab.airflow.databases import make_databases, remove_databases
-from lab.airflow.instance import airflow_in
+from lab.airflow.connections import STORE, lab_connections
+from lab.airflow.databases import empty_database, make_databases, remove_databases
+from lab.airflow.instance import CONNECTIONS, airflow_in
 from lab.airflow.server import AirflowServer, stop_components
 from lab.cache import say
+from lab.cluster import images, machine
 from lab.parts import Part
-from lab.state import REPO, State
+from lab.state import REPO, State, write_secret
+
+_ADDRESSES = "databases.json"
 
 
 class AirflowPart(Part):
@@ -25,10 +28,14 @@ class AirflowPart(Part):
     stand_in = "everybody on this machine is an admin; tuned to notice and poll sooner than a real installation"
 
     def build(self) -> None:
-        """Nothing: Airflow is in the virtual environment."""
+        """Make the empty database that a start copies: Airflow itself is in the virtual environment."""
+        empty_database()
 
-    def start(self, state: State) -> dict[str, Any]:
-        """Start with an empty database and store, and fresh copies of the example plans; old reports stay."""
+    def begin(self, state: State) -> None:
+        """Start all components with an empty database and store, and fresh copies of the example plans.
+
+        They read their connections only when a task asks, so those can come later. Old reports stay.
+        """
         folder = state.folder(self.name)
         for stale in (folder / "home", folder / "plans"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -39,28 +46,38 @@ class AirflowPart(Part):
                 continue
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         plans = Path(shutil.copytree(REPO / "include" / "plans", folder / "plans"))
-        if state.endpoints("cluster")["classes"]["block"] is None:
+        if not machine.is_root():
             say("no block volumes without root: the example plans use the filesystem class for every datastore")
             _without_block_volumes(plans)
         databases = make_databases(folder, store_folder=mtv)
         server = airflow_in(
             folder,
-            connections=lab_connections(state, store=databases.store_connection),
+            connections={STORE: databases.store_connection},
             plans=plans,
             dsn=databases.airflow,
-            settings={"MTV_MOVER_IMAGE": state.endpoints("cluster")["images"]["mover"]},
+            settings={"MTV_MOVER_IMAGE": images.MOVER},
         )
         # Only what the server was started with; its secrets stand in 0600 files below its home.
         (folder / "environment.json").write_text(json.dumps(dict(server.environment)))
-        server.start()
+        addresses = {"database": databases.airflow, "store": databases.store}
+        (folder / _ADDRESSES).write_text(json.dumps(addresses))
+        server.start_components()
+
+    def start(self, state: State) -> dict[str, Any]:
+        """Tell Airflow the endpoints of the lab and wait until all components answer."""
+        folder = state.folder(self.name)
+        addresses: dict[str, str] = json.loads((folder / _ADDRESSES).read_text())
+        store = json.loads((folder / CONNECTIONS).read_text())[STORE]
+        write_secret(folder / CONNECTIONS, json.dumps(lab_connections(state, store=store)))
+        server = _server_in(folder)
+        server.wait_until_healthy()
         return {
             "url": server.url,
             "home": str(server.home),
-            "plans": str(plans),
-            "connections_file": str(folder / "connections.json"),
-            "state_folder": str(mtv),
-            "database": databases.airflow,
-            "store": databases.store,
+            "plans": str(folder / "plans"),
+            "connections_file": str(folder / CONNECTIONS),
+            "state_folder": str(folder / "mtv"),
+            **addresses,
         }
 
     def healthy(self, state: State) -> bool:
@@ -73,7 +90,7 @@ class AirflowPart(Part):
         folder = state.dir / self.name
         stop_components(folder / "home")
         remove_databases(folder)
-        (folder / "connections.json").unlink(missing_ok=True)
+        (folder / CONNECTIONS).unlink(missing_ok=True)
 
 
 def _without_block_volumes(plans: Path) -> None:
@@ -87,5 +104,8 @@ def server_of(state: State) -> AirflowServer | None:
     """Return the running lab's Airflow, to stop and start single components of it; None when it is not up."""
     if not state.endpoints("airflow"):
         return None
-    folder = state.folder("airflow")
+    return _server_in(state.folder("airflow"))
+
+
+def _server_in(folder: Path) -> AirflowServer:
     return AirflowServer(folder / "home", json.loads((folder / "environment.json").read_text()))

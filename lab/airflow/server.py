@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.airflow.databases import empty_database, migrate_database
 from lab.airflow.environment import write_secret_settings
 from lab.process import is_alive, start_daemon, stop_daemon, tail, wait_until
-from mtv.model.errors import PermanentError
 
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "api-server": ("api-server", "--workers", "1"),
@@ -47,23 +47,25 @@ class AirflowServer:
     def migrate(self) -> None:
         """Bring the metadata database up to date. Raises `PermanentError` with Airflow's last words."""
         write_secret_settings(self.home)
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"],
-            env=dict(self.environment),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
-        if done.returncode != 0:
-            last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise PermanentError(f"airflow db migrate failed:\n{last}", code="LabAirflowDatabase")
+        kind, _, path = self.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].partition(":///")
+        if kind == "sqlite" and not Path(path).exists():
+            shutil.copyfile(empty_database(), path)
+        else:
+            migrate_database(self.environment)
 
     def start(self, *, timeout_s: float = 120) -> None:
         """Start all components and wait until the API server, the scheduler and the triggerer say they are healthy."""
+        self.start_components()
+        self.wait_until_healthy(timeout_s=timeout_s)
+
+    def start_components(self) -> None:
+        """Start all components on a database that is up to date, and wait for nothing."""
         self.migrate()
         for component in COMPONENTS:
             self.start_component(component)
+
+    def wait_until_healthy(self, *, timeout_s: float = 120) -> None:
+        """Wait until the API server, the scheduler and the triggerer say they are healthy."""
         wait_until(self.healthy, timeout_s=timeout_s, what="Airflow's components", interval_s=0.3, give_up=self._ended)
 
     def start_component(self, component: str) -> int:

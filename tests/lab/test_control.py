@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,21 @@ import pytest
 
 from lab import control, registry
 from lab.parts import Part
+from lab.process import wait_until
 from lab.state import State, write_secret
 from mtv.model.errors import PermanentError, TemporaryError
 
 Journal = list[str]
 
 
-def make_part(part_name: str, part_needs: tuple[str, ...], journal: Journal, fails: type[BaseException] | None) -> Part:
+def make_part(
+    part_name: str,
+    part_needs: tuple[str, ...],
+    journal: Journal,
+    fails: type[BaseException] | None,
+    while_starting: Callable[[], object] = lambda: None,
+    while_beginning: Callable[[], object] = lambda: None,
+) -> Part:
     class Fake(Part):
         name = part_name
         needs = part_needs
@@ -23,9 +33,13 @@ def make_part(part_name: str, part_needs: tuple[str, ...], journal: Journal, fai
         def build(self) -> None:
             journal.append(f"build {part_name}")
 
+        def begin(self, state: State) -> None:
+            while_beginning()
+
         def start(self, state: State) -> dict[str, Any]:
             journal.append(f"start {part_name}")
             (state.folder(part_name) / "alive").touch()
+            while_starting()
             if fails:
                 raise fails("no")
             return {"port": 1}
@@ -49,11 +63,20 @@ def state(tmp_path: Path) -> State:
 def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Replace the lab's parts: `top` and `side` stand on `base`."""
 
-    def use(journal: Journal, *, top_fails: type[BaseException] | None = None) -> None:
+    def use(
+        journal: Journal,
+        *,
+        top_fails: type[BaseException] | None = None,
+        side_fails: type[BaseException] | None = None,
+        top: Callable[[], object] = lambda: None,
+        side: Callable[[], object] = lambda: None,
+        base: Callable[[], object] = lambda: None,
+        top_begins: Callable[[], object] = lambda: None,
+    ) -> None:
         table = {
-            "top": make_part("top", ("base",), journal, top_fails),
-            "base": make_part("base", (), journal, None),
-            "side": make_part("side", ("base",), journal, None),
+            "top": make_part("top", ("base",), journal, top_fails, top, top_begins),
+            "base": make_part("base", (), journal, None, base),
+            "side": make_part("side", ("base",), journal, side_fails, side),
         }
         for module in (control, registry):
             monkeypatch.setattr(module, "PARTS", table)
@@ -87,6 +110,43 @@ def test_what_was_started_is_stopped_when_a_later_part_fails(
     with pytest.raises(fault):
         control.up(state, ["top"])
     assert journal[-2:] == ["stop top", "stop base"]
+    assert [part.state for part in control.status(state)] == ["down", "down", "down"]
+
+
+def test_parts_that_do_not_need_each_other_start_side_by_side(state: State, parts: Any) -> None:
+    both_are_starting = threading.Barrier(2, timeout=60)
+    parts([], top=both_are_starting.wait, side=both_are_starting.wait)
+    control.up(state)
+    assert [part.state for part in control.status(state)] == ["up", "up", "up"]
+
+
+def test_a_part_begins_while_what_it_needs_is_starting(state: State, parts: Any) -> None:
+    both = threading.Barrier(2, timeout=60)
+    journal: Journal = []
+    parts(journal, base=both.wait, top_begins=both.wait)
+    control.up(state, ["top"])
+    assert journal[-2:] == ["start base", "start top"]
+
+
+def test_a_part_that_is_still_starting_is_stopped_when_another_fails(state: State, parts: Any) -> None:
+    both = threading.Barrier(2, timeout=60)
+    alive = state.folder("side") / "alive"
+
+    def until_it_is_stopped() -> None:
+        both.wait()
+        wait_until(lambda: not alive.exists(), timeout_s=60, what="side to be stopped")
+
+    journal: Journal = []
+    parts(
+        journal,
+        top_fails=TemporaryError,
+        side_fails=PermanentError,
+        top=both.wait,
+        side=until_it_is_stopped,
+    )
+    with pytest.raises(TemporaryError):
+        control.up(state)
+    assert set(journal[-3:]) == {"stop top", "stop side", "stop base"}
     assert [part.state for part in control.status(state)] == ["down", "down", "down"]
 
 
@@ -126,7 +186,7 @@ def test_a_broken_part_comes_up_again_with_what_stands_on_it(state: State, parts
     (state.folder("base") / "alive").unlink()
     journal.clear()
     control.up(state, ["top"])
-    assert journal == ["build base", "build top", "stop top", "stop base", "start base", "stop top", "start top"]
+    assert journal == ["build base", "build top", "stop top", "stop base", "start base", "start top"]
 
 
 def test_a_part_that_no_longer_answers_is_broken(state: State, parts: Any) -> None:
