@@ -20,7 +20,7 @@ test:  ## set up and run the tests (ARGS="tests/plan -k csv" chooses; LONG=1 add
 
 test-openstack:  ## set up and run the tests that need real OpenStack services, a lane of their own
 	@$(PYTHON) -m lab.bootstrap test-openstack
-	@$(BIN)/python -m pytest -m openstack $(ARGS)
+	@$(BIN)/python -m pytest tests/openstack $(ARGS)
 
 setup:  ## make .venv with the commands mtv and mtv-mover
 	@$(PYTHON) -m lab.bootstrap venv

@@ -23,6 +23,8 @@ from lab import packages
 from lab.cache import cache_folder
 
 REPO = Path(__file__).resolve().parent.parent
+# Behind a proxy that looks into TLS only the machine itself knows whom to trust, and uv does not ask it.
+ENVIRONMENT = {"UV_SYSTEM_CERTS": "1", **os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 VENV = REPO / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 UV = "uv==0.13.9"
@@ -63,16 +65,18 @@ def _prepare(what: str) -> None:
     if lab and not any(cache_folder().glob("kubevirt-*")):
         _say("the first run compiles Kubernetes and KubeVirt, 10 to 20 minutes on 2 cores; later runs find them")
     builds = [_start_in_background("lab.binaries")] if lab else []
+    services = None
     try:
         if lab:
             _install_packages(packages.missing(_PACKAGES[what]))
         _install_requirements()
         if what == "test-openstack":
-            builds.append(_start_in_background("lab", "build", "openstack"))
+            services = _start_in_background("lab", "build", "openstack")
+            builds.append(services)
         if lab:
             _run([VENV_PYTHON, "-m", "lab", "build"], timeout_s=GO_BUILD_TIMEOUT_S)
-        if what == "test-openstack":
-            _run([VENV_PYTHON, "-m", "lab", "build", "openstack"], timeout_s=INSTALL_TIMEOUT_S)
+        if services is not None and services.wait(timeout=INSTALL_TIMEOUT_S):
+            raise Stop("OpenStack's services cannot be installed, see above")
     finally:
         for build in builds:
             if build.poll() is None:
@@ -125,10 +129,9 @@ def _install_requirements() -> None:
 def _start_in_background(*module: str) -> subprocess.Popen[bytes]:
     """Start something slow that needs nothing of what is installed meanwhile.
 
-    The Go programs need Go and the module proxy only; OpenStack's services have an environment of their own. Whoever
-    needs the result asks for it again in the foreground, and waits there with a line that says for what.
+    The Go programs need Go and the module proxy only; OpenStack's services have an environment of their own.
     """
-    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'plugins'}"}
+    env = {**ENVIRONMENT, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'plugins'}"}
     return subprocess.Popen([VENV_PYTHON, "-m", *module], env=env, cwd=REPO, stdin=subprocess.DEVNULL)
 
 
@@ -138,8 +141,7 @@ def _run(command: Sequence[str | Path], *, timeout_s: float, quiet: bool = False
     done = subprocess.run(
         argv,
         cwd=REPO,
-        # Behind a proxy that looks into TLS only the machine itself knows whom to trust, and uv does not ask it.
-        env={"UV_SYSTEM_CERTS": "1", **os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,

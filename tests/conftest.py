@@ -48,12 +48,6 @@ def lab(request: pytest.FixtureRequest) -> Lab:
     return Lab(request.config.stash[_STATE])
 
 
-@pytest.fixture(scope="session")
-def cloud(lab: Lab) -> dict[str, Any]:
-    """Endpoints of the lab's OpenStack; its demo project is for reading, what a test adds it removes."""
-    return lab.endpoints("openstack")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):  # a worker of xdist: the controller chose the folder
         config.stash[_STATE] = Path(config.workerinput["mtv_lab_state"])
@@ -67,11 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _GROUPS = {
-    "openstack": (
-        "tests/mover/test_glance.py",
-        "tests/providers/test_openstack_live.py",
-        "tests/steps/test_openstack_wave.py",
-    ),
+    "openstack": ("tests/openstack/",),
     "guests": ("tests/e2e/", "tests/steps/test_on_the_lab.py"),
     "lab": (
         "tests/kubevirt/test_cluster.py",

@@ -66,10 +66,10 @@ class OpenStackPart(Part):
 
         write_configuration(layout)
         messages.start()
-        services.bootstrap_keystone(layout, passwords[ADMINISTRATOR])
         for service in APIS:
             services.start_api(layout, service)
         services.start_tls(layout, authority.issue("openstack", common_name="openstack", hosts=["127.0.0.1"]))
+        services.bootstrap_keystone(layout, passwords[ADMINISTRATOR])  # while all others load
         services.wait_for_api(layout, "keystone")
         services.wait_for_tls(layout, authority.certificate)
         with session(ADMINISTRATOR, "admin") as administrator:
@@ -119,4 +119,5 @@ class OpenStackPart(Part):
 
 def _remove_data(folder: Path) -> None:
     for name in ("data", "broker", "etc", "pki", *KEY_FOLDERS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)

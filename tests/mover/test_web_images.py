@@ -256,7 +256,7 @@ def test_other_addresses_and_formats_are_refused(tmp_path: Path, url: str, form:
     assert "canary" not in json.dumps(ran.lines)
 
 
-# -- Glance, where the real service cannot be brought to fail (see test_glance.py for what it does itself)
+# -- Glance, where the real service cannot be brought to fail (see tests/openstack for what it does itself)
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 from keystoneauth1 import exceptions as auth
 from openstack import exceptions as sdk
 
@@ -12,7 +15,7 @@ from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.openstack.build import build_vms, power_state
-from mtv.providers.openstack.collect import Surroundings
+from mtv.providers.openstack.collect import Surroundings, servers
 from mtv.providers.openstack.faults import translate
 from mtv.providers.openstack.provider import OpenstackProvider
 from mtv.providers.openstack.session import Session
@@ -150,3 +153,22 @@ def test_faults_of_the_services_in_our_words(fault: Exception, kind: type[Except
     error = translate(fault, where="there", doing="do it")
     assert type(error) is kind
     assert error.code == code
+
+
+class ForgetfulService:
+    """Lists servers in full pages, and drops the query's marker, as some proxies do."""
+
+    def get(self, path: str, **asked: Any) -> Any:
+        answer = requests.Response()
+        answer.status_code = 200
+        rows = [{"id": str(number)} for number in range(asked["params"]["limit"])]
+        answer._content = json.dumps({"servers": rows}).encode()
+        return answer
+
+
+def test_a_list_that_never_ends_is_named_and_not_read_forever() -> None:
+    session = Session(Connection(conn_id="cloud", conn_type="openstack", host="https://cloud.test/v3"))
+    session._cloud = SimpleNamespace(compute=ForgetfulService())
+    with pytest.raises(PermanentError, match="/servers/detail") as caught:
+        servers(session)
+    assert caught.value.code == "PagesEndless"

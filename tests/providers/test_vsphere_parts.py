@@ -135,7 +135,7 @@ def test_paths_leave_hidden_folders_out_and_keep_folders_that_are_merely_called_
 
 def test_a_vm_whose_configuration_cannot_be_read_still_has_its_row():
     lost = Found("VirtualMachine", "vm-9", {"name": "lost", "runtime.connectionState": "orphaned"}, ("config.uuid",))
-    (vm,) = finish(drafts_of([lost], NOTHING), NOTHING, {})
+    (vm,) = finish(drafts_of([lost], NOTHING, {}), NOTHING, {})
     assert (vm.name, vm.power, vm.disks) == ("lost", PowerState.UNKNOWN, ())
     assert vm.document["connectionState"] == "orphaned"
     assert vm.document["unreadable"] == ["config.uuid"]
@@ -148,7 +148,7 @@ def test_a_file_used_by_two_vms_is_shared():
         )
 
     found = [vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")]
-    built = finish(drafts_of(found, NOTHING), NOTHING, {})
+    built = finish(drafts_of(found, NOTHING, {}), NOTHING, {})
     assert [one.disks[0].shared for one in built] == [True, True, False]
 
 

@@ -65,10 +65,22 @@ def test_tags_that_cannot_be_read_are_no_failure_and_undefined(
 ) -> None:
     monkeypatch.setattr(tags, "_SESSION", "/rest/com/vmware/cis/nothing")
     with caplog.at_level(logging.WARNING), open_provider(connect()) as provider:
-        (vm,) = provider.vms(["off-1"])
+        (vm,) = snapshot(provider, ["off-1"]).vms
     assert "tags" not in vm.document
     assert "tags of VMs cannot be read: HTTP status" in caplog.text
     assert "canary" not in caplog.text
+
+
+@pytest.mark.lab
+def test_a_step_that_reads_a_vm_again_does_not_log_in_for_its_tags(
+    connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Whoever asks for tags at this address is refused, and the log says so.
+    monkeypatch.setattr(tags, "_SESSION", "/rest/com/vmware/cis/nothing")
+    with caplog.at_level(logging.WARNING), open_provider(connect()) as provider:
+        (vm,) = provider.vms(["web-1"])
+    assert "tags" not in vm.document
+    assert "tags of VMs" not in caplog.text
 
 
 BRIDGES = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,94 +10,41 @@ import pytest
 
 from lab.vcenter.part import wait_for_guest
 from mtv.kubevirt import labels
-from mtv.kubevirt.resources import CLAIMS, INSTANCES, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
+from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind
-from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
-from mtv.model.settings import Settings
+from mtv.model.plan import BootProof, NetworkTarget, PlannedVm, StorageTarget
 from mtv.model.source import PowerState
 from mtv.providers.registry import open_provider
-from mtv.steps import create_vm, prepare, settle, transfer, verify
-from mtv.steps.context import RunContext, VmContext, start_run
+from mtv.steps import create_vm, prepare, settle, verify
+from mtv.steps.context import VmContext
 from mtv.store import Store
 from tests.steps.conftest import through_validation
-from tests.steps.lab_pods import last_word, start_pod
+from tests.steps.lab_runs import LabRuns, copy_disks, document
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.guest, pytest.mark.timeout(1500)]
-Start = Callable[..., RunContext]
-
-
-class LabConnections:
-    """The lab's endpoints as connections."""
-
-    def __init__(self, lab: Any) -> None:
-        self.lab = lab
-
-    def get(self, conn_id: str) -> Connection:
-        if conn_id == "cluster":
-            path = self.lab.endpoints("cluster")["kubeconfig"]
-            return Connection(conn_id=conn_id, conn_type="kubernetes", extra={"kube_config_path": path})
-        vcenter = self.lab.endpoints("vcenter")
-        return Connection(
-            conn_id=conn_id,
-            conn_type="vsphere",
-            host=vcenter["host"],
-            port=vcenter["port"],
-            login=vcenter["user"],
-            password=Path(vcenter["password_file"]).read_text().strip(),
-            extra={"ca_file": vcenter["ca_file"]},
-        )
 
 
 @pytest.fixture
-def start(lab: Any, store: Store, tmp_path: Path) -> Iterator[Start]:
-    """Start a run of one VM into a namespace of its own."""
-    assert lab.endpoints("kubevirt")
-    connections = LabConnections(lab)
-    namespace = f"mtv-steps-{uuid.uuid4().hex[:8]}"
-    (tmp_path / "rules" / "vmware").mkdir(parents=True)
-    started: list[RunContext] = []
-
-    def make(vm: str, storage: StorageTarget, *, dag_run: str = "r1", **options: Any) -> RunContext:
-        plan = Plan(
-            name="steps",
-            source=Source(connection="vcenter"),
-            target=Target(connection="cluster", namespace=namespace),
-            network_map={"VM Network": NetworkTarget(type="pod"), "*": NetworkTarget(type="ignored")},
-            storage_map={"*": storage},
-            waves=(Wave(name="w", vms=(PlannedVm(id=vm, name=vm, **options),)),),
-        )
-        context = start_run(
-            store=store,
-            connections=connections,
-            settings=Settings(rules_folder=tmp_path / "rules", state_folder=tmp_path / "state"),
-            plan_hash=store.put_plan(plan),
-            wave="w",
-            dag_id="mtv.steps.w",
-            dag_run_id=dag_run,
-            log=print,
-        )
-        started.append(context)
-        return context
-
-    yield make
-    if started:
-        with started[0].cluster() as cluster:
-            cluster.delete(NAMESPACES, namespace, "")
+def vcenter(lab: Any) -> Connection:
+    known = lab.endpoints("vcenter")
+    return Connection(
+        conn_id="vcenter",
+        conn_type="vsphere",
+        host=known["host"],
+        port=known["port"],
+        login=known["user"],
+        password=Path(known["password_file"]).read_text().strip(),
+        extra={"ca_file": known["ca_file"]},
+    )
 
 
-def play(vm: VmContext) -> None:
-    """Everything from `prepare` to `verify` of a raw copy, as the orchestration would."""
-    prepare.prepare(vm)
-    request = transfer.pod_request(vm)
-    assert request is not None
-    with vm.cluster() as cluster:
-        start_pod(cluster, request)
-        message = last_word(cluster, request)
-    transfer.finish(vm, message)
-    create_vm.create_vm(vm)
-    verify.verify(vm)
+@pytest.fixture
+def runs(lab: Any, store: Store, vcenter: Connection, tmp_path: Path) -> Iterator[LabRuns]:
+    (tmp_path / "rules" / "vmware").mkdir(parents=True)  # only plan conditions speak
+    with LabRuns(lab, store, vcenter, rules=tmp_path / "rules", state=tmp_path / "state") as opened:
+        yield opened
 
 
 def names(vm: VmContext, kind: Kind) -> list[str]:
@@ -106,20 +52,26 @@ def names(vm: VmContext, kind: Kind) -> list[str]:
         return [item["metadata"]["name"] for item in cluster.find(kind, vm.namespace)]
 
 
-def document(vm: VmContext, kind: EvidenceKind) -> dict[str, Any]:
-    return vm.store.evidence(vm.run.id, vm.vm.id, kind)[-1].document
-
-
-def test_a_boot_that_is_not_proven_is_rolled_back_and_the_source_runs_again(start: Start, lab: Any) -> None:
+def test_a_boot_that_is_not_proven_is_rolled_back_and_the_source_runs_again(
+    runs: LabRuns, vcenter: Connection, lab: Any
+) -> None:
     console = Path(lab.endpoints("vcenter")["guests"]["web-1"]["console"])
-    with open_provider(LabConnections(lab).get("vcenter")) as provider:
+    with open_provider(vcenter) as provider:
         provider.power_on(provider.vms(["web-1"])[0])  # other tests may have left it off
     wait_for_guest(lab.state, "web-1")
     proof = BootProof(marker="MTV-NEVER-SAID", timeout_s=20)
     storage = StorageTarget(storage_class="lab-block", volume_mode="Block")
-    vm = through_validation(start("web-1", storage, boot_proof=proof, skip_guest_conversion=True), "web-1")
+    started = runs.start(
+        PlannedVm(id="web-1", name="web-1", boot_proof=proof, skip_guest_conversion=True),
+        network_map={"VM Network": NetworkTarget(type="pod"), "*": NetworkTarget(type="ignored")},
+        storage_map={"*": storage},
+    )
+    vm = through_validation(started, "web-1")
+    prepare.prepare(vm)
+    copy_disks(vm)
+    create_vm.create_vm(vm)
     with pytest.raises(PermanentError, match="nothing proved its boot"):
-        play(vm)
+        verify.verify(vm)
     assert names(vm, INSTANCES) == ["web-1"], "the target runs until it is settled"
     assert document(vm, EvidenceKind.POWER)["method"] == "guest shutdown"
     off = console.stat().st_mtime_ns

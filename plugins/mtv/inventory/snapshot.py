@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mtv.inventory.surroundings import things_of
 from mtv.model.source import SourceVm, Thing
-from mtv.providers.base import ListsThings, Provider
+from mtv.providers.base import ListsThings, Provider, TellsTags
 
 if TYPE_CHECKING:
     from mtv.inventory.tables import Tables
@@ -70,7 +70,9 @@ def snapshot(
     wanted = None if names is None else list(dict.fromkeys(names))
     if isinstance(provider, _TellsProgress):
         provider.on_progress = on_progress
-    vms = tuple(provider.vms(wanted))
+    vms = provider.vms(wanted)
+    if isinstance(provider, TellsTags):
+        vms = provider.with_tags(vms)
     found = {vm.name for vm in vms}
     listed = tuple(provider.things()) if wanted is None and isinstance(provider, ListsThings) else ()
-    return Snapshot(vms=vms, missing=tuple(sorted(set(wanted or ()) - found)), listed=listed)
+    return Snapshot(vms=tuple(vms), missing=tuple(sorted(set(wanted or ()) - found)), listed=listed)

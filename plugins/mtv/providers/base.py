@@ -7,7 +7,7 @@ by the caller beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -67,6 +67,15 @@ class ListsThings(Protocol):
 
     def things(self) -> list[Thing]:
         """Return what there was around the VMs when `vms` was called last; nothing more is asked of the source."""
+        ...
+
+
+@runtime_checkable
+class TellsTags(Protocol):
+    """A provider that has to log in once more to learn the tags of VMs: inventories and rules ask, steps need none."""
+
+    def with_tags(self, vms: Sequence[SourceVm]) -> list[SourceVm]:
+        """Return the VMs with their tags in their documents, or as they are where tags cannot be read."""
         ...
 
 

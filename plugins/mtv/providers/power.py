@@ -1,21 +1,28 @@
-"""What all sources share about power: waits that end, and states in which it is not cut or disks are not read."""
+"""What all sources share about power: the guest is asked first, every wait ends, and what the platform says decides."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.source import PowerState
 
-S = TypeVar("S")
+
+class _Session(Protocol):
+    where: str
+
+
+S = TypeVar("S", bound=_Session)
 
 
 class PowerOfVms(ABC, Generic[S]):
     """Power of the VMs of one session."""
 
     POLL_S = 1.0
+    SWITCH_TIMEOUT_S = 180.0
+    """How long the platform may take to power a VM on, or off without asking."""
 
     def __init__(self, session: S) -> None:
         self.session = session
@@ -24,9 +31,50 @@ class PowerOfVms(ABC, Generic[S]):
     def state(self, vm_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
 
+    def off(self, vm_id: str, name: str, *, timeout_s: float) -> str:
+        """Ask the guest to shut down, power off after `timeout_s`; return how it ended.
+
+        A suspended or paused VM is refused: powering it off would throw away what its memory still holds.
+        """
+        state = self.state(vm_id, name)
+        if state is PowerState.OFF:
+            return "already off"
+        refuse_unless_on(name, state)
+        if self._ask_guest(vm_id, name) and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
+            return "guest shutdown"
+        if self.state(vm_id, name) is PowerState.OFF:
+            return "guest shutdown"
+        cut = self._cut(vm_id, name)
+        if not self._wait_for(vm_id, name, PowerState.OFF, max(timeout_s, self.SWITCH_TIMEOUT_S) if cut else 0):
+            raise TemporaryError(f"{self.session.where}: {name} is still on after a power off", code="StillOn")
+        return "power off" if cut else "guest shutdown"
+
+    def on(self, vm_id: str, name: str) -> None:
+        """Power on and wait until the platform says so; a VM that is on already is left alone."""
+        if self.state(vm_id, name) is PowerState.ON:
+            return
+        self._start(vm_id, name)
+        if not self._wait_for(vm_id, name, PowerState.ON, self.SWITCH_TIMEOUT_S):
+            raise TemporaryError(f"{self.session.where}: {name} is still not on", code="StillOff")
+
+    @abstractmethod
+    def _ask_guest(self, vm_id: str, name: str) -> bool:
+        """Ask the guest to shut down; whether it was asked."""
+
+    @abstractmethod
+    def _cut(self, vm_id: str, name: str) -> bool:
+        """Power off; False when it was not taken because the VM is in another state by now."""
+
+    @abstractmethod
+    def _start(self, vm_id: str, name: str) -> None:
+        """Power on."""
+
+    def _has_reached(self, vm_id: str, name: str, wanted: PowerState) -> bool:
+        return self.state(vm_id, name) is wanted
+
     def _wait_for(self, vm_id: str, name: str, wanted: PowerState, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
-        while self.state(vm_id, name) is not wanted:
+        while not self._has_reached(vm_id, name, wanted):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(self.POLL_S)

@@ -7,18 +7,18 @@ from typing import Any
 
 from openstack.exceptions import raise_from_response
 
+from mtv.model.errors import PermanentError
 from mtv.providers.openstack.session import Session
 
 _SERVER_VERSION = "2.79"
 """Of nova's API: the flavor is in the answer as it was when the server was made, and so are its tags."""
 
 _PAGE = 500
-_MAX_PAGES = 10_000
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What servers refer to, by id; `unreadable` are kinds that the user may not list."""
+    """What servers refer to, by id."""
 
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     volume_types: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ def server(session: Session, server_id: str, name: str) -> dict[str, Any]:
 
     def read(cloud: Any) -> dict[str, Any]:
         answer = cloud.compute.get(f"/servers/{server_id}", microversion=_SERVER_VERSION)
-        _check(answer)
+        raise_from_response(answer)
         found: dict[str, Any] = answer.json()["server"]
         return found
 
@@ -73,25 +73,25 @@ def surroundings(session: Session) -> Surroundings:
 
 
 def _pages(service: Any, path: str, key: str, *, version: str | None = None) -> list[dict[str, Any]]:
-    """Ask by marker until a page is empty: every service knows that, whatever links it writes."""
+    """Ask by marker, page after page: every service knows that, whatever links it writes."""
     found: list[dict[str, Any]] = []
-    limit = _PAGE
-    for _ in range(_MAX_PAGES):
-        query: dict[str, Any] = {"limit": limit}
-        if found:
-            query["marker"] = found[-1]["id"]
+    query: dict[str, Any] = {"limit": _PAGE}
+    while True:
         answer = service.get(path, params=query, microversion=version)
-        _check(answer)
+        raise_from_response(answer)
         page = answer.json()
-        found += page[key]
+        rows: list[dict[str, Any]] = page[key]
+        found += rows
         # A service may give less than it was asked for; its link to the next page then says so.
-        if not page[key] or (len(page[key]) < limit and not (page.get(f"{key}_links") or page.get("next"))):
-            break
-    return found
-
-
-def _check(answer: Any) -> None:
-    raise_from_response(answer)
+        if not rows or (len(rows) < _PAGE and not (page.get(f"{key}_links") or page.get("next"))):
+            return found
+        if rows[-1]["id"] == query.get("marker"):
+            raise PermanentError(
+                f"the service gives the same page of {path} again and again",
+                cure="see whether something before the service drops the query's marker",
+                code="PagesEndless",
+            )
+        query["marker"] = rows[-1]["id"]
 
 
 def _by_id(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -47,19 +47,19 @@ class Session:
         """Log in. Raises `ConnectionRefused`, `TemporaryError`, or `PermanentError` for what is no Keystone."""
         if self._cloud is not None:
             return
-        self._cloud = openstack.connect(
-            auth=self._auth(),
-            auth_type="v3applicationcredential" if self.credential_id else "password",
-            region_name=self.text("region") or None,
-            interface=self.text("interface", "public"),
-            verify=not tls.is_insecure(self.connection),
-            cacert=self._ca_path(),
-            api_timeout=REQUEST_TIMEOUT_S,
-            load_yaml_config=False,
-            load_envvars=False,
-            app_name="mtv",
-        )
         try:
+            self._cloud = openstack.connect(
+                auth=self._auth(),
+                auth_type="v3applicationcredential" if self.credential_id else "password",
+                region_name=self.text("region") or None,
+                interface=self.text("interface", "public"),
+                verify=not tls.is_insecure(self.connection),
+                cacert=self._ca_path(),
+                api_timeout=REQUEST_TIMEOUT_S,
+                load_yaml_config=False,
+                load_envvars=False,
+                app_name="mtv",
+            )
             self.run(lambda cloud: cloud.session.get_token(), doing="log in")
         except BaseException:
             self.close()

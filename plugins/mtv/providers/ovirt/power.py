@@ -1,4 +1,4 @@
-"""Power operations: the guest is asked first, every wait ends, and success is what the engine says afterwards."""
+"""Power of VMs by the engine's actions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from mtv.model.source import PowerState
 from mtv.providers.ovirt.build import power_state
 from mtv.providers.ovirt.faults import CONFLICT, GONE
 from mtv.providers.ovirt.session import Session
-from mtv.providers.power import PowerOfVms, refuse_unless_on
-
-SWITCH_TIMEOUT_S = 180.0
+from mtv.providers.power import PowerOfVms
 
 
 class Power(PowerOfVms[Session]):
@@ -31,31 +29,14 @@ class Power(PowerOfVms[Session]):
             ) from None
         return power_state(found.status)
 
-    def off(self, vm_id: str, name: str, *, timeout_s: float) -> str:
-        """Ask the guest to shut down, power off after `timeout_s`; return how it ended.
+    def _ask_guest(self, vm_id: str, name: str) -> bool:
+        return self._do("shutdown", vm_id, name)
 
-        A suspended or paused VM is refused: powering it off would throw away what its memory still holds.
-        """
-        state = self.state(vm_id, name)
-        if state is PowerState.OFF:
-            return "already off"
-        refuse_unless_on(name, state)
-        if self._do("shutdown", vm_id, name) and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
-            return "guest shutdown"
-        if self.state(vm_id, name) is PowerState.OFF:
-            return "guest shutdown"
-        stopped = self._do("stop", vm_id, name)
-        if not self._wait_for(vm_id, name, PowerState.OFF, SWITCH_TIMEOUT_S if stopped else 0):
-            raise TemporaryError(f"{self.session.where}: {name} is still on after a power off", code="StillOn")
-        return "power off" if stopped else "guest shutdown"
+    def _cut(self, vm_id: str, name: str) -> bool:
+        return self._do("stop", vm_id, name)
 
-    def on(self, vm_id: str, name: str) -> None:
-        """Power on and wait until the engine says so; a VM that is on already is left alone."""
-        if self.state(vm_id, name) is PowerState.ON:
-            return
+    def _start(self, vm_id: str, name: str) -> None:
         self._do("start", vm_id, name)
-        if not self._wait_for(vm_id, name, PowerState.ON, SWITCH_TIMEOUT_S):
-            raise TemporaryError(f"{self.session.where}: {name} is still not on", code="StillOff")
 
     def _do(self, action: str, vm_id: str, name: str) -> bool:
         """Whether the engine took the action; in the wrong state (409) it does not, and the state read next decides."""

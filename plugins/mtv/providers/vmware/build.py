@@ -37,20 +37,13 @@ class Draft(NamedTuple):
     change_version: str
 
 
-class Labels(NamedTuple):
-    """What people wrote on VMs: tags by VM id (None: nobody tells), and the names of custom attributes by key."""
+def drafts_of(found: Iterable[Found], around: Surroundings, field_names: Mapping[int, str]) -> list[Draft]:
+    """Return what can be said of each VM by itself; vSphere's objects are not needed any more.
 
-    tags: Mapping[str, list[dict[str, str]]] | None = None
-    fields: Mapping[int, str] = {}
-
-
-UNLABELLED = Labels()
-
-
-def drafts_of(found: Iterable[Found], around: Surroundings, labelled: Labels = UNLABELLED) -> list[Draft]:
-    """Return what can be said of each VM by itself; vSphere's objects are not needed any more."""
+    `field_names` are those of custom attributes, by key.
+    """
     return [
-        Draft(_document(entry, around, labelled), str(entry.properties.get("config.changeVersion", "")))
+        Draft(_document(entry, around, field_names), str(entry.properties.get("config.changeVersion", "")))
         for entry in found
     ]
 
@@ -72,7 +65,7 @@ def finish(drafts: Sequence[Draft], around: Surroundings, power_ons: Mapping[str
     return sorted(built, key=lambda vm: (vm.document["path"], vm.id))
 
 
-def _document(entry: Found, around: Surroundings, labelled: Labels) -> dict[str, Any]:
+def _document(entry: Found, around: Surroundings, field_names: Mapping[int, str]) -> dict[str, Any]:
     own = entry.properties
     name = readable_name(own.get("name", ""))
     parent = own.get("parent")
@@ -140,10 +133,9 @@ def _document(entry: Found, around: Surroundings, labelled: Labels) -> dict[str,
         "guestDisks": file_systems,
         "guestApps": guest_apps(extra.get("guestinfo.appinfo", "")),
         "customValues": [
-            {"key": one.key, "name": labelled.fields.get(one.key, ""), "value": one.value}
+            {"key": one.key, "name": field_names.get(one.key, ""), "value": one.value}
             for one in own.get("customValue") or ()
         ],
-        **({} if labelled.tags is None else {"tags": labelled.tags.get(entry.id, [])}),
         "unreadable": list(entry.unreadable),
         "missingPrivileges": list(entry.privileges),
     }

@@ -1,4 +1,4 @@
-"""Power operations: the guest is asked first, every wait ends, and success is what vCenter says afterwards."""
+"""Power of VMs by vCenter's tasks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from pyVmomi import vim
 
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.source import PowerState
-from mtv.providers.power import PowerOfVms, refuse_unless_on
+from mtv.providers.power import PowerOfVms
 from mtv.providers.vmware.build import power_state
 from mtv.providers.vmware.collect import objects, vm_reference
 from mtv.providers.vmware.faults import translate
 from mtv.providers.vmware.session import Api, Session
-
-TASK_TIMEOUT_S = 180.0
 
 
 class Power(PowerOfVms[Session]):
@@ -28,30 +26,11 @@ class Power(PowerOfVms[Session]):
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
         return power_state(self._read(vm_id, name, ("runtime.powerState",)).get("runtime.powerState"))
 
-    def off(self, vm_id: str, name: str, *, timeout_s: float) -> str:
-        """Shut the guest down if its tools run, power off after `timeout_s`; return how it ended.
-
-        A suspended VM is refused: powering it off would throw away what its memory still holds.
-        """
-        seen = self._read(vm_id, name, ("runtime.powerState", "guest.toolsRunningStatus"))
-        state = power_state(seen.get("runtime.powerState"))
-        if state is PowerState.OFF:
-            return "already off"
-        refuse_unless_on(name, state)
-        asked = str(seen.get("guest.toolsRunningStatus", "")) == "guestToolsRunning" and self._ask_guest(vm_id, name)
-        if asked and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
-            return "guest shutdown"
-        return self._cut(vm_id, name)
-
-    def on(self, vm_id: str, name: str) -> None:
-        """Power on and wait until vCenter says so; a VM that is on already is left alone."""
-        if self.state(vm_id, name) is PowerState.ON:
-            return
-        self._task(lambda api: vm_reference(api, vm_id).PowerOnVM_Task(), doing=f"power on {name}")
-        if not self._wait_for(vm_id, name, PowerState.ON, TASK_TIMEOUT_S):
-            raise TemporaryError(f"{self.session.where}: {name} is still not on", code="StillOff")
-
     def _ask_guest(self, vm_id: str, name: str) -> bool:
+        seen = self._read(vm_id, name, ("guest.toolsRunningStatus",))
+        if str(seen.get("guest.toolsRunningStatus", "")) != "guestToolsRunning":
+            return False
+
         def ask(api: Api) -> bool:
             try:
                 vm_reference(api, vm_id).ShutdownGuest()
@@ -61,23 +40,22 @@ class Power(PowerOfVms[Session]):
 
         return self.session.run(ask, doing=f"shut down the guest of {name}")
 
-    def _cut(self, vm_id: str, name: str) -> str:
-        if self.state(vm_id, name) is PowerState.OFF:
-            return "guest shutdown"
+    def _cut(self, vm_id: str, name: str) -> bool:
         try:
             self._task(lambda api: vm_reference(api, vm_id).PowerOffVM_Task(), doing=f"power off {name}")
         except MtvError:
             # The guest may have finished its shutdown in this very moment; only the state decides.
             if self.state(vm_id, name) is PowerState.OFF:
-                return "guest shutdown"
+                return False
             raise
-        if not self._wait_for(vm_id, name, PowerState.OFF, TASK_TIMEOUT_S):
-            raise TemporaryError(f"{self.session.where}: {name} is still on after a power off", code="StillOn")
-        return "power off"
+        return True
+
+    def _start(self, vm_id: str, name: str) -> None:
+        self._task(lambda api: vm_reference(api, vm_id).PowerOnVM_Task(), doing=f"power on {name}")
 
     def _task(self, start: Callable[[Api], Any], *, doing: str) -> None:
         task = self.session.run(start, doing=doing)
-        deadline = time.monotonic() + TASK_TIMEOUT_S
+        deadline = time.monotonic() + self.SWITCH_TIMEOUT_S
         while True:
             info = self._task_info(task, doing)
             if info.get("info.state") == vim.TaskInfo.State.success:
@@ -86,7 +64,7 @@ class Power(PowerOfVms[Session]):
                 raise translate(info["info.error"], where=self.session.where, doing=doing)
             if time.monotonic() >= deadline:
                 raise TemporaryError(
-                    f"{self.session.where}: the task to {doing} has not ended after {TASK_TIMEOUT_S:.0f} s",
+                    f"{self.session.where}: the task to {doing} has not ended after {self.SWITCH_TIMEOUT_S:.0f} s",
                     code="TaskTimeout",
                 )
             time.sleep(self.POLL_S)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from mtv.model.connection import Connection
 from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
@@ -16,6 +18,7 @@ from mtv.providers.vmware.power import Power
 from mtv.providers.vmware.reading import Progress, read_vms
 from mtv.providers.vmware.session import Session
 from mtv.providers.vmware.surroundings import Surroundings
+from mtv.providers.vmware.tags import tags_of
 from mtv.providers.vmware.things import things
 
 
@@ -48,6 +51,13 @@ class VmwareProvider:
         """Read VMs: all, or those named. Four round trips, and one for each page of 100 VMs."""
         vms, self._around = read_vms(self.session, names, self.on_progress)
         return vms
+
+    def with_tags(self, vms: Sequence[SourceVm]) -> list[SourceVm]:
+        """Return the VMs with `tags` in their documents, or as they are where nobody tells tags."""
+        found = tags_of(self.session, [vm.id for vm in vms])
+        if found is None:
+            return list(vms)
+        return [msgspec.structs.replace(vm, document={**vm.document, "tags": found.get(vm.id, [])}) for vm in vms]
 
     def things(self) -> list[Thing]:
         """Return datacenters, clusters, hosts, datastores and networks as `vms` saw them last."""

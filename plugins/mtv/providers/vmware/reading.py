@@ -12,10 +12,9 @@ from typing import NamedTuple, TypeVar
 from mtv.model.errors import PermanentError
 from mtv.model.source import SourceVm
 from mtv.providers.vmware import collect
-from mtv.providers.vmware.build import Draft, Labels, drafts_of, finish
+from mtv.providers.vmware.build import Draft, drafts_of, finish
 from mtv.providers.vmware.session import Api, Session
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
-from mtv.providers.vmware.tags import Tags, tags_of
 
 T = TypeVar("T")
 
@@ -47,11 +46,11 @@ def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progres
     around = Surroundings(read(collect.surroundings))
     ids = read(collect.vm_ids) if wanted is None else _named(read(_index), wanted, around)
     power_ons = read(collect.last_power_ons)
-    labelled = Labels(tags=_tags(session, ids), fields=read(collect.custom_fields))
+    field_names = read(collect.custom_fields)
     drafts: list[Draft] = []
     for start in range(0, len(ids), collect.PAGE_OBJECTS):
         page = ids[start : start + collect.PAGE_OBJECTS]
-        drafts += drafts_of(read(_page(page)), around, labelled)
+        drafts += drafts_of(read(_page(page)), around, field_names)
         if on_progress is not None:
             on_progress(start + len(page), len(ids))
     return Read(finish(drafts, around, power_ons), around)
@@ -62,13 +61,6 @@ def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
         return collect.objects(api, [collect.vm_reference(api, vm_id) for vm_id in ids], collect.VM_PATHS)
 
     return read
-
-
-def _tags(session: Session, ids: list[str]) -> Tags | None:
-    """Read the tags of these VMs; a single ESXi host has none."""
-    if session.open().content.about.apiType != "VirtualCenter" or session.context is None:
-        return None
-    return tags_of(session.connection, session.host, session.port, session.context, ids)
 
 
 def _index(api: Api) -> list[collect.Found]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import ssl
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ from http.client import HTTPException, HTTPSConnection
 from typing import Any
 
 from mtv.model.connection import Connection
+from mtv.providers.vmware.session import Session
 
 _log = logging.getLogger(__name__)
 
@@ -31,24 +31,27 @@ class _Refused(Exception):
     """The API answered with an error status."""
 
 
-def tags_of(
-    connection: Connection, host: str, port: int, context: ssl.SSLContext, vm_ids: Sequence[str]
-) -> Tags | None:
+def tags_of(session: Session, vm_ids: Sequence[str]) -> Tags | None:
     """Return the tags of each VM that has some: id, name, description and categoryID, sorted by name.
 
-    None when the REST API does not tell them: the user may lack the right to see tags, or the service is down.
+    It costs a login of its own. None when nobody tells them: a single ESXi host has none, the user may lack the right
+    to see tags, or the service is down.
     """
     if not vm_ids:
         return {}
+    if session.open().content.about.apiType != "VirtualCenter" or session.context is None:
+        return None
     try:
-        with closing(HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)) as opened:
+        with closing(
+            HTTPSConnection(session.host, session.port, timeout=_TIMEOUT_S, context=session.context)
+        ) as opened:
             client = _Rest(opened)
-            with client.session(connection):
+            with client.session(session.connection):
                 return _attached(client, vm_ids)
     except (_Refused, OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError) as error:
         # Whatever it answered: never its words, which may repeat what was asked.
         why = str(error) if isinstance(error, _Refused) else type(error).__name__
-        _log.warning("connection %s: tags of VMs cannot be read: %s", connection.conn_id, why)
+        _log.warning("connection %s: tags of VMs cannot be read: %s", session.connection.conn_id, why)
         return None
 
 

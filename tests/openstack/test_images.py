@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from mover.sources.glance import keystone_scope, open_glance
 from mtv.model.transfer import GlanceImage, Proof
 from tests.mover import moving
 from tests.mover.moving import MIB
-from tests.openstack_kit import connect
 
 pytestmark = pytest.mark.openstack
 
@@ -37,12 +35,6 @@ def secrets(cloud: dict[str, Any], tmp_path: Path) -> Path:
     (folder / "password").write_text(Path(cloud["password_file"]).read_text())
     (folder / "ca.pem").write_text(Path(cloud["ca_file"]).read_text())
     return folder
-
-
-@pytest.fixture
-def user(cloud: dict[str, Any]) -> Iterator[openstack.connection.Connection]:
-    with connect(cloud) as connection:
-        yield connection
 
 
 def image(cloud: dict[str, Any], name: str = "guest") -> GlanceImage:

@@ -19,7 +19,7 @@ from mtv.validation.documents import read_document
 from mtv.validation.firing import outcome
 from mtv.validation.rules import load_rules
 from tests.mover import moving
-from tests.openstack_kit import connect, connection, made
+from tests.openstack.kit import connection, made
 
 pytestmark = pytest.mark.openstack
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
@@ -34,12 +34,6 @@ def provider(cloud: dict[str, Any]) -> Iterator[OpenstackProvider]:
 @pytest.fixture(scope="module")
 def vms(provider: OpenstackProvider) -> dict[str, SourceVm]:
     return {vm.name: vm for vm in provider.vms()}
-
-
-@pytest.fixture
-def user(cloud: dict[str, Any]) -> Iterator[openstack.connection.Connection]:
-    with connect(cloud) as opened:
-        yield opened
 
 
 def test_the_check_says_which_project_and_versions_answered(provider: OpenstackProvider) -> None:

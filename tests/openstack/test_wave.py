@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,22 @@ from lab.demo.summary import summarise
 from lab.guests.image import GuestImage, guest_image
 from lab.guests.spec import GuestSpec
 from mtv.kubevirt import labels
-from mtv.kubevirt.resources import INSTANCES, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
-from mtv.model.connection import Connection
+from mtv.kubevirt.resources import INSTANCES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.model.plan import BootProof, NetworkTarget, Plan, PlannedVm, Source, StorageTarget, Target, Wave
-from mtv.model.settings import Settings
+from mtv.model.plan import BootProof, NetworkTarget, PlannedVm, StorageTarget
 from mtv.model.source import PowerState
 from mtv.model.transfer import Proof
-from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
-from mtv.steps.context import RunContext, VmContext, start_run
+from mtv.steps import convert, create_vm, prepare, run, settle, verify
+from mtv.steps.context import RunContext, VmContext
 from mtv.store import Store
-from tests.openstack_kit import connect, connection, made, password
+from tests.openstack.kit import connection, made, password
 from tests.steps.conftest import through_validation
-from tests.steps.lab_pods import last_word, start_pod
+from tests.steps.lab_runs import LabRuns, copy_disks, document
 
 pytestmark = [pytest.mark.openstack, pytest.mark.lab, pytest.mark.guest, pytest.mark.timeout(1800)]
 
 NAME = "cloud-1"
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
-Start = Callable[[str], RunContext]
-
-
-@pytest.fixture
-def user(cloud: dict[str, Any]) -> Iterator[openstack.connection.Connection]:
-    with connect(cloud) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -88,68 +78,28 @@ def server(cloud: dict[str, Any], user: openstack.connection.Connection, guest: 
             user.image.delete_image(image)
 
 
-class Connections:
-    """The lab's cloud and cluster."""
-
-    def __init__(self, cloud: dict[str, Any], cluster: dict[str, Any]) -> None:
-        self._known = {
-            "cloud": connection(cloud),
-            "cluster": Connection(
-                conn_id="cluster", conn_type="kubernetes", extra={"kube_config_path": cluster["kubeconfig"]}
-            ),
-        }
-
-    def get(self, conn_id: str) -> Connection:
-        return self._known[conn_id]
-
-
 @pytest.fixture
-def start(cloud: dict[str, Any], lab: Any, store: Store, tmp_path: Path) -> Iterator[Start]:
-    """Start a run of the server, into a namespace of its own."""
-    assert lab.endpoints("kubevirt")
-    connections = Connections(cloud, lab.endpoints("cluster"))
-    namespace = f"mtv-openstack-{uuid.uuid4().hex[:8]}"
-    started: list[RunContext] = []
+def runs(cloud: dict[str, Any], lab: Any, store: Store, tmp_path: Path) -> Iterator[LabRuns]:
+    with LabRuns(lab, store, connection(cloud), rules=RULES, state=tmp_path / "state") as opened:
+        yield opened
+
+
+def start(runs: LabRuns, dag_run: str) -> RunContext:
     storage = StorageTarget(storage_class="lab-fs", volume_mode="Filesystem")
     proof = BootProof(marker=f"MTV-BOOT-OK {NAME} disk-driver=virtio_blk", timeout_s=300)
-    plan = Plan(
-        name="cloud",
-        source=Source(connection="cloud"),
-        target=Target(connection="cluster", namespace=namespace),
+    return runs.start(
+        PlannedVm(id=NAME, name=NAME, boot_proof=proof),
+        dag_run=dag_run,
         network_map={"blue": NetworkTarget(type="pod")},
         storage_map={"gold": storage, "silver": storage},
-        waves=(Wave(name="w", vms=(PlannedVm(id=NAME, name=NAME, boot_proof=proof),)),),
     )
-
-    def make(dag_run: str) -> RunContext:
-        context = start_run(
-            store=store,
-            connections=connections,
-            settings=Settings(rules_folder=RULES, state_folder=tmp_path / "state"),
-            plan_hash=store.put_plan(plan),
-            wave="w",
-            dag_id="mtv.cloud.w",
-            dag_run_id=dag_run,
-            log=print,
-        )
-        started.append(context)
-        return context
-
-    yield make
-    if started:
-        with started[0].cluster() as cluster:
-            cluster.delete(NAMESPACES, namespace, "")
-
-
-def document(vm: VmContext, kind: EvidenceKind) -> dict[str, Any]:
-    return vm.store.evidence(vm.run.id, vm.vm.id, kind)[-1].document
 
 
 def left_of(vm: VmContext, *kinds: Kind) -> list[str]:
     """Names of the plan's objects, without the pods in which KubeVirt runs its machines."""
     with vm.cluster() as cluster:
         found = [
-            item["metadata"] for kind in kinds for item in cluster.find(kind, vm.namespace, {labels.PLAN: "cloud"})
+            item["metadata"] for kind in kinds for item in cluster.find(kind, vm.namespace, {labels.PLAN: "steps"})
         ]
     return [item["name"] for item in found if "kubevirt.io" not in item["labels"]]
 
@@ -159,13 +109,13 @@ def test_a_server_with_two_volumes_is_migrated_as_it_is_and_its_guest_proves_eve
     user: openstack.connection.Connection,
     guest: GuestImage,
     server: Any,
-    start: Start,
+    runs: LabRuns,
     store: Store,
 ) -> None:
     before = made(user)
 
     # A run that ends before its copy: the server runs again.
-    vm = through_validation(start("r1"), NAME)
+    vm = through_validation(start(runs, "r1"), NAME)
     prepare.prepare(vm)
     assert document(vm, EvidenceKind.POWER)["method"] == "power off"
     assert user.compute.get_server(server.id).status == "SHUTOFF"
@@ -174,17 +124,13 @@ def test_a_server_with_two_volumes_is_migrated_as_it_is_and_its_guest_proves_eve
     assert (settled["outcome"], settled["source_power"]) == ("rolled back", PowerState.ON)
     assert user.compute.get_server(server.id).status == "ACTIVE"
 
-    started = start("r2")
+    started = start(runs, "r2")
     vm = through_validation(started, NAME)
     prepare.prepare(vm)
-    request = transfer.pod_request(vm)
-    assert request is not None
+    request = copy_disks(vm)
     assert len(made(user) - before) == 2, "an image of each volume; what they were made by is gone already"
     assert set(request.secret_files) == {"spec.json", "user", "password", "ca.pem"}
     assert password(cloud) not in request.secret_files["spec.json"]
-    with vm.cluster() as cluster:
-        start_pod(cluster, request)
-        transfer.finish(vm, last_word(cluster, request))
     copied = document(vm, EvidenceKind.TRANSFER)["disks"]
     assert [disk["proof"] for disk in copied] == [Proof.SOURCE_CHECKED, Proof.SOURCE_CHECKED]
     assert convert.pod_request(vm) is None, "it ran on KVM already"
@@ -195,7 +141,7 @@ def test_a_server_with_two_volumes_is_migrated_as_it_is_and_its_guest_proves_eve
 
     [summary] = summarise(store, vm.run.id, {NAME: guest.payload})
     assert summary.is_proven, summary
-    assert store.vm("cloud", NAME).phase is VmPhase.MIGRATED
+    assert store.vm("steps", NAME).phase is VmPhase.MIGRATED
     assert document(vm, EvidenceKind.TARGET_VM)["run_strategy"] == "Always"
     assert left_of(vm, VIRTUAL_MACHINES, INSTANCES) == [NAME, NAME]
     assert left_of(vm, PODS, SECRETS) == []
