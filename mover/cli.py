@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +17,11 @@ from mover import command_options, failure
 from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
-from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult, PreflightSpec
 from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError
 from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, TransferResult
+
+if TYPE_CHECKING:
+    from mtv.model.conversion import ConvertResult, PreflightResult
 
 _EXIT_CODES = """\
 exit codes:
@@ -176,6 +179,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from mover.measure import digest_of_path
     from mover.transfer import write_result
     from mover.worklock import work_lock
+    from mtv.model.conversion import ConvertResult, ConvertSpec
 
     events = Events()
     result: ConvertResult
@@ -245,6 +249,7 @@ def _preflight(arguments: argparse.Namespace) -> int:
 
 def _preflight_of_spec(path: Path, events: Events) -> PreflightResult:
     from mover.convert.preflight import preflight_spec
+    from mtv.model.conversion import PreflightResult, PreflightSpec
 
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=PreflightSpec)

@@ -24,7 +24,6 @@ from mover.failure import Interrupted, SourceUnstable
 from mover.feed import Loaded, Patience, for_each_block
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
-from mover.measure import read_digests
 from mover.progress import DiskMeter
 from mover.proof import mismatch_error, proof_of, unread_blocks
 from mover.readback import Mismatch, ReadBack, first_difference
@@ -194,6 +193,8 @@ class DiskCopy:
 
     def _read_source_again(self) -> None:
         """Compare the source with what was copied; where they differ, a third read decides between the two."""
+        from mover.measure import read_digests  # here: few ask for a second read
+
         self.source.forget()
         self._learn_extents()
         self.meter.enter("reread", total=self.bytes_data)
