@@ -139,6 +139,8 @@ class DiskCopy:
         read_back = self._start_read_back()
         self.ledger.on_proven = read_back.hand_in
         wanted = (block for block in cut_into_blocks(self.extents) if not self.ledger.is_proven(block.block))
+        if isinstance(self.source, RandomSource):
+            self.ledger.expect(self.bytes_data - self._data_bytes(self.resumed))
         try:
             self._copy(crew, wanted, whole=False)
             self._zero_the_rest()
@@ -179,6 +181,8 @@ class DiskCopy:
         self.ledger.on_proven = stored.update  # a stream is stored anew wherever it changed
         chosen = set(wrong)
         wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
+        if isinstance(self.source, RandomSource):
+            self.ledger.expect(self._data_bytes(chosen))
         self._copy(Crew(self.halt), wanted, whole=True)
         for index in sorted(chosen - stored):  # the source has no data for them, or none any more
             self._zero(range(index, index + 1))
