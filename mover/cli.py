@@ -43,6 +43,17 @@ Progress, log and result are JSON lines; on a terminal, bars and sentences.
 The work volume keeps a journal per disk: after any interruption the same command goes on where it was.
 
 {_EXIT_CODES}"""
+_CONVERT_EXAMPLE = f"""\
+example:
+  mtv-mover convert --spec spec.json
+
+  {{"plan": "dc1", "run": "1", "vm": "web-1", "epoch": 2, "work_dir": "/var/tmp/web-1", "disks": [
+    {{"id": "0", "path": "/var/tmp/disk.img", "block": false, "size_bytes": 1073741824, "digest": ""}}]}}
+
+virt-v2v works on an overlay; the disks are changed only when all of it went well. `digest` is what the transfer said
+("": not known); the epoch must not be older than the transfer's.
+
+{_EXIT_CODES}"""
 _DIGEST_EXAMPLE = """\
 examples:
   mtv-mover digest /disks/0/disk.img
@@ -98,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text, epilog in (
         ("transfer", "copy all disks of a VM as a spec says", _TRANSFER_EXAMPLE),
-        ("convert", "make the copied guest bootable on KubeVirt, in place", _EXIT_CODES),
+        ("convert", "make the copied guest bootable on KubeVirt, in place", _CONVERT_EXAMPLE),
     ):
         command = add(name, text, epilog)
         command.add_argument("--spec", type=Path, default=Path(SPEC_PATH), help="the spec, JSON (default: %(default)s)")
