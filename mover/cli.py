@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +17,11 @@ from mover import command_options, failure
 from mover.events import Events
 from mover.halt import Halt
 from mover.termination import leave_message
-from mtv.model.conversion import ConvertResult, ConvertSpec, PreflightResult, PreflightSpec
 from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError
 from mtv.model.transfer import SPEC_PATH, TERMINATION_LOG, TransferResult
+
+if TYPE_CHECKING:
+    from mtv.model.conversion import ConvertResult, PreflightResult
 
 _EXIT_CODES = """\
 exit codes:
@@ -38,6 +41,17 @@ example:
 
 Progress, log and result are JSON lines; on a terminal, bars and sentences.
 The work volume keeps a journal per disk: after any interruption the same command goes on where it was.
+
+{_EXIT_CODES}"""
+_CONVERT_EXAMPLE = f"""\
+example:
+  mtv-mover convert --spec spec.json
+
+  {{"plan": "dc1", "run": "1", "vm": "web-1", "epoch": 2, "work_dir": "/var/tmp/web-1", "disks": [
+    {{"id": "0", "path": "/var/tmp/disk.img", "block": false, "size_bytes": 1073741824, "digest": ""}}]}}
+
+virt-v2v works on an overlay; the disks are changed only when all of it went well. `digest` is what the transfer said
+("": not known); the epoch must not be older than the transfer's.
 
 {_EXIT_CODES}"""
 _DIGEST_EXAMPLE = """\
@@ -95,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text, epilog in (
         ("transfer", "copy all disks of a VM as a spec says", _TRANSFER_EXAMPLE),
-        ("convert", "make the copied guest bootable on KubeVirt, in place", _EXIT_CODES),
+        ("convert", "make the copied guest bootable on KubeVirt, in place", _CONVERT_EXAMPLE),
     ):
         command = add(name, text, epilog)
         command.add_argument("--spec", type=Path, default=Path(SPEC_PATH), help="the spec, JSON (default: %(default)s)")
@@ -176,6 +190,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from mover.measure import digest_of_path
     from mover.transfer import write_result
     from mover.worklock import work_lock
+    from mtv.model.conversion import ConvertResult, ConvertSpec
 
     events = Events()
     result: ConvertResult
@@ -245,6 +260,7 @@ def _preflight(arguments: argparse.Namespace) -> int:
 
 def _preflight_of_spec(path: Path, events: Events) -> PreflightResult:
     from mover.convert.preflight import preflight_spec
+    from mtv.model.conversion import PreflightResult, PreflightSpec
 
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=PreflightSpec)

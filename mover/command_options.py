@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY
-from mtv.model.conversion import LuksKey
 from mtv.model.transfer import SPEC_PATH, Verify
 
 if TYPE_CHECKING:
     from mover.sources.uri import UriOptions
+    from mtv.model.conversion import LuksKey
 
 JOURNAL_SUFFIX = ".mtv-journal"
 LIMIT_SUFFIX = ".limit"
@@ -127,6 +127,8 @@ def _key(text: str) -> LuksKey:
     device, found, file = text.rpartition("=")
     if not found or not device or not file:
         raise argparse.ArgumentTypeError(f"{text!r} is not DEVICE=FILE")
+    from mtv.model.conversion import LuksKey  # here: copies are made without it
+
     return LuksKey(device=device, file=file)
 
 

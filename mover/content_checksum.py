@@ -6,8 +6,6 @@ flipped before we read it is found here.
 
 from __future__ import annotations
 
-import hashlib
-
 from mover.buffers import ZEROS, block_buffer
 from mover.geometry import block_extent
 from mover.halt import Halt
@@ -21,6 +19,8 @@ _KNOWN = ("sha512", "sha384", "sha256", "sha1", "md5")
 
 def hasher_of(checksum: str) -> tuple[str, str]:
     """Algorithm and digest of `<algorithm>:<hex>`; `PermanentError` (source-checksum-kind) if we know it not."""
+    import hashlib  # here: most sources state no checksum, and OpenSSL takes a while to load
+
     name, _, expected = checksum.partition(":")
     if name not in _KNOWN or len(expected) != hashlib.new(name, usedforsecurity=False).digest_size * 2:
         raise PermanentError(
@@ -37,6 +37,8 @@ def check_content(target: Target, ledger: Ledger, checksum: str, halt: Halt, met
     If it does not agree nothing is proven any more and `TemporaryError` (source-checksum) is raised: the next attempt
     reads everything again.
     """
+    import hashlib
+
     name, expected = hasher_of(checksum)
     hasher = hashlib.new(name, usedforsecurity=False)
     digests, buffer = ledger.digests, block_buffer()

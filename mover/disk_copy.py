@@ -24,7 +24,6 @@ from mover.failure import Interrupted, SourceUnstable
 from mover.feed import Loaded, Patience, for_each_block
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
-from mover.measure import read_digests
 from mover.progress import DiskMeter
 from mover.proof import mismatch_error, proof_of, unread_blocks
 from mover.readback import Mismatch, ReadBack, first_difference
@@ -140,6 +139,8 @@ class DiskCopy:
         read_back = self._start_read_back()
         self.ledger.on_proven = read_back.hand_in
         wanted = (block for block in cut_into_blocks(self.extents) if not self.ledger.is_proven(block.block))
+        if isinstance(self.source, RandomSource):
+            self.ledger.expect(self.bytes_data - self._data_bytes(self.resumed))
         try:
             self._copy(crew, wanted, whole=False)
             self._zero_the_rest()
@@ -180,6 +181,8 @@ class DiskCopy:
         self.ledger.on_proven = stored.update  # a stream is stored anew wherever it changed
         chosen = set(wrong)
         wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
+        if isinstance(self.source, RandomSource):
+            self.ledger.expect(self._data_bytes(chosen))
         self._copy(Crew(self.halt), wanted, whole=True)
         for index in sorted(chosen - stored):  # the source has no data for them, or none any more
             self._zero(range(index, index + 1))
@@ -194,6 +197,8 @@ class DiskCopy:
 
     def _read_source_again(self) -> None:
         """Compare the source with what was copied; where they differ, a third read decides between the two."""
+        from mover.measure import read_digests  # here: few ask for a second read
+
         self.source.forget()
         self._learn_extents()
         self.meter.enter("reread", total=self.bytes_data)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from mtv.model.conversion import ConvertResult, Inspection, PreflightResult
-from mtv.model.inspection_lines import parts_of
 from mtv.model.transfer import Failure, Progress, TransferResult
+
+if TYPE_CHECKING:
+    from mtv.model.conversion import ConvertResult, Inspection, PreflightResult
 
 MAX_LINE_BYTES = 4096
 _CUT = "…"
@@ -68,6 +69,8 @@ class Events:
     def inspection(self, inspection: Inspection) -> None:
         """The whole report about a guest, for who reads the log; a person finds it in the result."""
         if not self._for_people:
+            from mtv.model.inspection_lines import parts_of  # here: a copy does not need it
+
             for part in parts_of(inspection):
                 self._write(part)
 

@@ -7,7 +7,6 @@ thread stores its block another decodes the next.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -81,6 +80,8 @@ class Patience:
 
     def endure(self, error: TemporaryError) -> None:
         """Wait before another try, or raise the error when there were too many or we are told to stop."""
+        import random  # here: a source that always answers does not need it
+
         self._failures += 1
         if self._failures >= MAX_ATTEMPTS or self._halt.is_set():
             raise error

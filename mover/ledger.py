@@ -15,6 +15,9 @@ from mtv.model.errors import MtvError
 CHECKPOINT_BYTES = 64 << 20
 CHECKPOINT_S = 10.0
 """A checkpoint is made after so many bytes or seconds, whichever comes first."""
+LAST_CHECKPOINT_BYTES = 8 << 20
+"""Towards the end checkpoints come closer together, down to so many bytes: what is stored after the last of them is
+flushed, and then read back, while nothing else is done any more."""
 
 
 class Ledger:
@@ -37,6 +40,7 @@ class Ledger:
         self._committing = threading.Lock()
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
+        self._bytes_to_come: int | None = None
         self._last_commit = time.monotonic()
         self._flushing = threading.Lock()
         self._flush_failure: MtvError | None = None
@@ -52,6 +56,11 @@ class Ledger:
         """All proven blocks."""
         return [index for index, flag in enumerate(self._proven) if flag]
 
+    def expect(self, count: int) -> None:
+        """So many bytes of data will be stored from now on. Who does not know (a stream) leaves this out."""
+        with self._lock:
+            self._bytes_to_come = count
+
     def stored(self, index: int, digest: bytes, count: int) -> None:
         """A block was written (`count` bytes of it were data); a checkpoint is begun when it is time, and waited for
         only when the copy is a whole checkpoint ahead of it. Raises what an earlier checkpoint failed with.
@@ -59,7 +68,9 @@ class Ledger:
         with self._lock:
             self._pending.append((index, digest))
             self._pending_bytes += count
-            due = self._pending_bytes >= CHECKPOINT_BYTES or time.monotonic() - self._last_commit >= CHECKPOINT_S
+            if self._bytes_to_come is not None:
+                self._bytes_to_come -= count
+            due = self._pending_bytes >= self._due_bytes() or time.monotonic() - self._last_commit >= CHECKPOINT_S
             overdue = self._pending_bytes >= 2 * CHECKPOINT_BYTES
         if self._failure:
             raise self._failure
@@ -73,29 +84,54 @@ class Ledger:
         elif overdue:
             self.commit()
 
+    def _due_bytes(self) -> int:
+        """How many bytes may be stored before the next checkpoint: as many as are left, within bounds; with the last
+        block all of them, beside the good-byes to the source.
+        """
+        left = self._bytes_to_come
+        if left is None:
+            return CHECKPOINT_BYTES
+        return min(max(left, LAST_CHECKPOINT_BYTES), CHECKPOINT_BYTES) if left > 0 else 0
+
     def zeroed(self, *runs: range) -> None:
         """Runs of blocks are zeros now; durable and journalled on return."""
         self._flush()
-        records = [record for run in runs for record in self._records_of_zeros(run)]
+        records = self._records_of_zeros(runs)
         with self._committing:
             self._append(records)
-        for record in records:
-            for index in range(record.first, record.first + record.blocks):
-                self.digests[index] = record.digest
-                self._proven[index] = True
+        self._set_digests(records)
+        self._set_proven(records)
 
     def complete(self, *, is_verified: bool) -> None:
         """The copy has ended well: holes, which nobody wrote, are journalled too, so that the journal tells a whole
         disk from half a one and the target can be compared with it later. `is_verified`: all of it was read back.
         """
-        if runs := list(runs_without(self.proven(), self.digests.count)):
-            self.zeroed(*runs)
-        if is_verified and not self._is_verified:
-            with self._committing:
-                self._append([Record(0, self.digests.count, VERIFIED, bytes.fromhex(self.digests.root()))])
-            self._is_verified = True
+        zeros = self._records_of_zeros(runs_without(self.proven(), self.digests.count))
+        if zeros:
+            self._flush()
+            self._set_digests(zeros)  # some may be those of bytes that were there before
+        with self._committing:
+            is_news = is_verified and (bool(zeros) or not self._is_verified)
+            root = [Record(0, self.digests.count, VERIFIED, bytes.fromhex(self.digests.root()))] if is_news else []
+            if zeros or root:
+                # In one go, the root last: if the end is torn off, what is left is true.
+                self._append([*zeros, *root])
+                self._is_verified = is_news
+        self._set_proven(zeros)
 
-    def _records_of_zeros(self, run: range) -> list[Record]:
+    def _set_digests(self, records: Iterable[Record]) -> None:
+        for record in records:
+            for index in range(record.first, record.first + record.blocks):
+                self.digests[index] = record.digest
+
+    def _set_proven(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._proven[record.first : record.first + record.blocks] = bytes([1]) * record.blocks
+
+    def _records_of_zeros(self, runs: Iterable[range]) -> list[Record]:
+        return [record for run in runs for record in self._records_of_run(run)]
+
+    def _records_of_run(self, run: range) -> list[Record]:
         last = self.digests.count - 1
         length = block_extent(last, self.digests.size_bytes).length
         if run.stop - 1 < last or length == BLOCK_BYTES:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from mtv.model.conversion import ConvertResult, PreflightResult
 from mtv.model.transfer import TransferResult
+
+if TYPE_CHECKING:
+    from mtv.model.conversion import ConvertResult, PreflightResult
 
 MAX_BYTES = 4096
 _TEXT_BYTES = 600
@@ -50,6 +53,8 @@ def _without_the_least_needed(result: ConvertResult | PreflightResult) -> bytes:
             result = msgspec.structs.replace(result, inspection=inspection)
             if len(message := msgspec.json.encode(result)) <= MAX_BYTES:
                 return message
+    from mtv.model.conversion import ConvertResult
+
     if isinstance(result, ConvertResult):
         result = msgspec.structs.replace(result, notices=())
         warnings = result.warnings

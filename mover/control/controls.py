@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mover.control.endpoint import Endpoint
 from mtv.model.transfer import ImageioDisk, OvirtDisk
 
 if TYPE_CHECKING:
+    from mover.control.endpoint import Endpoint
     from mover.control.imageio_ticket import ImageioTicket
     from mover.control.keystone import KeystoneScope, KeystoneSession
     from mover.control.nfc_lease import NfcLease
@@ -93,4 +93,6 @@ class Controls:
             engine.close()
 
     def _endpoint(self, host: str, port: int, thumbprint: str, insecure: bool) -> Endpoint:
+        from mover.control.endpoint import Endpoint
+
         return Endpoint(host=host, port=port, thumbprint=thumbprint, insecure=insecure, ca_file=self.ca_file())

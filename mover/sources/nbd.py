@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,59 +24,87 @@ STALL_S = 45.0
 
 
 class NbdSource(RandomSource):
-    """An export, read over up to two connections if the server allows several."""
+    """An export, read over up to two connections if the server allows several.
+
+    The connection that asks for its size also asks for its extents, and is then the first to be read over.
+    """
 
     depth = 2
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        handle = _connect(uri)
+        self._lock = threading.Lock()
+        self._first: Any = _connect(uri)
         try:
-            self.size_bytes = int(handle.get_size())
-            self.connections = 2 if handle.can_multi_conn() else 1
-            self._tells_extents = bool(handle.can_meta_context(_ALLOCATION))
-        finally:
-            _shut(handle)
+            self.size_bytes = int(self._first.get_size())
+            self.connections = 2 if self._first.can_multi_conn() else 1
+            self._tells_extents = bool(self._first.can_meta_context(_ALLOCATION))
+        except BaseException:
+            _shut(self._first)
+            raise
 
     def extents(self) -> list[Extent]:
         """What the server does not call zero; all of it if it cannot say."""
         whole = Extent(0, self.size_bytes)
         if not self._tells_extents:
             return merged([whole], self.size_bytes)
-        return self._where(_ALLOCATION, lambda flags: not flags & _READS_AS_ZEROS)
+        handle = self._take_first() or _connect(self.uri)
+        try:
+            found = self._where(handle, _ALLOCATION, lambda flags: not flags & _READS_AS_ZEROS)
+        except BaseException:
+            _shut(handle)
+            raise
+        with self._lock:
+            handle, self._first = self._first, handle
+        if handle is not None:
+            _shut(handle)
+        return found
 
     def changed_since(self, record: str) -> list[Extent]:
         """What a dirty bitmap of the server calls changed, e.g. of `qemu:dirty-bitmap:NAME`."""
-        return self._where(record, lambda flags: bool(flags & _DIRTY))
-
-    def _where(self, context: str, is_meant: Callable[[int], bool]) -> list[Extent]:
-        handle = _connect(self.uri, context)
+        handle = _connect(self.uri, record)
         try:
-            if not handle.can_meta_context(context):
+            if not handle.can_meta_context(record):
                 raise PermanentError(
-                    f"{self.uri} does not tell {context}",
+                    f"{self.uri} does not tell {record}",
                     cure="check the bitmap's name and that the export carries it",
                     code="source-no-bitmap",
                 )
-            return merged(_extents_where(handle, self.uri, self.size_bytes, context, is_meant), self.size_bytes)
-        except load_nbd().Error as error:
-            raise _lost(self.uri, error) from error
+            return self._where(handle, record, lambda flags: bool(flags & _DIRTY))
         finally:
             _shut(handle)
 
     def open_reader(self) -> Reader:
-        """A new connection."""
-        return _NbdReader(self.uri)
+        """A connection: the one that is open already, or a new one."""
+        return _NbdReader(self.uri, self._take_first() or _connect(self.uri))
 
     def close(self) -> None:
-        """Nothing is held between readers."""
+        """End the connection that no reader has taken."""
+        handle = self._take_first()
+        if handle is not None:
+            _shut(handle)
+
+    def _take_first(self) -> Any:
+        """The connection that is kept, if there is one and the server has not ended it meanwhile."""
+        with self._lock:
+            handle, self._first = self._first, None
+        if handle is None or _is_ready(handle):
+            return handle
+        _shut(handle)
+        return None
+
+    def _where(self, handle: Any, context: str, is_meant: Callable[[int], bool]) -> list[Extent]:
+        try:
+            return merged(_extents_where(handle, self.uri, self.size_bytes, context, is_meant), self.size_bytes)
+        except load_nbd().Error as error:
+            raise _lost(self.uri, error) from error
 
 
 class _NbdReader(Reader):
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, handle: Any) -> None:
         self._uri = uri
         self._error = load_nbd().Error
-        self._handle = _connect(uri)
+        self._handle = handle
 
     def begin(self, request: ReadRequest) -> None:
         try:
@@ -124,6 +153,14 @@ def _poll(handle: Any, uri: str, deadline: float) -> None:
             code="source-stalled",
         )
     handle.poll(1000)
+
+
+def _is_ready(handle: Any) -> bool:
+    try:
+        handle.poll(0)  # hears of an end that came while nobody listened
+    except load_nbd().Error:
+        return False
+    return bool(handle.aio_is_ready())
 
 
 def _shut(handle: Any) -> None:

@@ -220,13 +220,14 @@ class NbdkitSource(NbdSource):
             return super().extents()
 
     def open_reader(self) -> Reader:
-        """A new connection, to a new child if the old one has died."""
+        """A connection, to a new child if the old one has died."""
         self._child.ensure_running()
         with self._child.explaining():
             return _NbdkitReader(super().open_reader(), self._child)
 
     def close(self) -> None:
         """End the child."""
+        super().close()
         self._child.close()
 
 

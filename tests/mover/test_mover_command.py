@@ -21,7 +21,7 @@ from mover.progress import bar_line
 from mover.sources.nbd_module import find_nbd
 from mover.termination import MAX_BYTES, termination_message
 from mover.worklock import work_lock
-from mtv.model.conversion import ConvertResult
+from mtv.model.conversion import ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskResult, Failure, OvaMember, Progress, Proof, TransferResult, TransferSpec
 from tests.mover import moving
@@ -92,6 +92,17 @@ def test_every_command_has_help_with_an_example_or_its_exit_codes(capsys: pytest
         assert ended.value.code == 0
         said = capsys.readouterr().out
         assert "example" in said or "exit codes" in said
+
+
+@pytest.mark.parametrize(("command", "spec"), [("transfer", TransferSpec), ("convert", ConvertSpec)])
+def test_the_spec_in_the_help_is_a_spec(
+    command: str, spec: type[TransferSpec | ConvertSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    example = said[said.index('{"plan"') : said.index("}]}") + 3]
+    assert msgspec.json.decode(example, type=spec).vm == "web-1"
 
 
 def test_digest_prints_the_digest_of_a_file_and_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

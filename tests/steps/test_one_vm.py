@@ -198,6 +198,16 @@ def test_a_source_that_runs_again_is_never_joined_by_its_target(make_run: MakeRu
     assert world.all(INSTANCES) == []
 
 
+def test_a_source_that_runs_is_not_copied_and_the_cure_is_named(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    world.power(PowerState.ON)
+    with pytest.raises(PermanentError, match="copied only while it is off") as refused:
+        transfer.pod_request(vm)
+    assert refused.value.cure == "clear the task prepare of this VM, which shuts it down"
+    assert refused.value.code == "source-not-off"
+
+
 def test_a_source_started_during_the_copy_spoils_the_copy(make_run: MakeRun, world: World) -> None:
     vm = through_validation(make_run())
     prepare.prepare(vm)
