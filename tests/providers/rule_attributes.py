@@ -40,4 +40,6 @@ def values_at(value: Any, path: Path) -> list[Any]:
         return [value]
     if isinstance(value, list):
         return [found for row in value for found in values_at(row, path)]
+    if path[0] == "*" and isinstance(value, dict):
+        return [found for inner in value.values() for found in values_at(inner, path[1:])]
     return values_at(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
