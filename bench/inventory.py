@@ -5,11 +5,15 @@
 The bare reading is one PropertyCollector call for the same paths of the same objects, made with the same library: all
 that it does is to receive and parse the answer. The inventory reads page by page, builds a workload document per VM and
 resolves what it refers to. Each measurement is a process of its own, both by turns; the medians are compared.
+
+With `--memory` nothing is timed: each reading is made once under Python's own bookkeeping of memory, which tells what
+the result takes and what the reading took beyond it at its peak.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import statistics
@@ -17,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +41,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vms", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind (default: %(default)s)")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--child", choices=sorted(_KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--connection", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(_measure(arguments.child, arguments.connection)))
+        print(json.dumps(_measure(arguments.child, arguments.connection, traced=arguments.memory)))
+        return 0
+    if arguments.memory:
+        for vms in arguments.vms:
+            _weigh(vms)
         return 0
     print(HEAD, flush=True)
     return int(sum(_compare(vms, arguments.rounds) > BAR for vms in arguments.vms) > 0)
@@ -71,6 +81,19 @@ def _compare(vms: int, rounds: int) -> float:
             flush=True,
         )
     return medians["inventory"] / medians["bare"]
+
+
+def _weigh(vms: int) -> None:
+    """Start a vCenter with so many VMs and print what each reading holds."""
+    with tempfile.TemporaryDirectory(prefix="mtv-bench-") as name:
+        folder = Path(name)
+        connection = _vcenter(folder, vms)
+        try:
+            for kind in _KINDS:
+                one = _in_a_process(kind, connection, "--memory")
+                print(f"| {vms} | {kind} | {one['held']:.1f} MiB | {one['peak'] - one['held']:.1f} MiB |", flush=True)
+        finally:
+            stop_daemon(folder / "vcenter.pid")
 
 
 def _vcenter(folder: Path, vms: int) -> Path:
@@ -120,15 +143,18 @@ def _vcenter(folder: Path, vms: int) -> Path:
     return file
 
 
-def _in_a_process(kind: str, connection: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", kind, "--connection", str(connection)]
+def _in_a_process(kind: str, connection: Path, *more: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--child", kind, "--connection", str(connection), *more]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, float] = json.loads(ended.stdout)
     return measured
 
 
-def _measure(kind: str, file: Path) -> dict[str, float]:
-    """Log in, then measure one reading: seconds, CPU seconds, MiB at the largest, VMs read."""
+def _measure(kind: str, file: Path, *, traced: bool) -> dict[str, float]:
+    """Log in, then measure one reading: seconds, CPU seconds, MiB at the largest, VMs read.
+
+    `traced` also tells what Python's objects take afterwards and took at their peak, in MiB, and makes times worthless.
+    """
     from mtv.providers.registry import open_provider
 
     known = json.loads(file.read_text())
@@ -138,22 +164,30 @@ def _measure(kind: str, file: Path) -> dict[str, float]:
     )  # fmt: skip
     with open_provider(connection) as provider:
         provider.check()
+        if traced:
+            gc.collect()
+            tracemalloc.start()
         begin, cpu = time.monotonic(), time.process_time()
-        count = _KINDS[kind](provider)
+        found, count = _KINDS[kind](provider)
         wall, cpu = time.monotonic() - begin, time.process_time() - cpu
+        gc.collect()
+        held, peak = tracemalloc.get_traced_memory()  # both 0 unless traced
+        del found
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"wall": wall, "cpu": cpu, "memory": memory, "vms": count}
+    return {
+        "wall": wall, "cpu": cpu, "memory": memory, "vms": count, "held": held / 2**20, "peak": peak / 2**20
+    }  # fmt: skip
 
 
-def _bare(provider: Any) -> int:
-    """Read the paths of the inventory in one call; nothing is made of the answer. Return how many VMs it holds."""
+def _bare(provider: Any) -> tuple[Any, int]:
+    """Read the paths of the inventory in one call; nothing is made of the answer. Return it and how many VMs it has."""
     from pyVmomi import vim, vmodl
 
     from mtv.providers.vmware import collect
 
     collector = vmodl.query.PropertyCollector
     content = provider.session.open().content
-    wanted = {"VirtualMachine": collect.VM_PATHS, **collect.SURROUNDING_PATHS}
+    wanted = {"VirtualMachine": collect.VM_PATHS, **collect.LISTED_PATHS}
     types = {name: getattr(vim, name, None) or getattr(vim.dvs, name) for name in wanted}
     view = content.viewManager.CreateContainerView(content.rootFolder, list(types.values()), True)
     walk = collector.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
@@ -164,13 +198,14 @@ def _bare(provider: Any) -> int:
     answer = content.propertyCollector.RetrievePropertiesEx([spec], collector.RetrieveOptions())
     if answer.token:
         raise AssertionError("the vCenter cut its answer into pages although none were asked for")
-    return sum(isinstance(entry.obj, vim.VirtualMachine) for entry in answer.objects)
+    return answer, sum(isinstance(entry.obj, vim.VirtualMachine) for entry in answer.objects)
 
 
-def _inventory(provider: Any) -> int:
+def _inventory(provider: Any) -> tuple[Any, int]:
     from mtv.inventory import snapshot
 
-    return len(snapshot(provider).vms)
+    seen = snapshot(provider)
+    return seen, len(seen.vms)
 
 
 _KINDS = {"bare": _bare, "inventory": _inventory}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from mover.cli import main as _main
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Entry point of the command."""
     code = _main()
     # Every file is closed and every thread joined by now. What the interpreter would still do is give back memory,
@@ -19,4 +20,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

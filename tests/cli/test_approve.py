@@ -11,7 +11,8 @@ from mtv.cli import main
 from mtv.model.concern import Category, Concern
 from mtv.plan import load
 from mtv.store import Judgement, Store, default_dsn
-from tests.providers.conftest import envelope, system, write_tar
+from mtv.validation import load_rules
+from tests.providers.conftest import NAMESPACES, envelope, system, write_tar
 
 Output = pytest.CaptureFixture[str]
 PLAN = """\
@@ -51,7 +52,9 @@ def judged(tmp_path: Path, *concerns: Concern) -> None:
         moment = store.inventory_moment("boxes")
         assert moment is not None
         (vm,) = store.inventory(moment, kind="vm")
-        store.put_judgements("boxes", {vm.key: Judgement(digest=vm.digest, rules_version="1", concerns=concerns)})
+        version = load_rules(Path("include/validation_rules"), "ova").version
+        judgement = Judgement(digest=vm.digest, rules_version=version, concerns=concerns)
+        store.put_judgements("boxes", {vm.key: judgement})
 
 
 def critical(id_: str) -> Concern:
@@ -88,6 +91,19 @@ def test_what_blocks_is_shown_and_not_approved_unless_the_plan_accepts_it(plan: 
         assert store.approvals("p", "pilot") == {}
     judged(plan.parent, critical("ova.source.unsupported"))
     assert main(["plan", "approve", str(plan), "--wave", "pilot", "--by", "jane"]) == 0
+
+
+def test_rules_are_asked_of_a_vm_that_nobody_validated_as_it_is(plan: Path, capsys: Output) -> None:
+    descriptor = envelope(system("app-1"), namespaces=NAMESPACES.replace("vmware.com", "example.test"))
+    write_tar(plan.parent / "ova" / "a.ova", {"a.ovf": descriptor})
+    assert main(["inventory", "boxes"]) == 0
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 0
+    seen = capsys.readouterr()
+    assert "ova.source.unsupported" not in seen.out, "people read labels"
+    assert "(accepted by jane: tested by hand): app-1" in seen.out
+    assert "boxes: 1 of 1 VMs validated" in seen.err
+    main(["plan", "approve", str(plan), "--by", "jane"])
+    assert "boxes: 0 of 1 VMs validated" in capsys.readouterr().err, "once is enough"
 
 
 def test_a_vm_that_no_inventory_holds_cannot_be_approved(plan: Path, capsys: Output) -> None:

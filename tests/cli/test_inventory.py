@@ -82,6 +82,17 @@ def test_some_vms_only_are_printed_and_not_kept(folder: Path, tmp_path: Path, ca
     assert "nobody: the source has no such VM" in capsys.readouterr().err
 
 
+def test_an_appliance_that_cannot_be_taken_is_named_with_the_reason_and_hides_no_other(
+    folder: Path, capsys: Output
+) -> None:
+    (folder / "broken.ova").write_bytes(b"no tar at all")
+    for command in (["inventory", "boxes"], ["inventory", "boxes", "--json"]):
+        assert main(command) == 0
+        seen = capsys.readouterr()
+        assert "app-1" in seen.out
+        assert "broken.ova is not taken: " in seen.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

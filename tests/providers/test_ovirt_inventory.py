@@ -9,7 +9,6 @@ import pytest
 from ovirtsdk4 import types
 
 from mtv.inventory import snapshot
-from mtv.model.errors import PermanentError
 from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.providers.ovirt.build import build_vms, power_state
 from mtv.providers.ovirt.collect import Around, Found
@@ -17,7 +16,7 @@ from mtv.providers.ovirt.surroundings import Surroundings
 from mtv.providers.registry import open_provider
 from mtv.validation import load_rules
 from mtv.validation.firing import firings
-from mtv.validation.language.syntax import Call, paths_of
+from tests.providers.rule_attributes import condition_paths, values_at
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
 
@@ -126,36 +125,6 @@ def test_a_vm_of_which_an_engine_says_hardly_anything_is_read_too():
 # -- the rules over the live inventory
 
 
-def condition_paths(rule):
-    """All paths that a rule reads of its rows, below tables and inside counts."""
-    table = () if rule.table == "vms" else tuple(rule.table.split("."))
-
-    def walk(node):
-        yield from paths_of(node)
-        stack = [node]
-        while stack:
-            each = stack.pop()
-            if isinstance(each, Call) and each.condition is not None:
-                for inner in paths_of(each.condition):
-                    yield (*each.argument.parts, *inner)
-            stack += [
-                child
-                for name in ("left", "right", "operand", "value", "argument")
-                if isinstance(child := getattr(each, name, None), msgspec.Struct)
-            ]
-
-    return {(*table, *path) for path in walk(rule.condition)}
-
-
-def values_at(value, path):
-    """What a path leads to, through every row of every list on its way."""
-    if not path:
-        return [value]
-    if isinstance(value, list):
-        return [found for row in value for found in values_at(row, path)]
-    return values_at(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
-
-
 def concern_ids(vm):
     return {firing.rule.id for firing in firings(load_rules(RULES, "ovirt"), [vm.document]) if firing.concerns}
 
@@ -230,8 +199,11 @@ def test_many_names_are_asked_for_in_pieces(to_ovirt):
         assert [vm.name for vm in provider.vms(wanted)] == wanted
 
 
-def test_two_vms_of_one_name_are_refused_with_their_paths(to_ovirt):
-    with open_provider(to_ovirt()) as provider, pytest.raises(PermanentError) as caught:
-        provider.vms(["twice"])
-    assert "dc1/cluster1/twice" in str(caught.value)
-    assert "dc2/cluster2/twice" in str(caught.value)
+def test_two_vms_of_one_name_both_come_and_are_told_apart_by_their_paths(to_ovirt):
+    with open_provider(to_ovirt()) as provider:
+        found = provider.vms(["twice", "off-1"])
+    assert [vm.document["path"] for vm in found] == [
+        "dc1/cluster1/off-1",
+        "dc1/cluster1/twice",
+        "dc2/cluster2/twice",
+    ]

@@ -83,11 +83,11 @@ def test_unknown_names_are_absent_and_no_names_give_no_vms(connect):
         assert provider.vms([]) == []
 
 
-def test_two_vms_of_one_name_are_refused_with_their_paths(connect):
-    with open_provider(connect()) as provider, pytest.raises(PermanentError) as caught:
-        provider.vms(["twice"])
-    assert "dc1/prod/twice" in str(caught.value)
-    assert "dc1/prod/web/twice" in str(caught.value)
+def test_two_vms_of_one_name_both_come_and_are_told_apart_by_their_paths(connect):
+    with open_provider(connect()) as provider:
+        found = provider.vms(["twice", "off-1"])
+    assert [vm.document["path"] for vm in found] == ["dc1/prod/off-1", "dc1/prod/twice", "dc1/prod/web/twice"]
+    assert len({vm.id for vm in found}) == 3
 
 
 def test_a_wrong_password_is_one_clear_sentence_without_the_password(connect):

@@ -133,6 +133,30 @@ def test_paths_leave_hidden_folders_out_and_keep_folders_that_are_merely_called_
     assert tree().path("no-such") == ""
 
 
+def test_a_vm_of_a_vapp_has_no_parent_of_its_own_and_lies_where_its_vapp_does():
+    rows = [
+        ("VirtualApp", "vapp-1", {"name": "shop", "parentFolder": _reference(vim.Folder, "group-v")}),
+        ("VirtualApp", "vapp-2", {"name": "back", "parentVApp": _reference(vim.VirtualApp, "vapp-1")}),
+    ]
+    around = Surroundings([*tree().entries(), *(Found(*row) for row in rows)])
+    found = Found("VirtualMachine", "vm-1", {"name": "db", "parentVApp": _reference(vim.VirtualApp, "vapp-2")})
+    (vm,) = finish(drafts_of([found], around), around, {})
+    assert vm.document["path"] == "emea/dc/1/shop/back/db"
+    assert (vm.document["folder"], vm.document["parent"]["kind"]) == ("group-v", "VirtualApp")
+    assert vm.document["datacenter"] == {"id": "dc-1", "name": "dc/1"}
+
+
+def test_a_vm_whose_folder_may_not_be_seen_lies_in_the_datacenter_of_its_host():
+    rows = [
+        ("Folder", "group-h", {"name": "host", "parent": _reference(vim.Datacenter, "dc-1")}),
+        ("HostSystem", "host-1", {"name": "esx", "parent": _reference(vim.Folder, "group-h")}),
+    ]
+    around = Surroundings([*tree().entries(), *(Found(*row) for row in rows)])
+    found = Found("VirtualMachine", "vm-1", {"name": "db", "runtime.host": _reference(vim.HostSystem, "host-1")})
+    (vm,) = finish(drafts_of([found], around), around, {})
+    assert vm.document["datacenter"]["id"] == "dc-1"
+
+
 def test_a_vm_whose_configuration_cannot_be_read_still_has_its_row():
     lost = Found("VirtualMachine", "vm-9", {"name": "lost", "runtime.connectionState": "orphaned"}, ("config.uuid",))
     (vm,) = finish(drafts_of([lost], NOTHING, {}), NOTHING, {})

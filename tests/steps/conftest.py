@@ -68,6 +68,7 @@ def begin(
     store: Store, world: World, folder: Path, *, dag_run: str = "r1", plan: Plan | None = None, **options: Any
 ) -> RunContext:
     """Start a run of the plan; its rules folder is empty, so that only plan conditions speak."""
+    (folder / "rules" / "vmware").mkdir(parents=True, exist_ok=True)
     started = start_run(
         store=store,
         connections=SomeConnections(),
@@ -88,7 +89,7 @@ def begin(
 
 @pytest.fixture
 def make_run(store: Store, world: World, tmp_path: Path) -> Callable[..., RunContext]:
-    (tmp_path / "rules" / "vmware").mkdir(parents=True)
+    (tmp_path / "rules" / "vmware").mkdir(parents=True)  # tests put rules there before they begin
 
     def make(dag_run: str = "r1", **options: Any) -> RunContext:
         return begin(store, world, tmp_path, dag_run=dag_run, **options)

@@ -13,6 +13,7 @@ from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.settings import Settings
 from mtv.model.source import PowerState
+from mtv.providers.ova.provider import OvaProvider
 from mtv.steps import inventory
 from mtv.steps.inventory import InventoryContext
 from mtv.store import Store
@@ -97,6 +98,25 @@ def test_a_changed_rule_is_asked_again_of_a_vm_that_has_not_changed(ctx: Invento
     look(ctx, world, document={"size": 8})
     (ctx.settings.rules_folder / "vmware" / "big.yaml").write_text(RULE.replace("size > 10", "size > 7"))
     assert "plan dc1: Not ready" in look(ctx, world)
+
+
+def test_rules_that_are_all_gone_or_broken_are_an_error_and_no_clean_bill(ctx: InventoryContext, world: World) -> None:
+    (ctx.settings.rules_folder / "vmware" / "big.yaml").write_text("id: [")
+    with pytest.raises(PermanentError, match=r"no rules for vmware: .*big\.yaml: line 1"):
+        look(ctx, world)
+    settings = changed(ctx.settings, rules_folder=ctx.settings.rules_folder / "elsewhere")
+    with pytest.raises(PermanentError, match="there is no folder with rules for vmware — set MTV_RULES_FOLDER"):
+        look(changed(ctx, settings=settings), world)
+
+
+def test_what_the_source_holds_and_cannot_be_taken_is_told_with_the_reason(
+    ctx: InventoryContext, world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "boxes" / "broken.ova").write_bytes(b"no tar")
+    boxes = Connection(conn_id="vcenter", conn_type="ova", extra={"path": str(tmp_path / "boxes")})
+    inventory.take(changed(ctx, open_provider=lambda _: OvaProvider(boxes)))
+    assert any(line.startswith("vcenter: broken.ova is not taken: ") for line in world.log)
 
 
 def test_a_vm_that_is_gone_makes_its_plan_not_ready_and_a_vm_on_its_way_is_told(

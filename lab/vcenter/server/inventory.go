@@ -50,6 +50,8 @@ type VM struct {
 	MemoryMB                                      int64
 	NICs                                          []NIC
 	Disks                                         []Disk
+	ToolsVersion                                  string // how the tools of a running VM judge their own age
+	FileSystems                                   []FileSystem
 	Snapshots                                     []string
 	Tags, Attributes                              map[string]string
 }
@@ -58,6 +60,14 @@ type VM struct {
 type NIC struct {
 	MAC, Network, Model string
 	IPs                 []string
+	Origin              string // of the addresses: manual, dhcp …
+}
+
+// FileSystem is what the tools of a running VM tell of one; Disk is the key of the virtual disk, 0 for none.
+type FileSystem struct {
+	Path, Type           string
+	SizeBytes, FreeBytes int64
+	Disk                 int32
 }
 
 // Disk is a virtual disk.

@@ -219,10 +219,18 @@ func guestInfo(v VM, guestID string, on, tools bool) *types.GuestInfo {
 			DeviceConfigId: 4000 + int32(i), IpConfig: &types.NetIpConfigInfo{}}
 		for _, ip := range n.IPs {
 			g.IpAddress = or(g.IpAddress, ip)
-			address := types.NetIpConfigInfoIpAddress{IpAddress: ip, PrefixLength: 24, State: "preferred"}
+			address := types.NetIpConfigInfoIpAddress{IpAddress: ip, PrefixLength: 24, State: "preferred", Origin: n.Origin}
 			nic.IpConfig.IpAddress = append(nic.IpConfig.IpAddress, address)
 		}
 		g.Net = append(g.Net, nic)
+	}
+	g.ToolsVersionStatus2 = v.ToolsVersion
+	for _, fs := range v.FileSystems {
+		told := types.GuestDiskInfo{DiskPath: fs.Path, FilesystemType: fs.Type, Capacity: fs.SizeBytes, FreeSpace: fs.FreeBytes}
+		if fs.Disk != 0 {
+			told.Mappings = []types.GuestInfoVirtualDiskMapping{{Key: fs.Disk}}
+		}
+		g.Disk = append(g.Disk, told)
 	}
 	return g
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import msgspec
 
@@ -33,6 +34,8 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
     if strangers:
         raise PermanentError(f"{arguments.by} may not approve {', '.join(strangers)}", cure="the plan says who may")
     with installation.store() as store:
+        for wave in waves:
+            _judge(store, plan, wave, installation)
         known = {wave.name: _known(store, plan, wave) for wave in waves}
         blocked = [vm_id for seen in known.values() for vm_id, (_, said) in seen.items() if any(c.blocks for c in said)]
         for wave in waves:
@@ -49,6 +52,26 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
                 print(f"{wave.name}/{vm_id}: pinned as {fingerprint[:16]}")
             print(f"wave {wave.name}: approved by {printable(arguments.by)}, {words.count(len(vms), 'VM')}")
     return 0
+
+
+def _judge(store: Store, plan: Plan, wave: Wave, installation: Installation) -> None:
+    """Have the rules asked of those VMs that nobody has validated as they are: nothing is approved unseen."""
+    from mtv.steps.inventory import InventoryContext, judge_vms
+
+    names: dict[str, set[str]] = {}
+    for planned in wave.vms:
+        names.setdefault(effective(plan, wave, planned).source, set()).add(planned.name)
+    for source, of_source in names.items():
+        if store.inventory_moment(source) is None:
+            continue  # then there is nothing to approve either, which is said below
+        context = InventoryContext(
+            store=store,
+            connections=installation.connections,
+            settings=installation.settings,
+            source=source,
+            log=lambda line: print(printable(line), file=sys.stderr),
+        )
+        judge_vms(context, names=of_source)
 
 
 def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, list[Concern]]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
+from mtv.model.text import printable
 
-def printable(value: object) -> str:
-    """Return text without control characters: names come from elsewhere and must not steer the terminal."""
-    return "".join(c if unicodedata.category(c)[0] != "C" else "�" for c in str(value))
+__all__ = ["printable", "table"]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> str:

@@ -47,6 +47,8 @@ def take(arguments: argparse.Namespace, installation: Installation) -> int:
         print(printable(about))
         _print_vms(seen.vms)
         _print_summary(seen, recorded)
+    for what, reason in seen.refused.items():
+        print(f"{printable(what)} is not taken: {printable(reason)}", file=sys.stderr)
     for name in seen.missing:
         print(f"{printable(name)}: the source has no such VM", file=sys.stderr)
     return 1 if seen.missing else 0
@@ -72,7 +74,10 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
         _print_vm(vm)
         judged = judgements.get(vm.id)
         if judged is None or judged.digest != keys[vm.id]:
-            print("concerns: not validated yet in this state")
+            print(
+                "concerns: not validated yet in this state; `mtv validate PLAN`, `mtv plan approve` or the DAG"
+                " of the inventory does"
+            )
         else:
             print(f"concerns: {len(judged.concerns) or 'none'}")
             for concern in judged.concerns:

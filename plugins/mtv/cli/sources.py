@@ -174,8 +174,11 @@ def _rules_say(
         connection = installation.connections.get(source)
         with open_provider(connection) as provider:
             seen = snapshot(provider, [planned.name for planned in planned_vms])
+        for what, reason in seen.refused.items() if seen.missing else ():
+            print(f"{source}: {printable(what)} is not taken: {printable(reason)}", file=sys.stderr)
         settings = installation.settings
         rules = load_rules(settings.rules_folder, connection.conn_type, settings.more_rules_folders)
+        rules.require()
         versions[source] = rules.version
         for problem in rules.problems:
             print(printable(problem), file=sys.stderr)

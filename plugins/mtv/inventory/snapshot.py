@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mtv.inventory.surroundings import things_of
 from mtv.model.source import SourceVm, Thing
-from mtv.providers.base import ListsThings, Provider, TellsTags
+from mtv.providers.base import ListsThings, Provider, Refuses, TellsTags
 
 if TYPE_CHECKING:
     from mtv.inventory.tables import Tables
@@ -20,11 +20,13 @@ class Snapshot:
     """VMs in the provider's order; `missing` are wanted names that the source does not hold, sorted.
 
     `listed` are hosts, clusters, datastores … that the provider lists beside the VMs, when all of them were read.
+    `refused` are things of the source that could not be taken, such as a damaged appliance, to the reason.
     """
 
     vms: tuple[SourceVm, ...]
     missing: tuple[str, ...] = ()
     listed: tuple[Thing, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def tables(self) -> Tables:
@@ -75,4 +77,5 @@ def snapshot(
         vms = provider.with_tags(vms)
     found = {vm.name for vm in vms}
     listed = tuple(provider.things()) if wanted is None and isinstance(provider, ListsThings) else ()
-    return Snapshot(vms=tuple(vms), missing=tuple(sorted(set(wanted or ()) - found)), listed=listed)
+    refused = dict(provider.refused) if isinstance(provider, Refuses) else {}
+    return Snapshot(vms=tuple(vms), missing=tuple(sorted(set(wanted or ()) - found)), listed=listed, refused=refused)

@@ -17,6 +17,7 @@ from airflow.sdk.configuration import conf
 from mtv.model.connection import Connections
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.settings import Settings
+from mtv.model.text import printable
 from mtv.orchestration.admission import may_enter
 from mtv.orchestration.connections import AirflowConnections
 from mtv.orchestration.outline import Outline, OutlineFolder, part_plan, vm_itinerary
@@ -206,9 +207,9 @@ class StepRunner:
 
 
 def log_lines(logger: Any) -> Log:
-    """Return a function that writes one line to Airflow's task log."""
+    """Return a function that writes one line to Airflow's task log: names of VMs cannot make it two."""
 
     def write(line: str) -> None:
-        logger.info("%s", line)
+        logger.info("%s", printable(line))
 
     return write

@@ -33,7 +33,8 @@ class Provider(Protocol):
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         """Read VMs (all, or those named) in as few round trips as the platform allows.
 
-        Names that do not exist are simply absent; several VMs of one name raise `PermanentError` naming their paths.
+        Names that do not exist are simply absent; of a name that several VMs have, all of them come, for whoever asked
+        to tell them apart by their ids: a namesake may appear while a VM is on its way.
         """
         ...
 
@@ -68,6 +69,14 @@ class ListsThings(Protocol):
     def things(self) -> list[Thing]:
         """Return what there was around the VMs when `vms` was called last; nothing more is asked of the source."""
         ...
+
+
+@runtime_checkable
+class Refuses(Protocol):
+    """A provider whose source may hold things that look like VMs and cannot be taken."""
+
+    refused: Mapping[str, str]
+    """What the last `vms` could not take, to the reason."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ A VM is judged again when its document or the rules have changed; a plan always,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -63,6 +63,8 @@ def take(ctx: InventoryContext) -> Recorded:
     for what, names in seen.unreadable.items():
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         ctx.log(f"{ctx.source}: the user may not read {what} of {', '.join(names[:10])}{more}")
+    for what, reason in seen.refused.items():
+        ctx.log(f"{ctx.source}: {what} is not taken: {reason}")
     ctx.log(f"{ctx.source}: {len(seen.vms)} VMs read, {summary(found)}")
     for line in found.changes[:MAX_LINES]:
         ctx.log(line)
@@ -107,8 +109,11 @@ def plans_of(settings: Settings, source: str) -> Iterator[CompiledPlan]:
             yield compiled
 
 
-def judge_vms(ctx: InventoryContext) -> int:
-    """Evaluate rules on the VMs that they, or rules, have changed since they were judged; return how many."""
+def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None) -> int:
+    """Evaluate rules on the VMs that they, or rules, have changed since they were judged; return how many.
+
+    All VMs of the newest inventory, or those of some `names`.
+    """
     moment = ctx.store.inventory_moment(ctx.source)
     if moment is None:
         raise PermanentError(
@@ -117,6 +122,7 @@ def judge_vms(ctx: InventoryContext) -> int:
     rules = load_rules(
         ctx.settings.rules_folder, ctx.connections.get(ctx.source).conn_type, ctx.settings.more_rules_folders
     )
+    rules.require()
     for problem in rules.problems:
         ctx.log(f"rule left out: {problem}")
     known = ctx.store.judgements(ctx.source)
@@ -124,7 +130,8 @@ def judge_vms(ctx: InventoryContext) -> int:
     stale = [
         vm
         for vm in vms
-        if (last := known.get(vm.key)) is None or (last.digest, last.rules_version) != (vm.digest, rules.version)
+        if (names is None or vm.name in names)
+        and ((last := known.get(vm.key)) is None or (last.digest, last.rules_version) != (vm.digest, rules.version))
     ]
     answers = evaluate(rules, [vm.document["document"] for vm in stale])
     judged = {
@@ -132,7 +139,8 @@ def judge_vms(ctx: InventoryContext) -> int:
         for vm, said in zip(stale, answers, strict=True)
     }
     ctx.store.put_judgements(ctx.source, judged, gone=set(known) - {vm.key for vm in vms})
-    ctx.log(f"{ctx.source}: {len(stale)} of {len(vms)} VMs validated, the others have not changed")
+    asked = len(vms) if names is None else len([vm for vm in vms if vm.name in names])
+    ctx.log(f"{ctx.source}: {len(stale)} of {asked} VMs validated, the others have not changed")
     for vm in stale:
         before = known[vm.key].concerns if vm.key in known else ()
         for concern in judged[vm.key].concerns:

@@ -67,6 +67,8 @@ def snapshot_inventory(ctx: RunContext) -> None:
                 for found, subject in zip(by_name.get(vm.vm.name, ()), ("", source.NAMESAKE), strict=False):
                     source.pin(ctx, vm.vm.id, found, subject=subject)
             ctx.log(f"{connection_id}: {len(by_name)} of {len(vms)} VM(s) read")
+            for what, reason in seen.refused.items() if seen.missing else ():
+                ctx.log(f"{connection_id}: {what} is not taken: {reason}")
             for what, names in seen.unreadable.items():
                 ctx.log(f"{connection_id}: the user may not read {what} of {', '.join(names)}")
 
@@ -130,9 +132,10 @@ def _by_source(ctx: RunContext) -> dict[str, list[VmContext]]:
 
 
 def _rules(ctx: RunContext, connection_id: str) -> RuleSet:
-    """Load the rules of a source. A broken rule file is named and silences no other."""
+    """Load the rules of a source. A broken rule file is named and silences no other; none at all is an error."""
     conn_type = ctx.connections.get(connection_id).conn_type
     rules = load_rules(ctx.settings.rules_folder, conn_type, ctx.settings.more_rules_folders)
+    rules.require()
     for problem in rules.problems:
         ctx.log(f"rule left out: {problem}")
     return rules

@@ -58,7 +58,9 @@ def final(ctx: VmContext) -> SourceVm:
 def read(ctx: VmContext, provider: Provider) -> SourceVm:
     """Read the VM now. Raises `DriftError` when it is gone, another one, or no longer what was pinned."""
     before = pinned(ctx)
-    now = next(iter(provider.vms([ctx.vm.name])), None)
+    found = provider.vms([ctx.vm.name])
+    # A namesake that appeared meanwhile is nobody's concern: the id says which one was validated.
+    now = next((vm for vm in found if vm.id == before.id), next(iter(found), None))
     if now is None:
         raise DriftError(f"{ctx.vm.name} is no longer on {ctx.vm.source}", cure="start a new run", code="source-gone")
     if now.id != before.id:

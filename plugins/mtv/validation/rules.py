@@ -29,6 +29,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mtv.model.concern import Category
+from mtv.model.errors import PermanentError
 from mtv.validation.language.parser import parse
 from mtv.validation.language.syntax import Condition, ConditionError, paths_of
 from mtv.validation.templates import Template
@@ -79,6 +80,19 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     problems: tuple[RuleProblem, ...]
     version: str
+
+    def require(self) -> None:
+        """Raise `PermanentError` when no rule is left because of problems: all that is wrong would pass as validated.
+
+        An empty folder has no problems: somebody wants no rules.
+        """
+        if not self.rules and self.problems:
+            why = "; ".join(map(str, self.problems))
+            raise PermanentError(
+                f"no rules for {self.provider}: {why}",
+                cure="set MTV_RULES_FOLDER to the folder that holds them",
+                code="NoRules",
+            )
 
 
 def load_rules(folder: Path, provider: str, beside: Sequence[Path] = ()) -> RuleSet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -60,7 +59,6 @@ class OpenstackProvider:
         servers = collect.servers(self.session)
         if wanted is not None:
             servers = [server for server in servers if server["name"] in wanted]
-            _refuse_doubles(servers)
         if not servers:
             return []
         return build_vms(servers, collect.surroundings(self.session))
@@ -110,17 +108,3 @@ class OpenstackProvider:
         else:
             files = {"user": self.connection.login, "password": self.connection.password}
         return tls.with_authority(self.connection, files)
-
-
-def _refuse_doubles(servers: Iterable[Mapping[str, Any]]) -> None:
-    found = list(servers)
-    times = Counter(str(server["name"]) for server in found)
-    doubles = sorted(name for name, count in times.items() if count > 1)
-    if doubles:
-        text = "; ".join(
-            f"{name}: {', '.join(sorted(server['id'] for server in found if server['name'] == name))}"
-            for name in doubles
-        )
-        raise PermanentError(
-            f"several VMs have one name: {text}", cure="rename all but one on the source", code="NameAmbiguous"
-        )

@@ -33,7 +33,7 @@ class OvaProvider:
             )
         self.connection = connection
         self.root = Path(path)
-        self.refused: dict[str, str] = {}
+        self.refused: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
         self._files()
@@ -51,24 +51,25 @@ class OvaProvider:
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         """Read the appliances: each OVF and manifest, and of each disk file only its header.
 
-        An appliance that cannot be taken never hides the others; see `refused`. A wanted name that is missing while
-        a refused appliance carries it raises that refusal.
+        An appliance that cannot be taken never hides the others; see `refused`. When nothing of what is wanted is
+        there, and a refused appliance carries a wanted name, that refusal is raised.
         """
         wanted = None if names is None else set(names)
         found: list[SourceVm] = []
-        self.refused = {}
+        refused: dict[str, str] = {}
         for path in self._files():
             try:
                 found += read_appliance(path, self.root)
             except Refused as refusal:
-                self.refused[path.relative_to(self.root).as_posix()] = str(refusal)
+                refused[path.relative_to(self.root).as_posix()] = str(refusal)
             except OSError as error:
-                self.refused[path.relative_to(self.root).as_posix()] = f"it cannot be read: {error.strerror}"
+                refused[path.relative_to(self.root).as_posix()] = f"it cannot be read: {error.strerror}"
+        self.refused = refused
         if wanted is None:
             return found
         chosen = [vm for vm in found if vm.name in wanted]
-        self._refuse_doubles(chosen)
-        self._refuse_refused(wanted - {vm.name for vm in chosen})
+        if not chosen:
+            self._refuse_refused(wanted)
         return chosen
 
     def power_state(self, vm: SourceVm) -> PowerState:  # noqa: ARG002  one protocol for all
@@ -147,19 +148,9 @@ class OvaProvider:
                 code="FolderUnreadable",
             ) from error
 
-    def _refuse_doubles(self, chosen: list[SourceVm]) -> None:
-        for vm in chosen:
-            same = [other.id for other in chosen if other.name == vm.name]
-            if len(same) > 1:
-                raise PermanentError(
-                    f"several VMs are named {vm.name!r}: {', '.join(same)}",
-                    cure="leave only one of the appliances in the folder",
-                    code="NameAmbiguous",
-                )
-
-    def _refuse_refused(self, missing: set[str]) -> None:
+    def _refuse_refused(self, wanted: set[str]) -> None:
         for path, reason in self.refused.items():
-            if Path(path).stem in missing:
+            if Path(path).stem in wanted:
                 raise Refused(f"{self.root / path}: {reason}")
 
 

@@ -58,9 +58,7 @@ class OvirtProvider:
         around = self._around = Surroundings(collect.surroundings(self.session))
         if wanted is None:
             return build_vms(collect.virtual_machines(self.session), around)
-        chosen = build_vms(collect.virtual_machines_named(self.session, wanted), around)
-        _refuse_doubles(chosen)
-        return chosen
+        return build_vms(collect.virtual_machines_named(self.session, wanted), around)
 
     def things(self) -> list[Thing]:
         """Return data centres, clusters, hosts, storage domains and networks as `vms` saw them last."""
@@ -118,16 +116,3 @@ class OvirtProvider:
             # A thumbprint names the engine's certificate; the hosts that serve disks show others.
             return " (enough to read the inventory; to copy disks, name the engine's CA, which signs its hosts too)"
         return ""
-
-
-def _refuse_doubles(chosen: list[SourceVm]) -> None:
-    """An engine keeps names apart within a data centre only."""
-    paths: dict[str, list[str]] = {}
-    for vm in chosen:
-        paths.setdefault(vm.name, []).append(f"{vm.document['path']} ({vm.id})")
-    doubles = {name: sorted(where) for name, where in paths.items() if len(where) > 1}
-    if doubles:
-        text = "; ".join(f"{name}: {', '.join(where)}" for name, where in sorted(doubles.items()))
-        raise PermanentError(
-            f"several VMs have one name: {text}", cure="rename all but one on the source", code="NameAmbiguous"
-        )

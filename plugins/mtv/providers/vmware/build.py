@@ -68,14 +68,14 @@ def finish(drafts: Sequence[Draft], around: Surroundings, power_ons: Mapping[str
 def _document(entry: Found, around: Surroundings, field_names: Mapping[int, str]) -> dict[str, Any]:
     own = entry.properties
     name = readable_name(own.get("name", ""))
-    parent = own.get("parent")
-    folder = moref(parent)
+    parent = own.get("parentVApp") or own.get("parent")  # a VM of a vApp has no parent of its own
+    parent_id, host_id = moref(parent), moref(own.get("runtime.host"))
     device_list = list(own.get("config.hardware.device") or ())
     extra = {str(option.key).lower(): str(option.value) for option in own.get("config.extraConfig") or ()}
     snapshot = own.get("snapshot")
     current = snapshot.currentSnapshot if snapshot is not None else None
     affinity = own.get("config.cpuAffinity")
-    above = around.path(folder)
+    above = around.path(parent_id)
     numa = extra.get("numa.nodeaffinity", "")
     bridges = pci.bridges(extra)
     file_systems = guest_disks(own.get("guest.disk"))
@@ -83,10 +83,10 @@ def _document(entry: Found, around: Surroundings, field_names: Mapping[int, str]
         "id": entry.id,
         "name": name,
         "path": f"{above}/{name}" if above else name,
-        "parent": {"kind": kind_of(parent) if parent is not None else "", "id": folder},
-        "folder": folder,
-        "datacenter": around.reference(around.datacenter_of(folder)),
-        "host": around.host_of_vm(moref(own.get("runtime.host")), entry.id),
+        "parent": {"kind": kind_of(parent) if parent is not None else "", "id": parent_id},
+        "folder": around.folder_of(parent_id) or parent_id,
+        "datacenter": around.reference(around.datacenter_of(parent_id) or around.datacenter_of(host_id)),
+        "host": around.host_of_vm(host_id, entry.id),
         "uuid": _text(own, "config.uuid"),
         "instanceUuid": _text(own, "config.instanceUuid"),
         "firmware": _text(own, "config.firmware"),
@@ -195,6 +195,7 @@ def _source_disk(
             "snapshot": bool(document["snapshot"]["id"]),
             "physical_rdm": disk["physicalMode"],
             "rdm": disk["rdm"],
+            "encrypted": disk["encrypted"],
             "datastore_type": around.datastore_type(disk["datastore"]["id"]),
         },
         serial=disk["serial"],

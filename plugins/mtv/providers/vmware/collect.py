@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pyVmomi import vim, vmodl
 
+from mtv.providers.vmware import hosts
 from mtv.providers.vmware.session import Api
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ _MAX_EVENTS = 1000  # vCenter's own limit of one QueryEvents answer
 VM_PATHS = (
     "name",
     "parent",
+    "parentVApp",
     "config.uuid",
     "config.instanceUuid",
     "config.guestId",
@@ -72,6 +74,7 @@ VM_PATHS = (
 
 SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
     "Folder": ("name", "parent"),
+    "VirtualApp": ("name", "parentFolder", "parentVApp"),
     "Datacenter": ("name", "parent"),
     "ComputeResource": ("name", "parent", "datastore", "network"),
     "ClusterComputeResource": ("configurationEx",),
@@ -104,6 +107,15 @@ SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
     "Network": ("name", "parent"),
     "DistributedVirtualPortgroup": ("key", "config.distributedVirtualSwitch", "config.defaultPortConfig"),
 }
+"""What is read of everything that VMs refer to, for any reading of VMs."""
+
+LISTED_PATHS: dict[str, tuple[str, ...]] = {
+    **SURROUNDING_PATHS,
+    "HostSystem": (*SURROUNDING_PATHS["HostSystem"], *hosts.PATHS),
+    "Datastore": (*SURROUNDING_PATHS["Datastore"], "iormConfiguration"),
+    "Network": (*SURROUNDING_PATHS["Network"], "host"),
+}
+"""The same with what only an inventory keeps: a host with many disks has much to say of them."""
 
 
 class Found(NamedTuple):
@@ -164,9 +176,12 @@ def vm_reference(api: Api, vm_id: str) -> vim.VirtualMachine:
     return vim.VirtualMachine(vm_id, api.instance._stub)
 
 
-def surroundings(api: Api) -> list[Found]:
-    """Read folders, datacenters, clusters, hosts, datastores and networks: what VMs refer to."""
-    return _in_view(api, SURROUNDING_PATHS)
+def surroundings(api: Api, *, listed: bool = False) -> list[Found]:
+    """Read folders, datacenters, clusters, hosts, datastores and networks: what VMs refer to.
+
+    `listed` asks for all that an inventory keeps of them, not only for what documents of VMs hold.
+    """
+    return _in_view(api, LISTED_PATHS if listed else SURROUNDING_PATHS)
 
 
 def last_power_ons(api: Api) -> dict[str, str]:

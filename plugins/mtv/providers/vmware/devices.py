@@ -149,6 +149,7 @@ def _disk(
         "deviceName": str(getattr(backing, "deviceName", None) or ""),
         "lunUuid": str(getattr(backing, "lunUuid", None) or ""),
         "vvolId": str(getattr(backing, "backingObjectId", None) or ""),
+        "encrypted": getattr(backing, "keyId", None) is not None,
     }
 
 

@@ -7,7 +7,8 @@ of a disk of any size (thin ones too) and a copy can resume in it; an NFC export
 - a backing other than a flat VMDK, such as a virtual-mode RDM: there is no flat file;
 - a vSAN or vVol datastore: the descriptor is a file there, its extent is an object.
 
-A physical-mode RDM can be read by neither.
+A physical-mode RDM can be read by neither, nor a disk of an encrypted VM: its file holds ciphertext, and no lease is
+given for it.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ def disk_source(
             f"{what} is a raw device mapping in physical mode, which vSphere does not let anybody read",
             cure="change it to virtual mode, or leave it out",
             code="PhysicalRdm",
+        )
+    if locator.get("encrypted"):
+        raise PermanentError(
+            f"{what} is encrypted by vSphere: its file holds ciphertext",
+            cure="give it a storage policy without encryption",
+            code="DiskEncrypted",
         )
     if transport not in ("auto", "datastore", "nfc"):
         raise PermanentError(f"transport {transport!r} is not one of auto, datastore, nfc", code="TransportUnknown")

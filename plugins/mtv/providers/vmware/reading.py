@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from mtv.model.errors import PermanentError
 from mtv.model.source import SourceVm
 from mtv.providers.vmware import collect
 from mtv.providers.vmware.build import Draft, drafts_of, finish
@@ -34,7 +33,7 @@ class Read(NamedTuple):
 def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progress | None = None) -> Read:
     """Read VMs, all or those named, in the order of their inventory paths.
 
-    VMs that vanish meanwhile are absent. Raises `PermanentError` for several VMs of one wanted name.
+    VMs that vanish meanwhile are absent.
     """
     wanted = None if names is None else set(names)
     if wanted is not None and not wanted:
@@ -43,8 +42,8 @@ def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progres
     def read(operation: Callable[[Api], T]) -> T:
         return session.run(operation, doing="read the inventory", tries=_TRIES)
 
-    around = Surroundings(read(collect.surroundings))
-    ids = read(collect.vm_ids) if wanted is None else _named(read(_index), wanted, around)
+    around = Surroundings(read(lambda api: collect.surroundings(api, listed=wanted is None)))
+    ids = read(collect.vm_ids) if wanted is None else _named(read(_index), wanted)
     power_ons = read(collect.last_power_ons)
     field_names = read(collect.custom_fields)
     drafts: list[Draft] = []
@@ -64,21 +63,9 @@ def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
 
 
 def _index(api: Api) -> list[collect.Found]:
-    return collect.virtual_machines(api, ("name", "parent"))
+    return collect.virtual_machines(api, ("name",))
 
 
-def _named(index: list[collect.Found], wanted: set[str], around: Surroundings) -> list[str]:
-    """Return the ids of the VMs of those names. Raises `PermanentError` with the paths of namesakes."""
-    chosen = [vm for vm in index if readable_name(vm.properties.get("name", "")) in wanted]
-    paths: dict[str, list[str]] = {}
-    for vm in chosen:
-        name = readable_name(vm.properties["name"])
-        above = around.path(collect.moref(vm.properties.get("parent")))
-        paths.setdefault(name, []).append(f"{above}/{name} ({vm.id})")
-    doubles = {name: sorted(where) for name, where in paths.items() if len(where) > 1}
-    if doubles:
-        text = "; ".join(f"{name}: {', '.join(where)}" for name, where in sorted(doubles.items()))
-        raise PermanentError(
-            f"several VMs have one name: {text}", cure="rename all but one on the source", code="NameAmbiguous"
-        )
-    return [vm.id for vm in chosen]
+def _named(index: list[collect.Found], wanted: set[str]) -> list[str]:
+    """Return the ids of the VMs of those names."""
+    return [vm.id for vm in index if readable_name(vm.properties.get("name", "")) in wanted]

@@ -34,6 +34,12 @@ def _tied_to_hosts(config: Any) -> list[str]:
     return sorted(tied)
 
 
+def _above(entry: Found) -> Any:
+    """Return what an object lies in for people: a vApp in a folder or another vApp, not in its resource pool."""
+    own = entry.properties
+    return own.get("parentVApp") or own.get("parentFolder") if entry.kind == "VirtualApp" else own.get("parent")
+
+
 class Surroundings:
     """An index over the objects around the VMs. Unknown ids give empty names, never an error."""
 
@@ -71,6 +77,10 @@ class Surroundings:
     def datacenter_of(self, object_id: str) -> str:
         """Return the id of the datacenter above an object, "" when it cannot be seen."""
         return next((entry.id for entry in self._upwards(object_id) if entry.kind == "Datacenter"), "")
+
+    def folder_of(self, object_id: str) -> str:
+        """Return the id of the folder that an object is or lies in, "" when it cannot be seen."""
+        return next((entry.id for entry in self._upwards(object_id) if entry.kind == "Folder"), "")
 
     def path(self, object_id: str, *, escaped: bool = False) -> str:
         """Return the inventory path from below the root down to the object, without vSphere's hidden folders.
@@ -149,4 +159,4 @@ class Surroundings:
             if entry is None:
                 return
             yield entry
-            object_id = moref(entry.properties.get("parent"))
+            object_id = moref(_above(entry))

@@ -11,6 +11,7 @@ from typing import Any
 from pyVmomi import vim
 
 from mtv.model.source import Thing
+from mtv.providers.vmware import hosts
 from mtv.providers.vmware.collect import Found, moref
 from mtv.providers.vmware.surroundings import Surroundings
 
@@ -64,6 +65,7 @@ def _host(entry: Found, around: Surroundings) -> dict[str, Any]:
         "timezone": _text(own, "config.dateTimeInfo.timeZone.key"),
         "datastores": _ids(entry, "datastore"),
         "networks": _ids(entry, "network"),
+        **hosts.hardware(own),
     }
 
 
@@ -75,7 +77,18 @@ def _datastore(entry: Found, around: Surroundings) -> dict[str, Any]:
         "capacity": _number(own, "summary.capacity"),
         "free": _number(own, "summary.freeSpace"),
         "maintenance": _text(own, "summary.maintenanceMode"),
+        "storageIOControl": _io_control(own.get("iormConfiguration")),
         **_backing(own.get("info")),
+    }
+
+
+def _io_control(settings: Any) -> dict[str, Any]:
+    """Return whether vSphere throttles VMs when the datastore is slow, and from which latency (milliseconds) on."""
+    if settings is None:
+        return {}
+    return {
+        "enabled": bool(settings.enabled),
+        "congestionThreshold": int(settings.congestionThreshold or 0),
     }
 
 
@@ -97,6 +110,7 @@ def _network(entry: Found, around: Surroundings) -> dict[str, Any]:
         "key": _text(own, "key"),
         "dvSwitch": moref(switch),
         "vlanId": _vlan(own.get("config.defaultPortConfig")),
+        "hosts": _ids(entry, "host"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from mtv.model.condition import Condition
 from mtv.model.source import PowerState, SourceVm
@@ -21,6 +21,15 @@ def of_guest(case: Case, seen: SourceVm) -> Iterable[Condition]:
             "Let its tools run once before the wave, or set preserve_static_ips: false.",
             vms=(case.vm.id,),
         )
+
+
+def guest_addresses(seen: SourceVm) -> Iterator[tuple[str, str]]:
+    """Yield the addresses that the guest has, each with its card's MAC: vSphere tells them in a list, oVirt by card."""
+    for row in rows_of(seen, "guestNetworks"):
+        yield str(row.get("mac", "")), str(row.get("ip", ""))
+    for card in rows_of(seen, "nics"):
+        told = card.get("ipAddress")
+        yield from ((str(card.get("mac", "")), str(ip)) for ip in (told if isinstance(told, list) else ()))
 
 
 def on_pod_network(case: Case, seen: SourceVm) -> dict[str, str]:

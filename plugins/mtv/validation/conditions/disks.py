@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mtv.model.condition import Condition
 from mtv.model.source import PowerState, SourceDisk, SourceVm
@@ -34,6 +35,7 @@ def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
             vms=vms,
         )
     yield from _luns(seen, vms)
+    yield from _sealed(seen, vms)
     for disk in rows_of(seen, "disks"):
         name = disk.get("file") or disk.get("key") or "?"
         if disk.get("rdm") is True and (not case.is_warm or disk.get("physicalMode") is True):
@@ -70,6 +72,35 @@ def _luns(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
             "Only images of storage domains are copied. Copy it to an image, or detach it and attach it on the target.",
             vms=vms,
         )
+
+
+def _sealed(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
+    """Disks whose bytes the source gives to nobody, or only as ciphertext: better known before the VM is shut down."""
+    rows = [*rows_of(seen, "disks"), *rows_of(seen, "volumes")]
+    encrypted = ", ".join(_name(row) for row in rows if row.get("encrypted") is True)
+    if encrypted:
+        yield critical(
+            "VMStorageNotSupported",
+            "mtv.disk.encrypted_by_source",
+            "NotSupported",
+            f"Disk {encrypted} is encrypted by the source, which would hand out ciphertext",
+            "Decrypt it there: vSphere by a storage policy without encryption, OpenStack by a volume type without.",
+            vms=vms,
+        )
+    physical = ", ".join(_name(row) for row in rows if row.get("physicalMode") is True)
+    if physical:
+        yield critical(
+            "VMStorageNotSupported",
+            "plan.disk.physical_mode",
+            "NotSupported",
+            f"Disk {physical} is a raw device in physical mode, which vSphere lets nobody read",
+            "Change it to virtual mode, or detach it and attach its LUN on the target.",
+            vms=vms,
+        )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(row.get("file") or row.get("name") or row.get("key") or row.get("id") or "?")
 
 
 def shared(cases: Sequence[Case]) -> Iterable[Condition]:

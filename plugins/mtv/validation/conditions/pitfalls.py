@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mtv.model.condition import Condition
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceVm
+from mtv.validation.conditions.addresses import guest_addresses
 from mtv.validation.conditions.case import Case, critical, rows_of, warning
 
 _LARGEST_BIOS_DISK = 2 << 40
@@ -60,10 +61,10 @@ def of_wave(cases: Sequence[Case]) -> Iterable[Condition]:
             for nic in seen.nics:
                 if nic.mac in places:
                     macs[case.place(nic), nic.mac][case.vm.id] = None
-            for row in rows_of(seen, "guestNetworks"):
-                place = places.get(str(row.get("mac")), "")
-                if place and case.keeps_addresses and _is_an_address_of_its_own(str(row.get("ip", ""))):
-                    ips[place, str(row["ip"])][case.vm.id] = None
+            for mac, ip in guest_addresses(seen):
+                place = places.get(mac, "")
+                if place and case.keeps_addresses and _is_an_address_of_its_own(ip):
+                    ips[place, ip][case.vm.id] = None
     yield from _twice(macs, ips)
 
 

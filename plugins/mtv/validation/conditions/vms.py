@@ -23,12 +23,12 @@ def existence(case: Case) -> Iterable[Condition]:
             vms=vms,
         )
     if len(case.found) > 1:
-        ids = ", ".join(seen.id for seen in case.found)
+        where = ", ".join(f"{seen.document.get('path') or seen.name} ({seen.id})" for seen in case.found)
         yield critical(
             "VMRefNotValid",
             "plan.vm.ambiguous",
             "Ambiguous",
-            f"The source has {len(case.found)} VMs called {name} ({ids})",
+            f"The source has {len(case.found)} VMs called {name}: {where}",
             "Rename all but one on the source: the plan cannot tell which of them is meant.",
             vms=vms,
         )
