@@ -7,9 +7,7 @@ same disk.
 Sources are an nbdkit server on a Unix socket, a raw file, and ovirt-imageio's HTTPS, read once as any web server and
 once by its own protocol. Every method ends with its target on the medium (fdatasync). The source is dropped from the
 page cache before each run and the order of methods is shuffled in each round. A ratio is the median over rounds of wall
-time divided by that of the case's first method in the same round, so that a busy machine weighs on both alike. The
-row "medium: write, read" is no copy but the bound of one that reads back: the case's bytes written, flushed and read
-again by a program that does nothing else and has no source. CPU
+time divided by that of the case's first method in the same round, so that a busy machine weighs on both alike. CPU
 seconds are those of the program and of the server; memory is the program's peak alone.
 """
 
@@ -28,13 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import blake3
-from mover_medium import seconds_to_write_and_read
 from mover_sources import Offer, Served, https, imageio_disk, nbd, raw_file
 
 REPO = Path(__file__).parents[1]
 MIB = 1 << 20
 STEP = 4 * MIB
-MEDIUM = "medium: write, read"
 
 
 class Case(NamedTuple):
@@ -51,7 +47,7 @@ class Case(NamedTuple):
     @property
     def methods(self) -> tuple[str, ...]:
         """All that copy it."""
-        return (*self.peers, "mover", "mover + read-back", MEDIUM)
+        return (*self.peers, "mover", "mover + read-back")
 
 
 class Measured(NamedTuple):
@@ -130,10 +126,6 @@ def measure(method: str, case: Case, source: Path, folder: Path, size: int) -> M
         old.unlink(missing_ok=True)
     work.mkdir(exist_ok=True)
     drop_cache(source)
-    if method == MEDIUM:
-        used, wall = os.times(), seconds_to_write_and_read(target, int(size * case.share))
-        cpu = sum(os.times()[:2]) - sum(used[:2])
-        return Measured(wall, cpu, 0.0)
     with case.served(source, folder, case.is_slow) as offer:
         argv = command(method, offer, target, work, size)
         before, began = cpu_of(offer.pid), time.monotonic()
@@ -215,9 +207,7 @@ def page(results: dict[Case, dict[str, list[Measured]]], size: int, rounds: int,
         f" during the run, {time.strftime('%Y-%m-%d')}. Made by `bench/mover.py`.",
         "",
         "The ratio is the median over the rounds of wall time by that of the first method in the same round. Every run"
-        " of the mover hashes each block and keeps its journal; a started Python is in its time. The row"
-        f" `{MEDIUM}` is the bound that the storage sets to a copy with read-back: the case's bytes written, flushed"
-        " and read again, with no source and nothing else to do.",
+        " of the mover hashes each block and keeps its journal; a started Python is in its time.",
     ]
     for case, runs in results.items():
         lines += ["", f"## {case.title}", "", f"| method | wall s (spread) | ÷ {case.peers[0]} | CPU s | peak MiB |"]

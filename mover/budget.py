@@ -28,8 +28,8 @@ class Budget:
         self._further_connections = max(connections - disks_at_once, 0)
         self._spare: list[memoryview] = []
         self._bucket = bucket or TokenBucket()
-        self.read_back_threads = 3 if disks_at_once == 1 else 2
-        """Of each disk. Each holds 1 MiB; disks that are read back side by side keep the medium busy with fewer."""
+        self.read_back_threads = 2 if disks_at_once == 1 else 1
+        """Of each disk. Each holds 2 MiB; disks that are read back side by side keep the medium busy with fewer."""
 
     def first_block(self) -> memoryview:
         """The memory that a lane cannot do without; given even if that overdraws the budget."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import queue
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from blake3 import blake3
 
-from mover.buffers import PAGE_BYTES, block_buffer
+from mover.buffers import HUGE_PAGE_BYTES, PAGE_BYTES, block_buffer, buffer_of
 from mover.crew import Crew
 from mover.digest import BlockDigests
 from mover.geometry import Extent, block_extent
@@ -21,7 +20,7 @@ from mtv.model.transfer import Verify
 SAMPLE_EVERY = 16
 """Verify.SAMPLED reads back one block in so many, and the first and the last."""
 
-STEP_BYTES = 1 << 20
+STEP_BYTES = HUGE_PAGE_BYTES
 """Read at once; several threads then cost little memory."""
 
 
@@ -84,7 +83,7 @@ class ReadBack:
         return sorted(self.mismatches)
 
     def _work(self) -> None:
-        buffer = memoryview(mmap.mmap(-1, STEP_BYTES))
+        buffer = buffer_of(STEP_BYTES)
         while (index := self._queue.get()) is not None:
             if self._halt.is_set():
                 continue
