@@ -90,6 +90,15 @@ class Cluster:
         answer = self.core.read_namespaced_pod_log(name, self.namespace, container=container, _preload_content=False)
         return answer.data.decode()
 
+    def log_so_far(self, name: str) -> str:
+        """The log of the main container, "" while there is none; what was there a moment ago may be gone again."""
+        try:
+            return self.log(name)
+        except ApiException as error:
+            if error.status != 400:
+                raise
+            return ""
+
     def terminated(self, name: str) -> Any:
         """How the main container ended."""
         return self.reach(name, "Succeeded", "Failed").status.container_statuses[0].state.terminated

@@ -284,7 +284,7 @@ def test_a_pod_that_is_deleted_gets_the_signal_to_end(cluster: Cluster) -> None:
     cluster.claim("data")
     script = "trap 'echo bye > /data/f; exit 0' TERM; echo up; while :; do sleep 0.1; done"
     cluster.start("ends", script, **{**mounted("data"), "terminationGracePeriodSeconds": 30})
-    until(lambda: refused(lambda: cluster.log("ends"))[0] == 200 and "up" in cluster.log("ends"), what="the trap")
+    until(lambda: "up" in cluster.log_so_far("ends"), what="the trap")
     cluster.core.delete_namespaced_pod("ends", cluster.namespace)
     until(lambda: refused(lambda: cluster.pod("ends"))[0] == 404, what="the pod to go")
     assert cluster.run("reads", "cat /data/f", **mounted("data")).strip() == "bye"

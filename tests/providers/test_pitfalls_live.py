@@ -169,7 +169,7 @@ def test_a_long_chain_of_files_is_seen_in_a_disk_as_vsphere_describes_it(files: 
     controller = vim.vm.device.ParaVirtualSCSIController(key=1000, busNumber=0, sharedBus="noSharing")
     disk = vim.vm.device.VirtualDisk(key=2000, controllerKey=1000, unitNumber=0, capacityInBytes=GIB, backing=backing)
     found = Found("VirtualMachine", "vm-1", {"name": "c", "config.hardware.device": [controller, disk]})
-    (vm,) = finish(drafts_of([found], Surroundings([])), Surroundings([]), {})
+    (vm,) = finish(drafts_of([found], Surroundings([]), {}), Surroundings([]), {})
     assert ("mtv.warm.snapshot_chain" in _ids(_plan("c", **WARM), vm)) is is_told
 
 

@@ -140,7 +140,7 @@ def test_a_vm_of_a_vapp_has_no_parent_of_its_own_and_lies_where_its_vapp_does():
     ]
     around = Surroundings([*tree().entries(), *(Found(*row) for row in rows)])
     found = Found("VirtualMachine", "vm-1", {"name": "db", "parentVApp": _reference(vim.VirtualApp, "vapp-2")})
-    (vm,) = finish(drafts_of([found], around), around, {})
+    (vm,) = finish(drafts_of([found], around, {}), around, {})
     assert vm.document["path"] == "emea/dc/1/shop/back/db"
     assert (vm.document["folder"], vm.document["parent"]["kind"]) == ("group-v", "VirtualApp")
     assert vm.document["datacenter"] == {"id": "dc-1", "name": "dc/1"}
@@ -153,7 +153,7 @@ def test_a_vm_whose_folder_may_not_be_seen_lies_in_the_datacenter_of_its_host():
     ]
     around = Surroundings([*tree().entries(), *(Found(*row) for row in rows)])
     found = Found("VirtualMachine", "vm-1", {"name": "db", "runtime.host": _reference(vim.HostSystem, "host-1")})
-    (vm,) = finish(drafts_of([found], around), around, {})
+    (vm,) = finish(drafts_of([found], around, {}), around, {})
     assert vm.document["datacenter"]["id"] == "dc-1"
 
 
