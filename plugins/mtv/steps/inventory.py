@@ -127,11 +127,11 @@ def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None) ->
         ctx.log(f"rule left out: {problem}")
     known = ctx.store.judgements(ctx.source)
     vms = ctx.store.inventory(moment, kind=VM)
+    wanted = vms if names is None else [vm for vm in vms if vm.name in names]
     stale = [
         vm
-        for vm in vms
-        if (names is None or vm.name in names)
-        and ((last := known.get(vm.key)) is None or (last.digest, last.rules_version) != (vm.digest, rules.version))
+        for vm in wanted
+        if (last := known.get(vm.key)) is None or (last.digest, last.rules_version) != (vm.digest, rules.version)
     ]
     answers = evaluate(rules, [vm.document["document"] for vm in stale])
     judged = {
@@ -139,8 +139,7 @@ def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None) ->
         for vm, said in zip(stale, answers, strict=True)
     }
     ctx.store.put_judgements(ctx.source, judged, gone=set(known) - {vm.key for vm in vms})
-    asked = len(vms) if names is None else len([vm for vm in vms if vm.name in names])
-    ctx.log(f"{ctx.source}: {len(stale)} of {asked} VMs validated, the others have not changed")
+    ctx.log(f"{ctx.source}: {len(stale)} of {len(wanted)} VMs validated, the others have not changed")
     for vm in stale:
         before = known[vm.key].concerns if vm.key in known else ()
         for concern in judged[vm.key].concerns:
