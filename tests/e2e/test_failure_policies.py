@@ -62,20 +62,21 @@ def test_a_conversion_that_fails_is_rolled_back_and_the_retry_brings_what_the_gu
     assert labels.STALE not in claim["metadata"]["annotations"]
 
 
-def test_a_held_failure_keeps_the_source_off_and_the_retry_does_not_copy_again(factory: Factory):
-    dag_id = factory.write_plan("held", PLAN.format(name="held", policy="hold", vm="web-1"))
+def test_a_conversion_that_fails_is_held_and_the_retry_of_the_mended_plan_does_not_copy_again(factory: Factory):
+    plan = PLAN.format(name="held", policy="hold", vm="web-1")
+    dag_id = factory.write_plan("held", plan.replace("on_failure: hold", "on_failure: hold, root_disk: /dev/sdb9"))
     factory.power_on_source("web-1")
 
-    failed_run = factory.start(dag_id)
-    factory.wait_for_step(dag_id, failed_run, "convert", {"deferred", "running"})
-    factory.api.mark_run(dag_id, failed_run, "failed")
-    factory.wait_for_step(dag_id, failed_run, "settle", {"success"})
+    failed_run, state = factory.run(dag_id)
 
+    assert state == "failed"
+    assert factory.evidence(dag_id, failed_run, "web-1", EvidenceKind.FAILURE)["code"] == "root-disk-unknown"
     assert factory.evidence(dag_id, failed_run, "web-1", EvidenceKind.SETTLED)["outcome"] == "held"
     assert factory.source_power("web-1") is PowerState.OFF
     assert left_on_the_cluster(factory, "held") == []
     copied = factory.evidence(dag_id, failed_run, "web-1", EvidenceKind.TRANSFER)["disks"]
 
+    factory.write_plan("held", plan)
     second_run, state = factory.run(dag_id)
 
     assert state == "success", factory.errors(dag_id, second_run)

@@ -33,12 +33,10 @@ def runner(settings):
 
 @pytest.fixture
 def outline_of(settings):
-    from mtv.orchestration.loader import read_outlines
-    from mtv.orchestration.outline import OutlineFolder
+    from mtv.orchestration.plans_folder import read_outlines
 
     def find(dag_id: str):
-        folder = OutlineFolder(settings.outlines_folder)
-        return next(outline for outline in read_outlines(settings, folder) if outline.dag_id == dag_id)
+        return next(outline for outline in read_outlines(settings) if outline.dag_id == dag_id)
 
     return find
 
@@ -86,6 +84,63 @@ def test_a_plan_broken_during_its_wave_lets_the_run_go_on_and_refuses_a_new_one(
     assert runner.freeze(broken, ref("r1"), quiet) == frozen
     with pytest.raises(PlanError, match=r"dc1\.yaml"):
         runner.freeze(broken, ref("r2"), quiet)
+
+
+def test_a_plan_edited_after_its_dag_was_drawn_starts_as_the_file_is_now(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan)
+    drawn = outline_of("mtv.dc1.pilot")
+    write_plan("dc1.yaml", good_plan.replace("{name: web-1}, {name: db-1}", "{name: other-1}"))
+    told: list[str] = []
+    assert "other-1" in runner.freeze(drawn, ref("r1"), told.append)
+    assert "edited since Airflow drew this DAG" in told[0]
+
+
+def test_a_plan_broken_after_its_dag_was_drawn_is_refused_with_its_place(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan)
+    drawn = outline_of("mtv.dc1.pilot")
+    write_plan("dc1.yaml", good_plan + "  oops\n")
+    with pytest.raises(PlanError, match=r"dc1\.yaml:\d+"):
+        runner.freeze(drawn, ref("r1"), quiet)
+
+
+def test_a_plan_mended_after_its_dag_was_drawn_red_starts(runner, outline_of, write_plan, good_plan):
+    write_plan("dc1.yaml", good_plan)
+    outline_of("mtv.dc1.pilot")
+    write_plan("dc1.yaml", good_plan + "  oops\n")
+    red = outline_of("mtv.dc1.pilot")
+    write_plan("dc1.yaml", good_plan)
+    assert red.problems
+    assert runner.freeze(red, ref("r1"), quiet) == ["web-1", "db-1", "app-1"]
+
+
+def test_a_plan_whose_edit_needs_other_tasks_waits_until_its_dag_is_drawn_anew(
+    runner, outline_of, write_plan, good_plan, settings
+):
+    write_plan("dc1.yaml", good_plan)
+    drawn = outline_of("mtv.dc1.pilot")
+    edited = good_plan.replace("{name: db-1}", "{name: db-1, skip_guest_conversion: true}")
+    assert edited != good_plan
+    write_plan("dc1.yaml", edited)
+    with pytest.raises(PermanentError, match="start the run again in a minute") as error:
+        runner.freeze(drawn, ref("r1"), quiet)
+    assert error.value.code == "PlanChanged"
+    with store_of(settings) as store:
+        assert store.run_of("mtv.dc1.pilot", "r1") is None
+    assert len(runner.freeze(outline_of("mtv.dc1.pilot"), ref("r1"), quiet)) == 3
+
+
+@pytest.mark.parametrize("edit", ["renamed", "removed"])
+def test_a_wave_that_left_its_plan_after_its_dag_was_drawn_is_refused(
+    runner, outline_of, write_plan, good_plan, settings, edit
+):
+    write_plan("dc1.yaml", good_plan)
+    drawn = outline_of("mtv.dc1.rest")
+    if edit == "renamed":
+        write_plan("dc1.yaml", good_plan.replace("  rest:", "  others:"))
+    else:
+        (settings.plans_folder / "dc1.yaml").unlink()
+    with pytest.raises(PermanentError, match=r"dc1\.yaml no longer has .* \(wave rest\)"):
+        runner.freeze(drawn, ref("r1", "mtv.dc1.rest"), quiet)
 
 
 def test_a_second_run_of_a_plan_is_refused_with_the_holders_name(runner, outline_of, write_plan, good_plan):

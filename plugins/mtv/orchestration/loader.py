@@ -1,20 +1,17 @@
-"""Plan files to DAGs. `dags/waves.py` calls this and does nothing else.
+"""The waves' DAGs. `dags/waves.py` calls this and does nothing else.
 
 The DAG processor asks for every DAG and compiles the plans; a starting task asks for one DAG and reads its outline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import msgspec
 from airflow.sdk import DAG, get_parsing_context
 
 from mtv.model.settings import Settings
 from mtv.orchestration.operators import StepOperators
-from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, unreadable
+from mtv.orchestration.outline import OutlineFolder
+from mtv.orchestration.plans_folder import read_outlines
 from mtv.orchestration.wave_dag import build_dag
-from mtv.plan import CompiledPlan, compile_folder
 
 
 def load_dags(settings: Settings | None = None) -> list[DAG]:
@@ -25,23 +22,4 @@ def load_dags(settings: Settings | None = None) -> list[DAG]:
     asked = get_parsing_context().dag_id
     if asked and (outline := folder.read(asked)):
         return [build_dag(outline, operators)]
-    outlines = read_outlines(settings, folder)
-    return [build_dag(folder.with_standing(outline), operators) for outline in outlines]
-
-
-def read_outlines(settings: Settings, folder: OutlineFolder) -> Iterator[Outline]:
-    """Compile the plans folder and yield one outline per DAG."""
-    for compiled in compile_folder(settings.plans_folder, settings.compiled_folder):
-        yield from _outlines(compiled, folder)
-
-
-def _outlines(compiled: CompiledPlan, folder: OutlineFolder) -> list[Outline]:
-    file = compiled.path.name
-    if not compiled.problems and (known := folder.of_plan(compiled.hash)) is not None:
-        return folder.write(known)
-    if (plan := compiled.plan) is not None:
-        return folder.write_plan(compiled.hash, outlines_of(plan, compiled.hash, file))
-    problems = tuple(str(problem) for problem in compiled.problems)
-    # Runs that began before the file was broken go on as frozen, so their DAGs stay; new runs are refused.
-    before = [msgspec.structs.replace(outline, problems=problems) for outline in folder.of_file(file)]
-    return folder.write([unreadable(compiled.name, file, problems), *before])
+    return [build_dag(folder.with_standing(outline), operators) for outline in read_outlines(settings)]

@@ -15,12 +15,13 @@ import msgspec
 from airflow.sdk.configuration import conf
 
 from mtv.model.connection import Connections
-from mtv.model.errors import PermanentError, PlanError
+from mtv.model.errors import PermanentError
 from mtv.model.settings import Settings
 from mtv.model.text import printable
 from mtv.orchestration.admission import may_enter
 from mtv.orchestration.connections import AirflowConnections
 from mtv.orchestration.outline import Outline, OutlineFolder, part_plan, vm_itinerary
+from mtv.orchestration.plans_folder import as_it_is_now
 
 if TYPE_CHECKING:
     from mtv.kubevirt.pods import PodRequest
@@ -84,8 +85,7 @@ class StepRunner:
             store.upgrade()
             known = store.run_of(task.dag_id, task.run_id)
             if known is None:
-                if outline.problems:
-                    raise PlanError("; ".join(outline.problems), code="PlanInvalid")
+                outline = as_it_is_now(outline, self.settings, log)
                 plan = load_compiled(self.settings.compiled_folder, outline.plan_hash)
                 refuse_start(store, plan, outline, parallelism=conf.getint("core", "parallelism", fallback=32))
                 plan_hash = store.put_plan(plan)
