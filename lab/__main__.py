@@ -28,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "check":
         from lab import packages
 
-        return packages.report_problems() | packages.report_missing()
+        lacks = packages.report_problems() | packages.report_missing()
+        if not lacks:
+            print("lab: this machine is fit")
+        return lacks
     if arguments.command == "apt-line":
         from lab import packages
 
@@ -66,9 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _folder(text: str) -> Path:
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    path = Path(text).absolute()
+    there = next(known for known in (path, *path.parents) if known.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there} is no folder")
     return path
 
 

@@ -65,6 +65,7 @@ def test_where_nothing_ran_there_are_no_logs_and_that_is_said(
     ("wrong", "said"),
     [
         (["--state", __file__], "test_command.py is no folder"),
+        (["--state", f"{__file__}/below"], "test_command.py is no folder"),
         (["-n", "0"], "'0' is no number from 1 on"),
         (["-n", "-3"], "'-3' is no number from 1 on"),
         (["-n", "all"], "'all' is no number from 1 on"),
