@@ -13,8 +13,9 @@ EXAMPLES = """examples:
   python3 -m lab check                 is this machine fit for the lab? (system Python, before any venv)
   python3 -m lab apt-line              the apt command that installs what is missing
   python -m lab build                  fill the cache, start nothing
-  python -m lab up                     everything: cluster, KubeVirt, vCenter, OVA files
+  python -m lab up                     everything: cluster, KubeVirt, vCenter, OVA files, Airflow
   python -m lab up cluster             only the target cluster
+  python -m lab up openstack           what is left out unless it is named
   python -m lab status                 what is up, what is real, what is a stand-in, where to reach it
   python -m lab logs cluster           the last lines of every log of the cluster
   python -m lab down                   stop all; also cleans up after a crash
@@ -27,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "check":
         from lab import packages
 
-        return packages.report_problems() | packages.report_missing()
+        lacks = packages.report_problems() | packages.report_missing()
+        if not lacks:
+            print("lab: this machine is fit")
+        return lacks
     if arguments.command == "apt-line":
         from lab import packages
 
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lab",
-        description="A data centre in a box: Kubernetes with KubeVirt, a vCenter, OVA files, all on loopback.",
+        description="A data centre in a box: Kubernetes with KubeVirt, a vCenter, OVA files, Airflow, all on loopback.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,13 +59,27 @@ def _parser() -> argparse.ArgumentParser:
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_argument("part", nargs="*", help="cluster, kubevirt, vcenter, ova, airflow; openstack if named")
         command.add_argument(
-            "--state", type=Path, metavar="DIR", help="folder of this lab (default: $MTV_LAB_STATE or var/lab)"
+            "--state", type=_folder, metavar="DIR", help="folder of this lab (default: $MTV_LAB_STATE or var/lab)"
         )
         if name == "logs":
-            command.add_argument("-n", "--lines", type=int, default=20, help="lines per log (default: %(default)s)")
+            command.add_argument("-n", "--lines", type=_count, default=20, help="lines per log (default: %(default)s)")
     commands.add_parser("check", help="is this machine fit for the lab? one line per problem, with its cure")
     commands.add_parser("apt-line", help="print the apt command that installs the missing packages")
     return parser
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).absolute()
+    there = next(known for known in (path, *path.parents) if known.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there} is no folder")
+    return path
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from threading import Event
 from typing import Any
 
 from lab.cache import say, say_going_on
-from lab.registry import PARTS, usual_parts, with_dependants, with_needs
+from lab.registry import PARTS, chosen, usual_parts, with_dependants, with_needs
 from lab.state import State
 
 
@@ -47,11 +47,12 @@ def up(state: State, names: Sequence[str] = ()) -> None:
 
 def down(state: State, names: Sequence[str] = ()) -> None:
     """Stop the named parts (none: all) and what stands on them; also cleans up after a crash."""
+    order = with_dependants(names)
     if not state.dir.is_dir():
         return
     errors: list[Exception] = []
     with _locked(state):
-        for name in with_dependants(names or PARTS):
+        for name in order:
             if not (state.dir / name).is_dir():
                 continue
             try:
@@ -66,7 +67,7 @@ def down(state: State, names: Sequence[str] = ()) -> None:
 def status(state: State, names: Sequence[str] = ()) -> list[PartStatus]:
     """How the named parts (none: all) are right now."""
     found = []
-    for name in names or list(PARTS):
+    for name in chosen(names):
         part = PARTS[name]
         endpoints = state.endpoints(name)
         problems = part.problems(state)

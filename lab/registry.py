@@ -43,27 +43,33 @@ def usual_parts() -> list[str]:
     return [name for name, part in PARTS.items() if not part.on_request]
 
 
+def chosen(names: Iterable[str]) -> list[str]:
+    """The named parts, all of them when none is named. Raises `PermanentError` for a name that is no part's."""
+    found = list(names) or list(PARTS)
+    for name in found:
+        if name not in PARTS:
+            raise PermanentError(f"the lab has no part {name!r}", cure=f"choose from: {', '.join(PARTS)}")
+    return found
+
+
 def with_needs(names: Iterable[str]) -> list[str]:
-    """The named parts and all that they need, each after what it needs: the order to start them in."""
+    """The named parts (none: all) and all that they need, each after what it needs: the order to start them in."""
     order: list[str] = []
 
     def visit(name: str) -> None:
-        if name not in PARTS:
-            raise PermanentError(f"the lab has no part {name!r}", cure=f"choose from: {', '.join(PARTS)}")
         if name not in order:
             for need in PARTS[name].needs:
                 visit(need)
             order.append(name)
 
-    for name in names:
+    for name in chosen(names):
         visit(name)
     return order
 
 
 def with_dependants(names: Iterable[str]) -> list[str]:
-    """The named parts and all that stand on them, each before what it needs: the order to stop them in."""
-    wanted = set(names)
-    with_needs(wanted)  # refuses names that are no parts
+    """The named parts (none: all) and all that stand on them, each before what it needs: the order to stop them in."""
+    wanted = set(chosen(names))
     everything = with_needs(PARTS)
     for name in everything:
         if wanted & set(PARTS[name].needs):

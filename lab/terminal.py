@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lab.control import PartStatus
 from lab.process import tail
-from lab.registry import PARTS
+from lab.registry import PARTS, chosen
 from lab.state import State
 
 _COLOURS = {"up": "green", "down": "dim", "broken": "bold red"}
@@ -34,10 +34,12 @@ def print_status(parts: Sequence[PartStatus]) -> None:
 
 
 def print_logs(state: State, names: Sequence[str], lines: int) -> None:
-    """The last lines of every log of the parts, each below its path."""
-    for name in names or list(PARTS):
-        for log in PARTS[name].logs(state):
-            print(f"==> {log} <==\n{tail(log, lines)}\n")
+    """The last lines of every log of the parts, each below its path; a remark if there is none."""
+    logs = [log for name in chosen(names) for log in PARTS[name].logs(state)]
+    for log in logs:
+        print(f"==> {log} <==\n{tail(log, lines)}\n")
+    if not logs:
+        print(f"no logs of {' or '.join(names) or 'any part'} in {state.dir}")
 
 
 def _short(value: Any) -> str:

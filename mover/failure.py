@@ -25,8 +25,7 @@ class DigestMismatch(PermanentError):
     """The target does not hold the bytes that were read from the source, even after a second try."""
 
     def __init__(self, message: str, *, offset: int, cure: str = "", code: str = "") -> None:
-        super().__init__(message, cure=cure, code=code or "target-mismatch")
-        self.offset = offset
+        super().__init__(message, cure=cure, code=code or "target-mismatch", offset=offset)
 
 
 class SourceUnstable(DigestMismatch):
@@ -69,10 +68,14 @@ def storage_error(error: OSError, *, where: str, what: str) -> MtvError:
 
 def failure_of(error: BaseException, *, disk: str = "") -> Failure:
     """The wire form of an exception. Unknown ones are faults of ours: permanent, with their type's name."""
-    offset = error.offset if isinstance(error, DigestMismatch) else None
     if isinstance(error, MtvError):
         return Failure(
-            code=error.code, message=error.message, cure=error.cure, retryable=error.retryable, disk=disk, offset=offset
+            code=error.code,
+            message=error.message,
+            cure=error.cure,
+            retryable=error.retryable,
+            disk=disk,
+            offset=error.offset,
         )
     return Failure(code="internal", message=f"{type(error).__name__}: {error}", disk=disk)
 

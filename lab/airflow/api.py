@@ -10,9 +10,11 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.errors import MtvError, PermanentError, TemporaryError
 
 FINISHED = frozenset({"success", "failed"})
+SILENT = "silent"
+"""What a run's state is while a busy server does not answer; whoever asks again has a deadline of their own."""
 _AT_WORK = frozenset({"scheduled", "queued", "running", "deferred", "restarting", "up_for_retry", "up_for_reschedule"})
 
 
@@ -60,12 +62,13 @@ class AirflowApi:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                return read_json(f"{self.url}/api/v2/dags/{dag_id}", token=self._token)
-            except urllib.error.HTTPError as error:
-                if error.code != 404:
+                return self._call("GET", f"/api/v2/dags/{dag_id}")
+            except MtvError as error:
+                if not error.retryable and error.code != "Http404":
                     raise
+                why = error.message
             if time.monotonic() > deadline:
-                errors = "; ".join(self.import_errors()) or "no import errors"
+                errors = "; ".join(self.import_errors()) or f"no import errors; {why}"
                 raise TemporaryError(f"waited {timeout_s:g} s for DAG {dag_id}: {errors}", code="NoSuchDag")
             time.sleep(0.5)
 
@@ -85,8 +88,11 @@ class AirflowApi:
         return self._call("GET", self._run(dag_id, run_id))
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """Return queued, running, success or failed."""
-        return str(self.run(dag_id, run_id)["state"])
+        """Return queued, running, success or failed; `SILENT` while the server does not answer."""
+        try:
+            return str(self.run(dag_id, run_id)["state"])
+        except TemporaryError:
+            return SILENT
 
     def wait_for_run(self, dag_id: str, run_id: str, *, timeout_s: float, interval_s: float = 1) -> str:
         """Wait until a run has finished and return its state.
@@ -94,20 +100,14 @@ class AirflowApi:
         Raises `TemporaryError` after `timeout_s`, which names the tasks at work then.
         """
         deadline = time.monotonic() + timeout_s
-        state = ""
-        while state not in FINISHED:
+        while (state := self.run_state(dag_id, run_id)) not in FINISHED:
             if time.monotonic() > deadline:
                 at_work = [task for task in self.tasks(dag_id, run_id) if task["state"] in _AT_WORK]
                 named = ", ".join(f"{task['task_id']}[{task['map_index']}] {task['state']}" for task in at_work)
                 raise TemporaryError(
-                    f"run {run_id} of {dag_id} is still {state or 'silent'} after {timeout_s:g} s: {named or 'no task'}"
+                    f"run {run_id} of {dag_id} is still {state} after {timeout_s:g} s: {named or 'no task'}"
                 )
-            try:
-                state = self.run_state(dag_id, run_id)
-            except TemporaryError:
-                state = ""  # a busy API server: the deadline bounds how often
-            if state not in FINISHED:
-                time.sleep(interval_s)
+            time.sleep(interval_s)
         return state
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:

@@ -15,12 +15,14 @@ from lab import control
 from lab.airflow.api import FINISHED, AirflowApi
 from lab.demo.summary import VmSummary, summarise, table
 from lab.demo.watch import watch
+from lab.registry import PARTS
 from lab.state import State, default_state_folder
-from mtv.model.errors import MtvError, TemporaryError
+from mtv.model.errors import MtvError
 from mtv.store import Store
 
 DAG = "mtv.01-first-wave.first"
 WAVE_TIMEOUT_S = 1800.0
+ANSWER_TIMEOUT_S = 60.0
 
 
 class Phases:
@@ -50,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m lab.demo", description="Migrate three VMs in a data centre in a box."
     )
     parser.add_argument("--keep", action="store_true", help="leave everything running afterwards")
-    parser.add_argument("--state", type=Path, help="folder of the lab (default: $MTV_LAB_STATE or var/lab)")
     arguments = parser.parse_args(argv)
-    state = State((arguments.state or default_state_folder()).resolve())
+    state = State(default_state_folder().resolve())  # the one that `make down` stops
     console = Console()
     if not console.is_terminal:
         console.width = 160
@@ -61,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         proven = _run(state, console)
     except (MtvError, TimeoutError) as error:
         console.print(f"demo: {error}", style="red", highlight=False)
-        console.print(
-            f"Logs: {sys.executable} -m lab logs; the lab is still up, `make down` stops it.", highlight=False
-        )
+        console.print(f"Logs: {sys.executable} -m lab logs{_still_up(state)}", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("demo: interrupted")
@@ -87,7 +86,7 @@ def _run(state: State, console: Console) -> bool:
         watch(
             store,
             run_id,
-            finished=lambda: _run_state(api, dag_run_id) in FINISHED,
+            finished=lambda: api.run_state(DAG, dag_run_id) in FINISHED,
             console=console,
             timeout_s=WAVE_TIMEOUT_S,
         )
@@ -96,27 +95,20 @@ def _run(state: State, console: Console) -> bool:
     console.print(table(vms))
     _say_reports(Path(endpoints["state_folder"]) / "reports" / run_id, console)
     phases.say()
-    return _verdict(vms, api.run_state(DAG, dag_run_id), console)
+    state_of_run = api.wait_for_run(DAG, dag_run_id, timeout_s=ANSWER_TIMEOUT_S)  # ended: for an answer only
+    return _verdict(vms, state_of_run, console)
 
 
 def _run_id(store: Store, api: AirflowApi, dag_run_id: str, *, timeout_s: float = 120) -> str:
     """Wait until `freeze` has written the run."""
     deadline = time.monotonic() + timeout_s
     while (run := store.run_of(DAG, dag_run_id)) is None:
-        state = _run_state(api, dag_run_id)
+        state = api.run_state(DAG, dag_run_id)
         if state in FINISHED or time.monotonic() > deadline:
             log = api.log(DAG, dag_run_id, "freeze")[-2000:]
             raise TimeoutError(f"the wave did not start (run is {state}):\n{log}")
         time.sleep(0.5)
     return run.id
-
-
-def _run_state(api: AirflowApi, dag_run_id: str) -> str:
-    """Return the run's state; "silent" while a busy API server does not answer: whoever asks has a deadline."""
-    try:
-        return api.run_state(DAG, dag_run_id)
-    except TemporaryError:
-        return "silent"
 
 
 def _payloads(state: State) -> dict[str, dict[str, str]]:
@@ -140,12 +132,21 @@ def _verdict(vms: list[VmSummary], state: str, console: Console) -> bool:
 
 
 def _end(state: State, console: Console, *, keep: bool) -> None:
-    if keep:
-        url = state.endpoints("airflow").get("url", "")
+    if not keep:
+        control.down(state)
+        console.print(
+            "Everything is stopped. `make demo KEEP=1` leaves it running and says how to open the Airflow UI."
+        )
+    elif url := state.endpoints("airflow").get("url"):
         console.print(f"Airflow UI: {url}  (no password; `make down` stops everything)", highlight=False)
-        return
-    control.down(state)
-    console.print("Everything is stopped. `make demo KEEP=1` leaves it running and says how to open the Airflow UI.")
+    else:
+        console.print(f"Airflow is not up{_still_up(state)}", highlight=False)
+
+
+def _still_up(state: State) -> str:
+    """The end of a sentence: which parts run on after a demo that did not get through."""
+    parts = [name for name in PARTS if state.endpoints(name)]
+    return f"; still up: {', '.join(parts)}; `make down` stops all." if parts else "; nothing is left running."
 
 
 if __name__ == "__main__":

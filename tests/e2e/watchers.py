@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Factory
 
 
-class _Thread:
+class RepeatingThread:
     """A thread that looks again and again until its block ends. An error of it becomes one of the test."""
 
     pause_s = 0.05
@@ -58,7 +58,7 @@ class _Thread:
             self._error = error
 
 
-class Watcher(_Thread):
+class Watcher(RepeatingThread):
     """Secrets in processes (`leaks`) and peers outside loopback (`remote`)."""
 
     def __init__(self, canaries: Sequence[bytes]) -> None:
@@ -72,7 +72,7 @@ class Watcher(_Thread):
         self.remote |= remote_addresses()
 
 
-class PodWatcher(_Thread):
+class PodWatcher(RepeatingThread):
     """Pods of a namespace while they are there: specs of the movers' by role (`movers`), and names of those that hold
     a canary (`leaks`).
     """
@@ -98,7 +98,7 @@ class PodWatcher(_Thread):
                 self.leaks.add(pod["metadata"]["name"])
 
 
-class NeverBothOn(_Thread):
+class NeverBothOn(RepeatingThread):
     """Watches one VM on both sides: source and target must never run at the same time."""
 
     pause_s = 0.5

@@ -32,8 +32,11 @@ def test_status_names_every_part_with_what_is_real(tmp_path: Path, capsys: pytes
     assert "down" in out
 
 
-def test_an_unknown_part_is_one_line_with_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["down", "clutser", "--state", str(tmp_path)]) == 1
+@pytest.mark.parametrize("command", ["up", "down", "status", "logs", "build"])
+def test_an_unknown_part_is_one_line_with_those_there_are(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "clutser", "--state", str(tmp_path / "none")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lab: the lab has no part 'clutser' — choose from: ")
     assert "cluster" in line
@@ -49,6 +52,32 @@ def test_logs_shows_the_last_lines_of_each_log_of_a_part(tmp_path: Path, capsys:
     for name in ("etcd", "kubelet"):
         assert f"{name} line 6" not in out
         assert f"{name} line 7\n{name} line 8" in out
+
+
+def test_where_nothing_ran_there_are_no_logs_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["logs", "cluster", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no logs of cluster in {tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--state", __file__], "test_command.py is no folder"),
+        (["--state", f"{__file__}/below"], "test_command.py is no folder"),
+        (["-n", "0"], "'0' is no number from 1 on"),
+        (["-n", "-3"], "'-3' is no number from 1 on"),
+        (["-n", "all"], "'all' is no number from 1 on"),
+    ],
+)
+def test_a_wrong_option_is_one_line_after_the_usage(
+    wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["logs", *wrong])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_down_of_what_never_ran_is_fine(tmp_path: Path) -> None:

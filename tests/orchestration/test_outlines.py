@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,6 +18,8 @@ from mtv.orchestration.outline import (
     parts_of,
     unreadable,
 )
+
+WRITERS = 8
 
 
 def plan_of(*waves: Wave, name: str = "dc1", **more) -> Plan:
@@ -100,3 +105,20 @@ def test_any_plan_name_gives_a_dag_id_that_airflow_takes(name: str):
     from airflow.utils.helpers import validate_key
 
     validate_key(unreadable(name, "f", ("broken",)).dag_id)
+
+
+def test_writers_that_share_the_folder_and_the_process_id_never_take_each_others_drafts(tmp_path):
+    """As the DAG processor and a worker do, each the process 7 of its own container."""
+    folder = OutlineFolder(tmp_path)
+    together = Barrier(WRITERS)
+
+    def write(writer: int) -> None:
+        together.wait(timeout=60)
+        for turn in range(50):
+            folder.write_standing("h", is_ready=bool((writer + turn) % 2))
+
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for done in [writers.submit(write, writer) for writer in range(WRITERS)]:
+            done.result()
+    (written,) = (tmp_path / "standings").iterdir()
+    assert written.name == "h.json"

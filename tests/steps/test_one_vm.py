@@ -12,6 +12,7 @@ from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryErro
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import BootProof
 from mtv.model.source import PowerState
+from mtv.model.transfer import Failure, TransferResult
 from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
 from mtv.steps.context import RunContext, VmContext
 from tests.kubevirt.values import disk, source_vm
@@ -221,6 +222,17 @@ def test_a_source_started_during_the_copy_spoils_the_copy(make_run: MakeRun, wor
     play_transfer(vm, world)
     play_convert(vm, world)
     create_vm.create_vm(vm)
+
+
+def test_where_on_its_disks_a_copy_failed_is_in_the_evidence(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    assert transfer.pod_request(vm) is not None
+    wrong = Failure(code="target-mismatch", message="reads back wrong", disk="2001", offset=4097)
+    with pytest.raises(PermanentError, match="web-1, disk 2001 at byte 4097: reads back wrong"):
+        transfer.finish(vm, msgspec.json.encode(TransferResult(ok=False, failure=wrong)).decode())
+    failure = vm.store.evidence(vm.run.id, "web-1", EvidenceKind.FAILURE)[-1].document
+    assert (failure["step"], failure["disk"], failure["offset"]) == ("transfer", "2001", 4097)
 
 
 def test_a_changed_source_is_drift_and_nothing_is_touched(make_run: MakeRun, world: World) -> None:

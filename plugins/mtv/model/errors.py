@@ -20,15 +20,20 @@ class MtvError(Exception):
     """Base of all errors that mtv raises on purpose.
 
     `message` is one sentence for people, `cure` says what to do next (may be empty), `code` is stable for machines.
+    `disk` and `offset` (bytes) say where on a VM's disks it happened, if it happened there.
     """
 
     retryable = False
 
-    def __init__(self, message: str, *, cure: str = "", code: str = "") -> None:
+    def __init__(
+        self, message: str, *, cure: str = "", code: str = "", disk: str = "", offset: int | None = None
+    ) -> None:
         super().__init__(f"{message} — {cure}" if cure else message)
         self.message = message
         self.cure = cure
         self.code = code or type(self).__name__
+        self.disk = disk
+        self.offset = offset
 
 
 class PermanentError(MtvError):

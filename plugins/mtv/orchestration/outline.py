@@ -6,7 +6,6 @@ ten VMs and for ten thousand, and for one plan and for a thousand.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ import msgspec
 from mtv.itinerary.itineraries import itinerary_for
 from mtv.model.errors import NOT_UNDERSTOOD
 from mtv.model.plan import Plan, PlannedVm, Wave
+from mtv.model.whole_files import write_whole
 from mtv.plan import effective, not_built_yet
 
 T = TypeVar("T")
@@ -210,8 +210,5 @@ def _read(path: Path, kind: type[T]) -> T | None:
 
 
 def _write(path: Path, value: object) -> None:
-    """Write by rename: a task that starts meanwhile reads the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(msgspec.json.encode(value))
-    draft.replace(path)
+    write_whole(path, msgspec.json.encode(value))

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
 from mtv.model.plan import Plan
+from mtv.model.whole_files import write_whole
 from mtv.plan.load import LoadResult, PlanFiles, files_in, files_of, load_files
 from mtv.plan.names import plan_name
 from mtv.plan.options import effective
@@ -141,8 +140,10 @@ def _write(result: LoadResult, files: PlanFiles, compiled_folder: Path, key: str
         head = _Head(name=plan_name(files.stem), problems=result.problems)
     else:
         head = _Head(name=plan.name, waves=tuple(_wave_heads(plan)))
-        _write_atomically(compiled_folder / f"{key}.json", plan.model_dump_json(exclude_none=True).encode())
-    _write_atomically(compiled_folder / f"{key}.head.json", msgspec.json.encode(head))
+        # A plan may hold scripts that are nobody else's business, and its own file may be private.
+        content = plan.model_dump_json(exclude_none=True).encode()
+        write_whole(compiled_folder / f"{key}.json", content, mode=0o600)
+    write_whole(compiled_folder / f"{key}.head.json", msgspec.json.encode(head), mode=0o600)
     return head
 
 
@@ -162,19 +163,6 @@ def _wave_heads(plan: Plan) -> list[WaveHead]:
             )
         )
     return heads
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write by rename, so that a reader in another process sees the whole file or none."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _name_taken(compiled: CompiledPlan, other: Path, compiled_folder: Path) -> CompiledPlan:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mtv.model.errors import PermanentError
+from mtv.model.whole_files import write_whole
 from mtv.reporting.html import as_html
 from mtv.reporting.reading import read_run
 from mtv.reporting.tables import as_csv, as_json
@@ -33,9 +34,7 @@ def write_report(store: Store, run_id: str, folder: Path) -> ReportFiles:
     try:
         files.html.parent.mkdir(parents=True, exist_ok=True)
         for path, content in zip((files.html, files.csv, files.json), contents, strict=True):
-            unfinished = path.with_name(f".{path.name}.writing")
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
+            write_whole(path, content)
     except OSError as error:
         raise PermanentError(
             f"the report cannot be written to {folder}: {error.strerror}", cure="check MTV_STATE_FOLDER"

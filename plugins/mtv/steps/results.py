@@ -62,4 +62,10 @@ def error_of(ctx: VmContext, step: str, failure: Failure | None) -> MtvError:
     where = f", disk {failure.disk}" if failure.disk else ""
     where += f" at byte {failure.offset}" if failure.offset is not None else ""
     kind = TemporaryError if failure.retryable else PermanentError
-    return kind(f"{ctx.vm.name}{where}: {failure.message}", cure=failure.cure, code=failure.code)
+    return kind(
+        f"{ctx.vm.name}{where}: {failure.message}",
+        cure=failure.cure,
+        code=failure.code,
+        disk=failure.disk,
+        offset=failure.offset,
+    )
