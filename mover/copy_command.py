@@ -142,7 +142,8 @@ def _refuse_same_file(named: NamedSource, target: Path) -> None:
 
 def _sentence(result: CopyResult) -> str:
     if result.failure:
-        return f"{result.target}: not copied; what was proven until now is kept in {result.journal}"
+        kept = f"; what was proven until now is kept in {result.journal}" if Path(result.journal).exists() else ""
+        return f"{result.target}: not copied{kept}"
     return (
         f"{result.target}: {result.bytes_copied / 1e6:.0f} MB copied, {result.bytes_skipped / 1e6:.0f} MB skipped in"
         f" {result.seconds:.1f} s; proof: {result.proof.value}; root digest {result.digest}"

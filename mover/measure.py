@@ -16,7 +16,7 @@ from mover.geometry import Extent, cut_into_blocks
 from mover.halt import Halt
 from mover.sources.base import RandomSource, Source
 from mover.sources.raw import RawSource
-from mover.sources.window import Window
+from mover.sources.window import Window, refuse_unsized
 
 
 def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
@@ -31,6 +31,7 @@ def digest_of_path(path: Path, *, size_bytes: int | None = None) -> str:
 def open_from_medium(path: Path, *, size_bytes: int | None = None) -> RawSource:
     """A file or block device as a source; what is in the page cache is written out and dropped first."""
     try:
+        refuse_unsized(path)
         found = _drop_from_cache(path)
     except OSError as error:
         raise storage_error(error, where="source", what=f"read {path}") from error

@@ -135,16 +135,21 @@ class Window:
         )
 
 
+def refuse_unsized(path: Path) -> None:
+    """Raise `PermanentError` for what is no regular file or block device: a pipe would never end. Raises `OSError`."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise PermanentError(
+            f"{path} is neither a file nor a block device",
+            cure="name the disk's own file",
+            code="source-unsuitable",
+        )
+
+
 def whole_file(path: Path) -> Window:
-    """All of a regular file or block device; anything else is refused, a pipe would never end."""
+    """All of a regular file or block device; anything else is refused."""
     try:
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise PermanentError(
-                f"{path} is neither a file nor a block device",
-                cure="name the disk's own file",
-                code="source-unsuitable",
-            )
+        refuse_unsized(path)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.lseek(fd, 0, os.SEEK_END)

@@ -229,15 +229,20 @@ def test_help_has_an_example_of_every_kind_of_source(capsys: pytest.CaptureFixtu
         assert kind in helped["copy"]
 
 
-def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Path, disk: Path) -> None:
+def on_a_terminal(*argv: object) -> tuple[int, str]:
+    """Exit code and all that a terminal shows of the command."""
     ours, theirs = pty.openpty()
     search = os.pathsep.join([str(moving.REPO), str(moving.REPO / "plugins")])
-    argv = [sys.executable, "-m", "mover", "copy", "--source", f"file:{disk}", "--target", tmp_path / "t"]
-    done = subprocess.run(argv, stdout=theirs, env={**os.environ, "PYTHONPATH": search}, check=False)
+    command = [sys.executable, "-m", "mover", *(str(word) for word in argv)]
+    done = subprocess.run(command, stdout=theirs, env={**os.environ, "PYTHONPATH": search}, check=False)
     os.close(theirs)
     with os.fdopen(ours, "rb") as terminal:
-        shown = terminal.read1(65536).decode()
-    assert done.returncode == EXIT_OK
+        return done.returncode, terminal.read1(65536).decode()
+
+
+def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Path, disk: Path) -> None:
+    code, shown = on_a_terminal("copy", "--source", f"file:{disk}", "--target", tmp_path / "t")
+    assert code == EXIT_OK
     assert "[########################] 100%" in shown
     assert "root digest" in shown.splitlines()[-1]
     assert "{" not in shown
@@ -251,3 +256,17 @@ def test_a_copy_by_hand_reads_its_source_again_and_reserves_space_on_demand(
     assert said.last["proof"] == "re-read"
     assert (tmp_path / "t").stat().st_blocks * 512 >= SIZE
     assert said("verify", "--target", tmp_path / "t", "--journal", tmp_path / "t.mtv-journal") == EXIT_OK
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_has_no_size_has_no_digest_and_is_refused_by_name(tmp_path: Path, said: Said, kind: str) -> None:
+    place = tmp_path / kind
+    place.mkdir() if kind == "folder" else os.mkfifo(place)
+    assert said("digest", place) == EXIT_PERMANENT
+    assert f"{place} is neither a file nor a block device" in said.last["message"]
+
+
+def test_a_copy_that_never_began_does_not_speak_of_a_journal_that_is_not_there(tmp_path: Path) -> None:
+    code, shown = on_a_terminal("copy", "--source", f"file:{tmp_path / 'none'}", "--target", tmp_path / "t")
+    assert code == EXIT_PERMANENT
+    assert shown.splitlines()[-1] == f"{tmp_path / 't'}: not copied"

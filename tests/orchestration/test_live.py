@@ -233,3 +233,19 @@ def test_clearing_a_pod_step_ends_its_pod_and_a_new_one_does_the_work(live: Live
     (live.gate / "open").touch()
     assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "success"
     assert core.list_namespaced_pod(live.namespace).items == []
+
+
+def test_a_pod_step_that_finds_all_nfc_streams_taken_waits_in_the_triggerer_and_costs_no_retry(live: Live, core):
+    (live.gate / "open").touch()
+    with live.store() as store:
+        store.upgrade()
+        store.claim_vm("another", "vm-9", "another-run")
+        store.take_nfc_streams("another", "vm-9", "another-run", host="esx1", wanted=10, capacity=10)
+        dag_id, run_id = live.start("pods")
+        until(lambda: _is_deferred(live, dag_id, run_id), what="the task to wait")
+        assert core.list_namespaced_pod(live.namespace).items == []
+        store.release_vm("another", "vm-9", "another-run", VmPhase.FAILED)
+    assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "success"
+    task = live.api.task(dag_id, run_id, "cold.transfer", 0)
+    assert (task["try_number"], task["rendered_map_index"]) == (1, "VM 0")
+    assert "waiting: the 10 NFC streams of host esx1 are taken by another/vm-9 (10)" in live.logs(dag_id)

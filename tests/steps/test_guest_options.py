@@ -23,7 +23,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.inspection_lines import inspection_in
 from mtv.model.plan import Bandwidth, RateWindow
 from mtv.model.source import PowerState, SourceVm
-from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify, VsphereDatastore, VsphereNfc
+from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
 from mtv.steps import convert, prepare, settle, transfer
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.guest_network import nics_of
@@ -96,21 +96,6 @@ def test_the_copy_keeps_the_plans_limits_by_the_clock_of_its_zone(make_run: Make
     spec = spec_of(transfer.pod_request(vm), TransferSpec)
     assert (spec.limit_bytes_per_s, spec.limits_utc_offset_min) == (400_000_000, 330)
     assert [(limit.start, limit.end, limit.bytes_per_s) for limit in spec.limits] == [("07:00", "19:00", 50_000_000)]
-
-
-NFC = VsphereNfc(host="vc", vm="vm-1", disk_key=2000)
-DATASTORE = VsphereDatastore(host="vc", datacenter="dc", datastore="ds", path="a/a-flat.vmdk")
-
-
-@pytest.mark.parametrize(
-    ("in_flight", "sources", "allowed"),
-    [(1, [NFC], 10), (4, [DATASTORE, NFC], 2), (5, [NFC, NFC], 2), (40, [NFC], 1), (40, [DATASTORE], 8)],
-)
-def test_all_vms_in_flight_together_hold_no_more_streams_than_one_esxi_host_bears(
-    make_run: MakeRun, in_flight: int, sources: list[Any], allowed: int
-) -> None:
-    (wave,) = make_run().plan.waves
-    assert transfer.connections(wave.model_copy(update={"max_vms_in_flight": in_flight}), sources) == allowed
 
 
 def test_a_device_is_not_preallocated_and_known_by_the_uid_of_its_claim(make_run: MakeRun, world: World) -> None:

@@ -12,6 +12,7 @@ from mtv.model.errors import MtvError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.transfer import Failure
 from mtv.steps.context import RunContext, VmContext
+from mtv.store import NfcStreamsTaken
 
 _MAX_ERROR = 2000
 
@@ -32,11 +33,16 @@ def recorded(ctx: RunContext, step: str) -> Iterator[None]:
 
 @contextmanager
 def beginning(ctx: VmContext, step: str) -> Iterator[None]:
-    """Record the first half of a pod step: it stays open until `ending`; an open attempt (re-attached) goes on."""
+    """Record the first half of a pod step: it stays open until `ending`; an open attempt (re-attached) goes on.
+
+    So does one that has to wait for others: waiting is no failure.
+    """
     if not _open_attempts(ctx, step):
         ctx.store.begin_step(ctx.run.id, ctx.vm.id, step)
     try:
         yield
+    except NfcStreamsTaken:
+        raise
     except BaseException as error:
         _close(ctx, step, "failed", _words(error))
         _add_failure(ctx, step, error)

@@ -51,7 +51,8 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
     """Return the pod that copies the VM, or None when its claims hold a proven copy already (then it is done).
 
     The source must be off and unchanged. Every call fences the movers before it; a pod that still runs is found by the
-    request's labels and goes on. Raises `PermanentError` naming the task to clear when something is missing.
+    request's labels and goes on. Raises `PermanentError` naming the task to clear when something is missing,
+    `NfcStreamsTaken` while other VMs have all streams of its ESXi host.
     """
     with beginning(ctx, STEP):
         if holding.is_migrated(ctx, STEP):
@@ -89,6 +90,7 @@ def finish(ctx: VmContext, termination_message: str) -> None:
     """
     with ending(ctx, STEP):
         holding.require(ctx, STEP, _BEFORE, clear="prepare")
+        ctx.store.release_nfc_streams(*ctx.key, ctx.run.id)  # its pod has ended, however that was
         result = results.decode(ctx, STEP, termination_message, TransferResult)
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.TRANSFER, msgspec.to_builtins(result))
         if not result.ok:
@@ -154,7 +156,7 @@ def _request(
         disks=disks,
         verify=Verify(ctx.vm.verify),
         verify_source=ctx.vm.verify_source,
-        connections=connections(ctx.wave, [disk.source for disk in disks]),
+        connections=_connections(ctx, vm, [disk.source for disk in disks]),
         **_limits(ctx.plan.bandwidth),
     )
     name = names.pod(ctx.plan.name, ctx.vm.id, Role.TRANSFER.value, epoch)
@@ -175,11 +177,29 @@ def _request(
     return results.request(ctx, pod, files)
 
 
-def connections(wave: Wave, sources: Sequence[DiskSource]) -> int:
-    """How many connections to its source a pod of the wave may hold: all VMs in flight may be of one ESXi host."""
-    if any(isinstance(source, VsphereNfc | Vddk) for source in sources):
-        return max(1, NFC_STREAMS_PER_HOST // wave.max_vms_in_flight)
-    return CONNECTIONS
+def _connections(ctx: VmContext, vm: SourceVm, sources: Sequence[DiskSource]) -> int:
+    """How many connections to its source the pod may hold; NFC streams are taken from those of the VM's host."""
+    streaming = [source for source in sources if isinstance(source, VsphereNfc | Vddk)]
+    if not streaming:
+        return CONNECTIONS
+    granted = ctx.store.take_nfc_streams(
+        *ctx.key,
+        ctx.run.id,
+        # Where the host cannot be seen, the VMs behind one vCenter count as of one host.
+        host=(vm.host or streaming[0].host).lower(),
+        wanted=nfc_streams_wanted(ctx.wave, sources),
+        capacity=NFC_STREAMS_PER_HOST,
+    )
+    ctx.log(f"{ctx.vm.name}: NFC streams of host {vm.host or streaming[0].host}: {granted}")
+    return granted
+
+
+def nfc_streams_wanted(wave: Wave, sources: Sequence[DiskSource]) -> int:
+    """A VM's even share, as all VMs in flight may be of one host; an export needs one stream a disk and no more."""
+    share = max(1, NFC_STREAMS_PER_HOST // wave.max_vms_in_flight)
+    if all(isinstance(source, VsphereNfc) for source in sources):
+        return min(share, len(sources))
+    return share
 
 
 class _Limits(TypedDict):

@@ -6,7 +6,7 @@ Store and target cluster, never Airflow's state, say what is done. One row per V
 from __future__ import annotations
 
 from mtv.store.dsn import STORE_CONNECTION, default_dsn, dsn_of
-from mtv.store.errors import HeldByAnother, NotFound, RunRefused, StaleHolder
+from mtv.store.errors import HeldByAnother, NfcStreamsTaken, NotFound, RunRefused, StaleHolder
 from mtv.store.limits import SqliteLimit, refuse_small_database
 from mtv.store.rows import (
     Approval,
@@ -33,6 +33,7 @@ __all__ = [
     "InventoryMoment",
     "InventoryObject",
     "Judgement",
+    "NfcStreamsTaken",
     "NotFound",
     "ProgressRow",
     "Run",

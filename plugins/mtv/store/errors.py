@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 
 
 class RunRefused(PermanentError):
@@ -19,3 +19,12 @@ class StaleHolder(PermanentError):
 
 class NotFound(PermanentError):
     """The store has no such plan or run."""
+
+
+class NfcStreamsTaken(TemporaryError):
+    """All NFC streams of `host` are held, `capacity` of them: the VM has to wait."""
+
+    def __init__(self, message: str, *, cure: str, host: str, capacity: int) -> None:
+        super().__init__(message, cure=cure)
+        self.host = host
+        self.capacity = capacity

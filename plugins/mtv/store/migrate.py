@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A database that has it is left alone, without loading Alembic or taking a lock."""
 VERSION_TABLE = "mtv_schema"
 """The store's own name, so that it may share a database with somebody else's Alembic."""

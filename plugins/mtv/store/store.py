@@ -9,12 +9,13 @@ from mtv.store.database import open_engine
 from mtv.store.inventories import Inventories
 from mtv.store.journal import Journal
 from mtv.store.migrate import upgrade_engine
+from mtv.store.nfc_streams import NfcStreams
 from mtv.store.standings import Standings
 from mtv.store.vms import Vms
 
 
-class Store(Journal, Vms, Inventories, Standings, Approvals):
-    """Plans, runs, VMs, steps, evidence, changes on the source, progress, inventories, standings, approvals."""
+class Store(Journal, Vms, NfcStreams, Inventories, Standings, Approvals):
+    """Plans, runs, VMs, NFC streams, steps, evidence, source changes, progress, inventories, standings, approvals."""
 
     @classmethod
     def open(cls, dsn: str) -> Self:

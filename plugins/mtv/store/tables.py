@@ -96,6 +96,18 @@ class VmRecord(Base):
     updated_at: Mapped[datetime]
 
 
+class NfcStreamsRecord(Base):
+    """How many NFC streams of a host a VM may hold. Counts only while `run_id` holds the VM's row."""
+
+    __tablename__ = "nfc_streams"
+
+    plan_name: Mapped[str] = mapped_column(primary_key=True)
+    vm_id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str]
+    host: Mapped[str] = mapped_column(index=True)
+    streams: Mapped[int]
+
+
 class StepRecord(Base):
     """One attempt at one step; `vm_id` is empty for steps of the whole run."""
 

@@ -125,6 +125,7 @@ class LiveRunner(StepRunner):
         target = self.pod_target(step, vm_id, task, log)
         with self._vm_context(vm_id, task, log) as ctx:
             epoch = ctx.store.bump_epoch(ctx.plan.name, vm_id, ctx.run.id)
+            ctx.store.take_nfc_streams(ctx.plan.name, vm_id, ctx.run.id, host="esx1", wanted=10, capacity=10)
         return pod_request(f"{vm_id}-{step}-{epoch}", target.labels)
 
     def pod_finish(self, step, vm_id, message, task, log):

@@ -1,6 +1,7 @@
 """The task of a step that runs in a pod.
 
     worker     find the pod of this VM, step and run ──▶ none? ask the step, create pod, then Secret ──▶ defer
+               (streams of its ESXi host all taken? ──▶ wait in the triggerer, then look again)
     triggerer  tail the log, keep progress, wait for the pod's end
     worker     read the termination message ──▶ the step reads it ──▶ delete the pod
 
@@ -24,10 +25,12 @@ from airflow.sdk.execution_time.comms import SetRenderedMapIndex
 from mtv.kubevirt.cluster import Cluster
 from mtv.model.errors import PermanentError
 from mtv.orchestration.errors import as_airflow_errors
+from mtv.orchestration.nfc_streams_trigger import NfcStreamsTrigger
 from mtv.orchestration.operators import label_of, task_ref
 from mtv.orchestration.pods.lifecycle import PodKey, Pods, result_of
 from mtv.orchestration.pods.trigger import MoverPodTrigger
 from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
+from mtv.store import NfcStreamsTaken
 
 
 class MoverPodOperator(KubernetesPodOperator):
@@ -70,7 +73,12 @@ class MoverPodOperator(KubernetesPodOperator):
                         return
                     found = None
                 if found is None:
-                    request = self.runner.pod_request(self.step, self.vm_id, task, log)
+                    try:
+                        request = self.runner.pod_request(self.step, self.vm_id, task, log)
+                    except NfcStreamsTaken as taken:
+                        log(f"waiting: {taken}")
+                        _show_label(target.vm_name)
+                        self._wait_for_streams(taken)
                     if request is None:
                         return
                     found = pods.create(request, owned=self._watch)
@@ -90,6 +98,11 @@ class MoverPodOperator(KubernetesPodOperator):
         )
         self.defer(trigger=trigger, method_name="execute_complete")
 
+    def execute_after_wait(self, context: Context, event: dict[str, Any]) -> None:
+        """Look again when the triggerer says that the host has streams left: another VM may have been faster."""
+        del event
+        self.execute(context)
+
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Read what the pod left. Raises what the step makes of it."""
         key = PodKey(namespace=event["namespace"], name=event["pod"], uid=event["uid"])
@@ -105,6 +118,11 @@ class MoverPodOperator(KubernetesPodOperator):
             with self._pods(self.kubernetes_conn_id) as pods:
                 pods.end(self._watched)
         raise AirflowTaskTerminated("the task was marked or cleared; its pod has ended")
+
+    def _wait_for_streams(self, taken: NfcStreamsTaken) -> NoReturn:
+        trigger = NfcStreamsTrigger(host=taken.host, capacity=taken.capacity, poll_s=self.poll_interval)
+        self.defer(trigger=trigger, method_name="execute_after_wait")
+        raise AssertionError("defer always raises")
 
     def _read(self, pods: Pods, key: PodKey, task: TaskRef) -> None:
         """Give the pod's result to the step; the pod goes once it is read, whatever the step says."""
