@@ -109,7 +109,27 @@ def test_rules_are_asked_of_a_vm_that_nobody_validated_as_it_is(plan: Path, caps
 def test_a_vm_that_no_inventory_holds_cannot_be_approved(plan: Path, capsys: Output) -> None:
     plan.write_text(PLAN.replace("vms: [{name", "vms: [{name: nobody}, {name"))
     assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1
-    assert "nobody cannot be approved: the inventory of boxes holds 0 VMs of that name" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "nobody cannot be approved: the inventory of boxes (20" in error
+    assert (
+        "holds no VM of that name — mend the name in the plan, or read the source again: mtv inventory boxes" in error
+    )
+
+
+def test_a_vm_whose_name_another_has_is_not_approved_and_a_new_look_alone_is_not_advised(
+    plan: Path, tmp_path: Path, capsys: Output
+) -> None:
+    write_tar(tmp_path / "ova" / "b.ova", {"b.ovf": envelope(system("app-1"))})
+    main(["inventory", "boxes"])
+    capsys.readouterr()
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1
+    error = capsys.readouterr().err
+    assert "the inventory of boxes holds 2 VMs of that name — rename all but one of them on the source" in error
+
+
+def test_a_wave_that_the_plan_has_not_is_answered_with_those_it_has(plan: Path, capsys: Output) -> None:
+    assert main(["plan", "approve", str(plan), "--by", "jane", "--wave", "nowave"]) == 1
+    assert "has no wave nowave — it has pilot" in capsys.readouterr().err
 
 
 def test_show_tells_maps_limits_accepted_concerns_and_what_each_vm_chose(plan: Path, capsys: Output) -> None:

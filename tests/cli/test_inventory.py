@@ -96,9 +96,8 @@ def test_an_appliance_that_cannot_be_taken_is_named_with_the_reason_and_hides_no
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "boxes", "app-1"], "no inventory of boxes has been taken yet — mtv inventory boxes"),
+        (["show", "boxes", "app-1"], "no inventory of boxes has been taken yet: there is no store in "),
         (["diff", "boxes", "--since", "2h"], "no inventory of boxes has been taken yet"),
-        (["diff", "boxes", "--until", "yesterday"], "'yesterday' is not a moment — write one of: 2h"),
         (["take", "show"], "no connection 'show'"),
         (["nothing"], "no connection 'nothing'"),
     ],
@@ -116,7 +115,90 @@ def test_what_lies_before_the_first_look_is_refused_with_its_time(folder: Path, 
     assert main(["inventory", "diff", "boxes", "--since", "2h"]) == 1
     assert "goes back to 20" in capsys.readouterr().err
     assert main(["inventory", "show", "boxes", "nobody"]) == 1
-    assert "has no VM 'nobody'" in capsys.readouterr().err
+    assert "has no VM 'nobody' — take it anew: mtv inventory boxes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "boxes", "APP-1"], "has no VM 'APP-1' — did you mean 'app-1'? Else take it anew"),
+        (["show", "boxes", "app-1", "--at", "2999-01-01"], "'2999-01-01' lies in the future"),
+        (["diff", "boxes", "--since", "2999-01-01"], "'2999-01-01' lies in the future"),
+        (["diff", "boxes", "--since", "1h", "--until", "2h"], "goes back to 20"),
+        (["diff", "boxes", "--until", "yesterday"], "'yesterday' is not a moment — write one of: 2h"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_or_moment_that_is_wrong_is_not_answered_with_another(
+    arguments: list[str], words: str, folder: Path, capsys: Output
+) -> None:
+    main(["inventory", "boxes"])
+    capsys.readouterr()
+    assert main(["inventory", *arguments]) == 1
+    seen = capsys.readouterr()
+    assert words in seen.err
+    assert seen.out == ""
+
+
+def test_a_span_that_ends_before_it_begins_is_refused(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    main(["inventory", "boxes"])
+    with Store.open(default_dsn(tmp_path / "state")) as store:
+        moment = store.inventory_moment("boxes")
+    assert moment is not None
+    capsys.readouterr()
+    spans = ["--since", datetime.now(UTC).isoformat(), "--until", moment.taken_at.isoformat()]
+    assert main(["inventory", "diff", "boxes", *spans]) == 1
+    assert "lies after --until" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["show", "boxes", "app-1"], ["diff", "boxes"]], ids=" ".join)
+def test_looking_makes_no_store_and_says_where_it_looked(
+    arguments: list[str], folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    assert main(["inventory", *arguments]) == 1
+    assert f"there is no store in {tmp_path / 'state'}" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_source_without_vms_says_so_without_an_empty_table(folder: Path, capsys: Output) -> None:
+    (folder / "a.ova").unlink()
+    assert main(["inventory", "boxes"]) == 0
+    out = capsys.readouterr().out
+    assert "no appliance files (.ova, .ovf) in it" in out
+    assert "0 VMs" in out
+    assert "FIRMWARE" not in out
+
+
+@pytest.mark.parametrize("place", ["file", "database"])
+def test_a_store_that_cannot_be_used_is_an_error_in_words(
+    place: str, folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "file":  # where a folder must be made
+        (tmp_path / "taken").write_text("")
+        monkeypatch.setenv("MTV_STATE_FOLDER", str(tmp_path / "taken" / "state"))
+    else:
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state" / "store.sqlite").write_text("no database, whatever its name says")
+    assert main(["inventory", "boxes"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("mtv: the store")
+    assert "MTV_STATE_FOLDER" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_database_that_does_not_answer_is_tried_again_and_its_password_not_told(
+    folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    connections = tmp_path / "connections.json"
+    entries = json.loads(connections.read_text())
+    entries["mtv_store"] = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "mtv",
+                            "password": "canary-p4ss", "schema": "mtv"}  # fmt: skip
+    connections.write_text(json.dumps(entries))
+    assert main(["inventory", "boxes"]) == 75
+    error = capsys.readouterr().err
+    assert error.startswith("mtv: the store mtv on 127.0.0.1 cannot be used: ")
+    assert "canary" not in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ def test_runs_are_listed(state: Path, run_id: str, capsys: pytest.CaptureFixture
         (["inventory", "vc"], "mtv: no connections are known: MTV_CONNECTIONS_FILE is not set"),
         (["plan", "show", "/nowhere.yaml"], "/nowhere.yaml: there is no such plan file"),
         (["rules", "test", "--folder", "/nowhere"], "mtv: /nowhere holds no rules"),
+        (["rules", "list", "--folder", "/nowhere"], "mtv: /nowhere holds no rules"),
+        (["plan", "show", "/"], "/: this is a folder — name a .yaml or .csv file"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -191,3 +193,42 @@ def test_names_from_elsewhere_cannot_steer_the_terminal() -> None:
     text = table(("VM", "CPUS"), [("evil\x1b[2J\n", 2), ("ü", 16)], right=(1,))
     assert "\x1b" not in text
     assert text.splitlines() == ["VM         CPUS", "evil�[2J�     2", "ü            16"]
+
+
+def test_rules_are_listed_with_the_ids_that_a_plan_accepts(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "list", "--provider", "ova"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("CATEGORY ")
+    assert "ova.source.unsupported" in out
+    assert "vmware." not in out
+    assert main(["rules", "list"]) == 0
+    assert "vmware." in capsys.readouterr().out
+
+
+def test_rules_of_an_unknown_provider_are_answered_with_those_that_there_are(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vms.jsonl").write_text("{}\n")
+    for command in (["evaluate", str(tmp_path / "vms.jsonl")], ["list"]):
+        assert main(["rules", *command, "--provider", "vmwear"]) == 1
+        assert "there are rules for hyperv, openstack, ova, ovirt, vmware" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["plan"], ["rules"], ["inventory"]], ids=lambda words: " ".join(words) or "mtv"
+)
+def test_the_help_of_each_group_has_examples_and_its_words_fit_a_terminal(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    words, _, examples = capsys.readouterr().out.partition("examples:")
+    assert f"  mtv {' '.join(command)}" in examples
+    assert max(map(len, words.splitlines())) <= 80
+
+
+def test_a_missing_connection_is_asked_for_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["inventory"])
+    assert "the following arguments are required: CONNECTION" in capsys.readouterr().err

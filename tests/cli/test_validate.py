@@ -58,7 +58,7 @@ def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_js
     assert main(["validate", str(plan)]) == 1
     out = capsys.readouterr().out
     header = next(line for line in out.splitlines() if line.startswith("CATEGORY"))
-    assert header.split() == ["CATEGORY", "CONCERN", "VMS", "WHICH", "WHAT"]
+    assert header.split() == ["CATEGORY", "CONCERN", "VMS", "WHAT", "WHICH"]
     assert main(["validate", str(plan), "--json"]) == 1
     (wave,) = json.loads(capsys.readouterr().out)["waves"]
     assert [(vm["id"], vm["verdict"]) for vm in wave["vms"]] == [

@@ -81,6 +81,12 @@ def test_path_and_context_are_read_from_the_fields_of_airflows_form() -> None:
     assert place_of(target(kube_config_path="/etc/k", cluster_context="", namespace="n")) == (Path("/etc/k"), None)
 
 
+def test_a_connection_without_a_kubeconfig_is_asked_for_one_unless_it_is_that_of_the_pod() -> None:
+    with pytest.raises(PermanentError, match=r"ocp-east names no kubeconfig — set extra\.kube_config_path"):
+        place_of(target())
+    assert place_of(target(in_cluster=True)) == (Path(), None)
+
+
 @pytest.mark.parametrize("field", ["kube_config", "disable_verify_ssl"])
 def test_a_field_of_the_form_that_would_do_nothing_is_refused_with_what_to_do(field: str) -> None:
     with pytest.raises(PermanentError, match=f"ocp-east: {field} is not supported") as refused:

@@ -125,6 +125,25 @@ def test_the_same_inventory_twice_shows_no_drift(provider: OpenstackProvider, vm
     assert drift(vms["odd-1"], again.vm("odd-1")) == []
 
 
+def test_of_a_name_that_two_servers_have_both_are_given(
+    cloud: dict[str, Any], provider: OpenstackProvider, user: openstack.connection.Connection
+) -> None:
+    wanted = {"flavor_id": cloud["flavors"]["small"], "image_id": cloud["images"]["guest"], "networks": "none"}
+    twins = [user.compute.create_server(name="twice", **wanted) for _ in range(2)]
+    try:
+        for server in twins:
+            user.compute.wait_for_server(server, interval=0.3, wait=120)
+        found = snapshot(provider, ["twice", "odd-1"])
+        assert sorted(vm.id for vm in found.vms if vm.name == "twice") == sorted(server.id for server in twins)
+        assert {vm.name for vm in found.vms} == {"twice", "odd-1"}
+        assert found.missing == ()
+    finally:
+        for server in twins:
+            user.compute.delete_server(server, ignore_missing=True)
+        for server in twins:
+            user.compute.wait_for_delete(server, interval=0.3, wait=120)
+
+
 def test_a_login_that_fails_says_why_and_not_with_what(cloud: dict[str, Any]) -> None:
     refused = {
         "LoginRefused": connection(cloud, password="canary-Passw0rd"),

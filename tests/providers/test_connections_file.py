@@ -85,3 +85,10 @@ def test_a_missing_file_is_explained(tmp_path):
 def test_a_type_that_is_no_source_is_refused():
     with pytest.raises(PermanentError, match="ova, ovirt, vsphere"):
         open_provider(Connection(conn_id="k", conn_type="kubernetes"))
+
+
+def test_an_authority_that_is_no_certificate_is_refused_with_what_to_set():
+    connection = Connection(conn_id="vc", conn_type="vsphere", host="127.0.0.1", port=1, extra={"ca_pem": "no PEM"})
+    with pytest.raises(PermanentError, match="not a PEM certificate") as caught, open_provider(connection):
+        pass
+    assert "extra.ca_file" in caught.value.cure

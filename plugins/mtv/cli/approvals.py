@@ -7,7 +7,6 @@ import sys
 
 import msgspec
 
-from mtv.cli.columns import printable
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.inventory.history import VM
@@ -15,6 +14,7 @@ from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.plan import Plan, Wave
 from mtv.model.source import SourceVm
+from mtv.model.text import printable
 from mtv.plan import effective
 from mtv.reporting import words
 from mtv.store import Judgement, Store
@@ -27,7 +27,8 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
     plan = load_or_complain(arguments.path).plan
     waves = [] if plan is None else [wave for wave in plan.waves if arguments.wave in (None, wave.name)]
     if plan is None or not waves:
-        raise PlanError(f"{arguments.path} has no wave {arguments.wave}")
+        names = "" if plan is None else ", ".join(wave.name for wave in plan.waves)
+        raise PlanError(f"{arguments.path} has no wave {arguments.wave}", cure=f"it has {names}")
     strangers = [
         wave.name for wave in waves if wave.approval and arguments.by not in (wave.approval.by or [arguments.by])
     ]
@@ -85,10 +86,17 @@ def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, li
         moment = store.inventory_moment(source)
         rows = [] if moment is None else store.inventory(moment, kind=VM, name=planned.name)
         if len(rows) != 1:
+            anew = f"mtv inventory {source}"
+            if moment is None:
+                why, cure = f"no inventory of {source} has been taken yet", anew
+            elif rows:
+                why = f"the inventory of {source} holds {len(rows)} VMs of that name"
+                cure = f"rename all but one of them on the source, then {anew}"
+            else:
+                why = f"the inventory of {source} ({words.instant(moment.taken_at)}) holds no VM of that name"
+                cure = f"mend the name in the plan, or read the source again: {anew}"
             raise PermanentError(
-                f"{planned.name} cannot be approved: the inventory of {source} holds {len(rows)} VMs of that name",
-                cure=f"mtv inventory {source}",
-                code="approval-unseen",
+                f"{printable(planned.name)} cannot be approved: {why}", cure=cure, code="approval-unseen"
             )
         if source not in judgements:  # all of a source at once
             judgements[source] = store.judgements(source)

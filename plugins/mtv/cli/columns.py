@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from mtv.model.text import printable
 
-__all__ = ["printable", "table"]
-
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> str:
     """Return rows under a header; columns in `right` are aligned right."""

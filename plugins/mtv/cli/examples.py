@@ -15,6 +15,23 @@ examples:
 """
 
 EXAMPLES: Mapping[str, str] = {
+    "plan": """\
+examples:
+  mtv plan check dc1.yaml                         what is wrong with it, if anything
+  mtv plan show dc1.yaml                          what each VM would do
+  mtv plan approve dc1.yaml --by anna             pin its VMs as they are
+""",
+    "rules": """\
+examples:
+  mtv rules list --provider vmware                ids, categories, labels
+  mtv rules test                                  run every rule's own examples
+  mtv rules evaluate --provider vmware vms.jsonl  what they say of given VMs
+""",
+    "rules list": """\
+examples:
+  mtv rules list
+  mtv rules list --provider vmware | grep Critical
+""",
     "plan check": """\
 examples:
   mtv plan check include/plans                    a folder

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import msgspec
 
-from mtv.cli.columns import printable, table
+from mtv.cli.columns import table
 from mtv.cli.installation import Installation
 from mtv.inventory import Snapshot, snapshot
 from mtv.inventory.drift import size_in_words
@@ -21,13 +23,15 @@ from mtv.inventory.history import VM, Recorded, changes_between, record, vms_at
 from mtv.inventory.progress import spoken
 from mtv.model.errors import PermanentError
 from mtv.model.source import SourceVm
+from mtv.model.text import printable
 from mtv.providers.registry import open_provider
 from mtv.reporting import words
 from mtv.store import InventoryMoment, Store
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-SINCE = "2h, 3d, 1w, 2026-11-25, 2026-11-25T22:00 (UTC unless it says otherwise), or `last`: the look before the newest"
+MOMENTS = "2h, 3d, 1w (ago), 2026-11-25, 2026-11-25T22:00 (UTC unless it says otherwise)"
+SINCE = f"{MOMENTS}, or `last`: the look before the newest"
 
 
 def take(arguments: argparse.Namespace, installation: Installation) -> int:
@@ -56,16 +60,13 @@ def take(arguments: argparse.Namespace, installation: Installation) -> int:
 
 def show(arguments: argparse.Namespace, installation: Installation) -> int:
     """Print what the newest inventory knows of a VM, and what rules said of it."""
-    with installation.store() as store:
+    with _looked_into(installation, arguments.connection) as store:
         moment = _moment(store, arguments.connection, arguments.at)
         found = vms_at(store, moment, name=arguments.vm)
         judgements = store.judgements(arguments.connection)
         keys = {one.key: one.digest for one in store.inventory(moment, kind=VM, name=arguments.vm)}
-    if not found:
-        raise PermanentError(
-            f"the inventory of {arguments.connection} ({words.instant(moment.taken_at)}) has no VM {arguments.vm!r}",
-            cure=f"take it anew: mtv inventory {arguments.connection}",
-        )
+        if not found:
+            _refuse_vm(store, moment, arguments.vm)
     if arguments.json:
         print(json.dumps([msgspec.to_builtins(vm) for vm in found], indent=2, ensure_ascii=False))
         return 0
@@ -87,9 +88,9 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
 
 def diff(arguments: argparse.Namespace, installation: Installation) -> int:
     """Print what changed between a past moment and the newest inventory, in words."""
-    with installation.store() as store:
+    with _looked_into(installation, arguments.connection) as store:
         now = _moment(store, arguments.connection, arguments.until)
-        before = _before(store, now, arguments.since)
+        before = _before(store, now, arguments.since, arguments.until)
         lines = changes_between(store, before, now)
     for line in lines:
         print(printable(line))
@@ -108,9 +109,16 @@ def instant(text: str, *, now: datetime | None = None) -> datetime:
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError):
         raise PermanentError(
-            f"{text!r} is not a moment", cure=f"write one of: {SINCE}", code="MomentUnreadable"
+            f"{text!r} is not a moment", cure=f"write one of: {MOMENTS}", code="MomentUnreadable"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment > now:
+        raise PermanentError(
+            f"{text!r} lies in the future: it is {words.instant(now)}",
+            cure="name a past moment",
+            code="MomentUnreadable",
+        )
+    return moment
 
 
 def _moment(store: Store, source: str, at: str | None) -> InventoryMoment:
@@ -120,8 +128,25 @@ def _moment(store: Store, source: str, at: str | None) -> InventoryMoment:
     return found
 
 
-def _before(store: Store, now: InventoryMoment, since: str) -> InventoryMoment:
+@contextmanager
+def _looked_into(installation: Installation, source: str) -> Iterator[Store]:
+    """Open the store to read in it; where there is none, none is made."""
+    if not installation.has_store():
+        raise PermanentError(
+            f"no inventory of {source} has been taken yet: there is no store in {installation.settings.state_folder}",
+            cure=f"mtv inventory {source}, or set MTV_STATE_FOLDER to where one was kept",
+            code="NoInventory",
+        )
+    with installation.store() as store:
+        yield store
+
+
+def _before(store: Store, now: InventoryMoment, since: str, until: str | None) -> InventoryMoment:
     if since != "last":
+        if until and instant(since) > instant(until):
+            raise PermanentError(
+                f"--since {since} lies after --until {until}", cure="exchange the two", code="MomentUnreadable"
+            )
         return _moment(store, now.source, since)
     looks = [moment for moment in store.inventory_moments(now.source) if moment.id < now.id]
     if not looks:
@@ -144,11 +169,30 @@ def _refuse(store: Store, source: str, at: str | None) -> NoReturn:
     )
 
 
+def _refuse_vm(store: Store, moment: InventoryMoment, name: str) -> NoReturn:
+    near = _nearest(name, (vm.name for vm in store.inventory(moment, kind=VM)))
+    anew = f"take it anew: mtv inventory {moment.source}"
+    raise PermanentError(
+        f"the inventory of {moment.source} ({words.instant(moment.taken_at)}) has no VM {name!r}",
+        cure=f"did you mean {near!r}? Else {anew}" if near else anew,
+        code="NoSuchVm",
+    )
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that somebody who wrote `name` may have meant: the same but for case, or nearly the same."""
+    folded = {known.casefold(): known for known in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    return printable(folded[close[0]]) if close else None
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _print_vms(vms: Sequence[SourceVm]) -> None:
+    if not vms:
+        return
     rows = [
         (vm.name, vm.power, vm.cpu_count, words.size(vm.memory_bytes), len(vm.disks),
          words.size(sum(disk.size_bytes for disk in vm.disks)), vm.firmware, vm.guest_os or "—")
@@ -187,9 +231,11 @@ def _print_vm(vm: SourceVm) -> None:
         for word, there in (("secure boot", vm.secure_boot), ("TPM", vm.tpm), ("template", vm.is_template))
         if there
     ]
-    print(f"\nvm {printable(vm.name)} ({printable(vm.id)}), {vm.power} on {printable(vm.host or 'an unknown host')}")
+    print(f"\nvm {printable(vm.name)} ({printable(vm.id)}), power {vm.power}, {_place(vm)}")
     guest = printable(vm.guest_os or "unknown guest")
-    print(f"{vm.cpu_count} CPUs, {vm.memory_bytes >> 20} MiB, {', '.join([vm.firmware, *flags])}, {guest}")
+    print(
+        f"{words.count(vm.cpu_count, 'CPU')}, {vm.memory_bytes >> 20} MiB, {', '.join([vm.firmware, *flags])}, {guest}"
+    )
     disks = [
         (disk.id, disk.bus, size_in_words(disk.size_bytes), disk.storage, "shared" if disk.shared else "")
         for disk in vm.disks
@@ -202,3 +248,7 @@ def _print_vm(vm: SourceVm) -> None:
     ]
     if nics:
         print(table(("CARD", "MAC", "NETWORK", "MODEL", ""), nics))
+
+
+def _place(vm: SourceVm) -> str:
+    return f"host {printable(vm.host)}" if vm.host else "no host known"

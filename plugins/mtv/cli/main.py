@@ -24,7 +24,7 @@ examples:
   mtv inventory diff lab-vcenter --since 2d
   mtv validate include/plans/01-first-wave.yaml
   mtv rules test                          run every rule's own examples
-  mtv rules evaluate --provider vmware FILE.jsonl    what rules say of given VMs
+  mtv rules evaluate --provider vmware FILE.jsonl    what they say of given VMs
   mtv runs                                what has run
   mtv report RUN                          write a run's report and say where it lies
 
@@ -69,13 +69,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
     top = argparse.ArgumentParser(
         prog="mtv",
-        description="Migrate VMs to KubeVirt in batches. Waves run in Airflow; this command looks and checks.",
+        description="Migrate VMs to KubeVirt in batches.\nWaves run in Airflow; this command looks and checks.",
         epilog=_EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=16),
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    plan = commands.add_parser("plan", help="check and show plan files").add_subparsers(required=True, metavar="WHAT")
+    plan = _group(commands, "plan", "check, show and approve plan files")
     check = _command(plan, "check", plans.check, "say everything that is wrong with plans; exit 1 if anything is")
     check.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a YAML or CSV plan, or a folder of them")
     show = _command(plan, "show", plans.show, "show a plan's waves and VMs with every option decided")
@@ -101,12 +101,14 @@ def parser() -> argparse.ArgumentParser:
     validate.add_argument("--wave", help="only this wave")
     validate.add_argument("--json", action="store_true", help="the same as JSON, by VM and by concern")
 
-    rule = commands.add_parser("rules", help="try validation rules").add_subparsers(required=True, metavar="WHAT")
+    rule = _group(commands, "rules", "list and try validation rules")
+    listing = _command(rule, "list", rules.show, "list rules with the ids that accept_concerns takes")
+    listing.add_argument("--provider", help="only rules of this folder, such as vmware or ova")
     test = _command(rule, "test", rules.test, "run the examples that every rule file carries")
     evaluate = _command(rule, "evaluate", rules.evaluate, "say what rules find in VM documents, one JSON object a line")
     evaluate.add_argument("path", type=Path, metavar="FILE", help="JSON Lines; - is standard input")
     evaluate.add_argument("--provider", required=True, help="whose rules: a folder of them, such as vmware or ova")
-    for command in (test, evaluate):
+    for command in (listing, test, evaluate):
         command.add_argument("--folder", type=Path, help="rules folder (default: MTV_RULES_FOLDER)")
     return top
 
@@ -127,11 +129,11 @@ def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "inventory",
         help="read what a source holds, keep it, say what changed",
         description="Read what a source holds, keep it, say what changed.",
-        usage="mtv inventory [-h] [take] CONNECTION | show CONNECTION VM | diff CONNECTION",
+        usage="mtv inventory [take] CONNECTION | show CONNECTION VM | diff CONNECTION",
         epilog=EXAMPLES["inventory"],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = top.add_subparsers(required=True, metavar="WHAT", prog="mtv inventory")
+    what = top.add_subparsers(required=True, metavar="CONNECTION, show or diff", prog="mtv inventory")
     take = _command(what, "take", inventories.take, "read a source, keep what it holds and print it (the default)")
     show = _command(what, "show", inventories.show, "show a VM as the newest inventory knows it")
     diff = _command(what, "diff", inventories.diff, "say what changed between two moments")
@@ -144,6 +146,19 @@ def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         command.add_argument("--json", action="store_true", help="everything that is known, as JSON")
     diff.add_argument("--since", default="last", metavar="WHEN", help=f"{inventories.SINCE} (default)")
     diff.add_argument("--until", metavar="WHEN", help="default: the newest inventory")
+
+
+def _group(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str
+) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    group = commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return group.add_subparsers(required=True, metavar="WHAT")
 
 
 def _command(

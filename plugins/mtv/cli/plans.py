@@ -7,12 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from mtv.cli.columns import printable, table
+from mtv.cli.columns import table
 from mtv.cli.installation import Installation
 from mtv.cli.plan_words import about_plan, approved_words, chosen
 from mtv.model.errors import PlanError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan
+from mtv.model.text import printable
 from mtv.plan import effective, json_schema, load, not_built_yet
 from mtv.plan.load import LoadResult, files_in
 from mtv.reporting import words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from mtv.cli.columns import printable
+from mtv.cli.columns import table
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError
+from mtv.model.text import printable
 
 if TYPE_CHECKING:
     from mtv.validation import RuleSet
@@ -24,14 +25,32 @@ _BATCH = 2000
 _STANDARD_INPUT = Path("-")
 
 
+def show(arguments: argparse.Namespace, installation: Installation) -> int:
+    """List the rules of all providers or of one; 1 when a rule file cannot be used."""
+    from mtv.validation import load_rules
+
+    folders = _folders(arguments, installation)
+    providers = [arguments.provider] if arguments.provider else _providers(folders)
+    if not providers:
+        raise _no_rules(folders[0])
+    sets = [load_rules(folders[0], provider, folders[1:]) for provider in providers]
+    problems = dict.fromkeys(printable(problem) for rules in sets for problem in rules.problems)
+    for problem in problems:
+        print(f"mtv: {problem}", file=sys.stderr)
+    found = [rule for rules in sets for rule in rules.rules]
+    if not found:
+        raise _no_rules(folders[0] / sets[0].provider, folders)
+    rows = [(rule.category, rule.id, rule.label) for rule in found]
+    print(table(("CATEGORY", "ID", "LABEL"), rows))
+    return 1 if problems else 0
+
+
 def test(arguments: argparse.Namespace, installation: Installation) -> int:
     """Run the examples of every rule file of every provider; print what does not come out as said."""
     from mtv.validation import broken_examples, load_rules  # numpy and pandas, which other commands need not pay for
 
     folders = _folders(arguments, installation)
-    providers = sorted(
-        {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
-    )
+    providers = _providers(folders)
     if not providers:
         raise _no_rules(folders[0])
     code = 0
@@ -63,7 +82,7 @@ def evaluate(arguments: argparse.Namespace, installation: Installation) -> int:
     for problem in rules.problems:
         print(f"mtv: {printable(problem)}", file=sys.stderr)
     if not rules.rules:
-        raise _no_rules(folders[0] / rules.provider)
+        raise _no_rules(folders[0] / rules.provider, folders)
     with _opened(arguments.path) as lines:
         numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
         while batch := list(islice(numbered, _BATCH)):
@@ -100,5 +119,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _no_rules(folder: Path) -> PermanentError:
-    return PermanentError(f"{folder} holds no rules", cure="set MTV_RULES_FOLDER, or give --folder")
+def _providers(folders: Sequence[Path]) -> list[str]:
+    return sorted({path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()})
+
+
+def _no_rules(folder: Path, folders: Sequence[Path] = ()) -> PermanentError:
+    known = f"there are rules for {', '.join(_providers(folders))}; else " if _providers(folders) else ""
+    return PermanentError(f"{folder} holds no rules", cure=f"{known}set MTV_RULES_FOLDER, or give --folder")

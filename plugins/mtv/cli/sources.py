@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mtv.cli.columns import printable, table
+from mtv.cli.columns import table
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.kubevirt.target_facts import facts_of
@@ -19,6 +19,7 @@ from mtv.model.errors import PlanError, TemporaryError
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.model.source import SourceVm
 from mtv.model.target_facts import TargetFacts
+from mtv.model.text import printable
 from mtv.plan import effective
 from mtv.providers.registry import open_provider
 from mtv.reporting import words
@@ -111,13 +112,14 @@ def _print(judged: _Judged) -> None:
         print(f"{wave}/{printable(vm.name)}: {judged.verdict(vm.id)}, {words.count(len(found), 'concern')}")
         for concern in found:
             print(f"  {_line(concern.category, concern.label, concern.assessment)}{_by(concern)}")
-    print(f"wave {wave}: {judged.read} VMs read, {len(judged.wave.vms)} judged")
+    print(f"wave {wave}: {words.count(judged.read, 'VM')} read, {len(judged.wave.vms)} judged")
     rows = [
-        (concern.category, concern.id, len(vms), ", ".join(vms), f"{concern.label}{_by(concern)}")
+        (concern.category, concern.id, len(vms), f"{concern.label}{_by(concern)}", ", ".join(vms))
         for concern, vms in judged.by_concern()
     ]
     if rows:
-        print(f"\n{table(('CATEGORY', 'CONCERN', 'VMS', 'WHICH', 'WHAT'), rows, right=(2,))}")
+        # The names come last: of a large wave they are longer than any line, and no other row is padded for them.
+        print(f"\n{table(('CATEGORY', 'CONCERN', 'VMS', 'WHAT', 'WHICH'), rows, right=(2,))}")
 
 
 def _document(judged: _Judged) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def _rules_say(
     The third are the versions of the rules, by connection.
     """
     from mtv.inventory import snapshot
-    from mtv.validation import accepted, evaluate, load_rules
+    from mtv.validation import accepted, evaluate, require_rules
 
     by_source: dict[str, list[PlannedVm]] = {}
     for planned in wave.vms:
@@ -177,11 +179,13 @@ def _rules_say(
         for what, reason in seen.refused.items() if seen.missing else ():
             print(f"{source}: {printable(what)} is not taken: {printable(reason)}", file=sys.stderr)
         settings = installation.settings
-        rules = load_rules(settings.rules_folder, connection.conn_type, settings.more_rules_folders)
-        rules.require()
+        rules = require_rules(
+            settings.rules_folder,
+            connection.conn_type,
+            settings.more_rules_folders,
+            tell=lambda line: print(printable(line), file=sys.stderr),
+        )
         versions[source] = rules.version
-        for problem in rules.problems:
-            print(printable(problem), file=sys.stderr)
         ids = {planned.name: planned.id for planned in planned_vms}
         for vm, said in zip(seen.vms, evaluate(rules, [vm.document for vm in seen.vms]), strict=True):
             found[ids[vm.name]].append(vm)

@@ -21,6 +21,7 @@ from mtv.model.errors import PermanentError
 
 _INLINE = "-data"
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_NAME_ONE = "set extra.kube_config_path to a kubeconfig that can be read here, or extra.in_cluster"
 _REFUSED = {
     "kube_config": "a kubeconfig inside the connection is not read: name a file with it in kube_config_path",
     "disable_verify_ssl": "certificates of clusters are always verified: name the authority in the kubeconfig",
@@ -31,7 +32,8 @@ _REFUSED = {
 def place_of(connection: Connection) -> tuple[Path, str | None]:
     """Return where a connection's kubeconfig lies and which of its contexts counts (None: the current one).
 
-    Raises `PermanentError` (code connection-unsupported) for a field that would else be ignored in silence.
+    Raises `PermanentError`: connection-unsupported for a field that would else be ignored in silence,
+    kubeconfig-missing when none is named.
     """
     extra = connection.extra
     for name, cure in _REFUSED.items():
@@ -39,6 +41,10 @@ def place_of(connection: Connection) -> tuple[Path, str | None]:
             raise PermanentError(
                 f"connection {connection.conn_id}: {name} is not supported", cure=cure, code="connection-unsupported"
             )
+    if not extra.get("kube_config_path") and not extra.get("in_cluster"):
+        raise PermanentError(
+            f"connection {connection.conn_id} names no kubeconfig", cure=_NAME_ONE, code="kubeconfig-missing"
+        )
     return Path(extra.get("kube_config_path") or ""), extra.get("cluster_context") or None
 
 
@@ -54,7 +60,7 @@ class Kubeconfig:
         except OSError as error:
             raise PermanentError(
                 f"the kubeconfig {str(path)!r} cannot be read: {error.strerror}",
-                cure="set extra.kube_config_path to a kubeconfig that Airflow's user can read, or extra.in_cluster",
+                cure=_NAME_ONE,
                 code="kubeconfig-missing",
             ) from error
         except YAMLError:

@@ -78,7 +78,8 @@ def load(path: Path) -> LoadResult:
     """Read the plan at `path`: its YAML, its CSV, or both. Never raises for what the files hold."""
     files = files_of(path)
     if files.yaml is None and files.csv is None:
-        return LoadResult(None, (Problem(str(path), 0, 0, "there is no such plan file", "name a .yaml or .csv file"),))
+        what = "this is a folder" if path.is_dir() else "there is no such plan file"
+        return LoadResult(None, (Problem(str(path), 0, 0, what, "name a .yaml or .csv file"),))
     return load_files(files)
 
 

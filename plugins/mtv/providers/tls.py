@@ -97,7 +97,9 @@ def _context(connection: Connection, host: str, port: int) -> ssl.SSLContext:
             context = ssl.create_default_context(cadata=pem)
         except (ssl.SSLError, ValueError) as error:
             raise PermanentError(
-                f"connection {connection.conn_id!r}: its CA is not a PEM certificate", code="CaMalformed"
+                f"connection {connection.conn_id!r}: its CA is not a PEM certificate",
+                cure="set extra.ca_file to a file, or extra.ca_pem to a text, with -----BEGIN CERTIFICATE----- in it",
+                code="CaMalformed",
             ) from error
         # Python 3.13 also asks for extensions that certificates made by vCenter and by hand often lack; whom we
         # trust is said by the connection, so the chain, the name and the dates are what counts.

@@ -32,7 +32,7 @@ from mtv.providers.registry import open_provider
 from mtv.steps.approval import since_approval
 from mtv.store import Judgement, Standing, Store
 from mtv.store.runs import hash_of
-from mtv.validation import accepted, conditions, evaluate, load_rules, merged
+from mtv.validation import accepted, conditions, evaluate, merged, require_rules
 from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions import sources
 
@@ -119,12 +119,8 @@ def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None) ->
         raise PermanentError(
             f"no inventory of {ctx.source} has been taken", cure="clear the task snapshot", code="no-inventory"
         )
-    rules = load_rules(
-        ctx.settings.rules_folder, ctx.connections.get(ctx.source).conn_type, ctx.settings.more_rules_folders
-    )
-    rules.require()
-    for problem in rules.problems:
-        ctx.log(f"rule left out: {problem}")
+    conn_type = ctx.connections.get(ctx.source).conn_type
+    rules = require_rules(ctx.settings.rules_folder, conn_type, ctx.settings.more_rules_folders, tell=ctx.log)
     known = ctx.store.judgements(ctx.source)
     vms = ctx.store.inventory(moment, kind=VM)
     wanted = vms if names is None else [vm for vm in vms if vm.name in names]

@@ -21,7 +21,7 @@ from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.recovery import settle_leftovers
-from mtv.validation import RuleSet, accepted, conditions, for_plan, for_vm, load_rules, merged
+from mtv.validation import RuleSet, accepted, conditions, for_plan, for_vm, merged, require_rules
 from mtv.validation import validate as validate_documents
 from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions.sources import unverified
@@ -134,11 +134,7 @@ def _by_source(ctx: RunContext) -> dict[str, list[VmContext]]:
 def _rules(ctx: RunContext, connection_id: str) -> RuleSet:
     """Load the rules of a source. A broken rule file is named and silences no other; none at all is an error."""
     conn_type = ctx.connections.get(connection_id).conn_type
-    rules = load_rules(ctx.settings.rules_folder, conn_type, ctx.settings.more_rules_folders)
-    rules.require()
-    for problem in rules.problems:
-        ctx.log(f"rule left out: {problem}")
-    return rules
+    return require_rules(ctx.settings.rules_folder, conn_type, ctx.settings.more_rules_folders, tell=ctx.log)
 
 
 def _rules_say(

@@ -17,11 +17,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for the one SQLite write lock before it gives up."""
@@ -85,7 +85,7 @@ def open_engine(dsn: str) -> Engine:
             raise PermanentError(
                 "the store needs a file: several processes share it", cure="name an SQLite file", code="StoreDsn"
             )
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(url.database).parent)
         # A file is opened anew for each transaction: cheap, and nothing is left open across a fork.
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -94,6 +94,42 @@ def open_engine(dsn: str) -> Engine:
         engine = create_engine(url, poolclass=QueuePool, pool_size=5, max_overflow=15, pool_pre_ping=True)
     _engines.add(engine)
     return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermanentError(
+            f"the store's folder {folder} cannot be made: {error.strerror}",
+            cure="set MTV_STATE_FOLDER to a folder that you may write to, or define the connection mtv_store",
+            code="StoreUnreachable",
+        ) from error
+
+
+@contextmanager
+def reached(engine: Engine) -> Iterator[None]:
+    """Turn a database that does not answer into a refusal in words, without its DSN.
+
+    Raises `TemporaryError` for a server that is away and a file that is locked, else `PermanentError`.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        why = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+        place = (
+            engine.url.database if engine.dialect.name == "sqlite" else f"{engine.url.database} on {engine.url.host}"
+        )
+        message = f"the store {place} cannot be used: {why}"
+        if isinstance(error, OperationalError) and (engine.dialect.name != "sqlite" or "locked" in why):
+            raise TemporaryError(
+                message,
+                cure="see whether its server runs and what the connection mtv_store says",
+                code="StoreUnreachable",
+            ) from None
+        raise PermanentError(
+            message, cure="see MTV_STATE_FOLDER and the connection mtv_store", code="StoreUnreachable"
+        ) from None
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

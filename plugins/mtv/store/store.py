@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from mtv.store.approvals import Approvals
-from mtv.store.database import open_engine
+from mtv.store.database import open_engine, reached
 from mtv.store.inventories import Inventories
 from mtv.store.journal import Journal
 from mtv.store.migrate import upgrade_engine
@@ -23,8 +23,12 @@ class Store(Journal, Vms, NfcStreams, Inventories, Standings, Approvals):
         return cls(open_engine(dsn))
 
     def upgrade(self) -> None:
-        """Bring the tables up to date. Any number of processes may call this at once."""
-        upgrade_engine(self._engine, self._writer)
+        """Bring the tables up to date. Any number of processes may call this at once.
+
+        Raises `TemporaryError` when the database does not answer, `PermanentError` when it is none or may not be used.
+        """
+        with reached(self._engine):
+            upgrade_engine(self._engine, self._writer)
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from mtv.validation.acceptance import accepted
 from mtv.validation.conditions import conditions, for_plan, for_vm, merged
 from mtv.validation.documents import read_document
 from mtv.validation.firing import BrokenExample, broken_examples
-from mtv.validation.rules import Rule, RuleProblem, RuleSet, load_rules
+from mtv.validation.rules import Rule, RuleProblem, RuleSet, load_rules, require_rules
 from mtv.validation.suite import Validation, evaluate, validate
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "load_rules",
     "merged",
     "read_document",
+    "require_rules",
     "validate",
 ]

@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,18 +81,24 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[RuleProblem, ...]
     version: str
 
-    def require(self) -> None:
-        """Raise `PermanentError` when no rule is left because of problems: all that is wrong would pass as validated.
 
-        An empty folder has no problems: somebody wants no rules.
-        """
-        if not self.rules and self.problems:
-            why = "; ".join(map(str, self.problems))
-            raise PermanentError(
-                f"no rules for {self.provider}: {why}",
-                cure="set MTV_RULES_FOLDER to the folder that holds them",
-                code="NoRules",
-            )
+def require_rules(folder: Path, provider: str, beside: Sequence[Path] = (), *, tell: Callable[[str], None]) -> RuleSet:
+    """Load rules as `load_rules` does and `tell` each file that is left out.
+
+    Raises `PermanentError` when no rule is left because of problems: all that is wrong would pass as validated. An
+    empty folder has no problems: somebody wants no rules.
+    """
+    rules = load_rules(folder, provider, beside)
+    if not rules.rules and rules.problems:
+        why = "; ".join(map(str, rules.problems))
+        raise PermanentError(
+            f"no rules for {rules.provider}: {why}",
+            cure="set MTV_RULES_FOLDER to the folder that holds them",
+            code="NoRules",
+        )
+    for problem in rules.problems:
+        tell(f"rule left out: {problem}")
+    return rules
 
 
 def load_rules(folder: Path, provider: str, beside: Sequence[Path] = ()) -> RuleSet:

@@ -46,7 +46,9 @@ class OvaProvider:
 
     def check(self) -> str:
         """Look into the folder and say how many appliances lie there."""
-        return f"OVA folder {self.root}: {len(self._files())} appliance files"
+        found = len(self._files())
+        files = "1 appliance file" if found == 1 else f"{found or 'no'} appliance files"
+        return f"OVA folder {self.root}: {files}{'' if found else ' (.ova, .ovf) in it'}"
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         """Read the appliances: each OVF and manifest, and of each disk file only its header.
