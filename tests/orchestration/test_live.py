@@ -154,6 +154,13 @@ def _is_deferred(live: Live, dag_id: str, run_id: str) -> bool:
     return live.states(dag_id, run_id).get(("cold.transfer", 0)) == "deferred"
 
 
+def _is_watched(live: Live, dag_id: str, run_id: str) -> bool:
+    """Whether the pod's trigger has begun. If cancelled sooner, it ends no pod: `settle` does then."""
+    with live.store() as store:
+        run = store.run_of(dag_id, run_id)
+        return _is_deferred(live, dag_id, run_id) and run is not None and bool(store.progress(run.id))
+
+
 def test_a_pod_step_outlives_its_worker_and_its_triggerer_and_takes_pod_and_secret_away(live: Live, core):
     (live.gate / "hold").touch()
     dag_id, run_id = live.start("pods")
@@ -210,7 +217,7 @@ def _kill_hard(server: AirflowServer, component: str) -> None:
 def test_marking_the_run_failed_ends_the_pod_settles_the_vm_and_leaves_the_run_red(live: Live, core):
     dag_id, run_id = live.start("pods")
     _running_pod(live, core)
-    until(lambda: _is_deferred(live, dag_id, run_id), what="the task to be deferred")
+    until(lambda: _is_watched(live, dag_id, run_id), what="the trigger to watch the pod")
     live.api.mark_run(dag_id, run_id, "failed")
     until(lambda: not core.list_namespaced_pod(live.namespace).items, what="the pod to be gone")
     until(lambda: not core.list_namespaced_secret(live.namespace).items, what="the Secret to be gone")
@@ -226,7 +233,7 @@ def test_marking_the_run_failed_ends_the_pod_settles_the_vm_and_leaves_the_run_r
 def test_clearing_a_pod_step_ends_its_pod_and_a_new_one_does_the_work(live: Live, core):
     dag_id, run_id = live.start("pods")
     first = _running_pod(live, core)
-    until(lambda: _is_deferred(live, dag_id, run_id), what="the task to be deferred")
+    until(lambda: _is_watched(live, dag_id, run_id), what="the trigger to watch the pod")
     live.api.clear(dag_id, run_id, [("cold.transfer", 0)])
     second = _running_pod(live, core, other_than=first.metadata.name)
     assert second.metadata.uid != first.metadata.uid
