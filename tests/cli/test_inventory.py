@@ -215,8 +215,10 @@ def test_moments_are_read_as_spans_dates_and_instants() -> None:
     now = datetime(2026, 11, 25, 12, tzinfo=UTC)
     assert instant("90m", now=now) == now - timedelta(minutes=90)
     assert instant("1.5d", now=now) == now - timedelta(hours=36)
-    assert instant("2026-11-25") == datetime(2026, 11, 25, tzinfo=UTC)
-    assert instant("2026-11-25T13:00+01:00") == now
+    second = timedelta(microseconds=999_999)  # moments are shown without their fraction, and found as shown
+    assert instant("2026-11-25") == datetime(2026, 11, 25, tzinfo=UTC) + second
+    assert instant("2026-11-25T13:00+01:00") == now + second
+    assert instant("2026-11-25T13:00:00.25+01:00") == now + timedelta(seconds=0.25)
     for text in ("", "soon", "9999999999w", "2026-13-01"):
         with pytest.raises(PermanentError, match="is not a moment"):
             instant(text, now=now)

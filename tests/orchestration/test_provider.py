@@ -36,6 +36,14 @@ def test_the_form_asks_for_certificates_and_hides_what_it_does_not_need(manager,
     assert {"schema", "extra"} <= set(behaviour["hidden_fields"])
 
 
+def test_the_forms_have_a_field_for_every_key_that_is_read():
+    from mtv.orchestration.provider import get_provider_info
+    from mtv.providers.registry import EXTRA_KEYS
+
+    forms = {each["connection-type"]: set(each["conn-fields"]) for each in get_provider_info()["connection-types"]}
+    assert forms == EXTRA_KEYS
+
+
 def connection(**fields):
     known = {"conn_id": "c", "conn_type": "", "host": "", "port": None, "login": "", "password": "", "schema": ""}
     return SimpleNamespace(**{**known, **fields, "extra_dejson": fields.get("extra", {})})

@@ -87,6 +87,27 @@ def test_a_type_that_is_no_source_is_refused():
         open_provider(Connection(conn_id="k", conn_type="kubernetes"))
 
 
+@pytest.mark.parametrize(
+    ("conn_type", "key", "meant"),
+    [
+        ("vsphere", "ca-file", "ca_file"),
+        ("vsphere", "Insecure", "insecure"),
+        ("ovirt", "thumprint", "thumbprint"),
+        ("openstack", "application_credentials_id", "application_credential_id"),
+        ("ova", "volumes", "volume"),
+    ],
+)
+def test_a_key_of_extra_that_looks_misspelt_is_refused(conn_type, key, meant):
+    with pytest.raises(PermanentError, match="which nothing reads") as caught:
+        open_provider(Connection(conn_id="c", conn_type=conn_type, host="h", extra={key: "x"}))
+    assert caught.value.cure == f"did you mean {meant!r}?"
+
+
+def test_a_key_of_extra_that_others_put_there_does_no_harm():
+    extra = {"path": "/srv/ova", "owner": "team storage"}
+    open_provider(Connection(conn_id="c", conn_type="ova", extra=extra))
+
+
 def test_an_authority_that_is_no_certificate_is_refused_with_what_to_set():
     connection = Connection(conn_id="vc", conn_type="vsphere", host="127.0.0.1", port=1, extra={"ca_pem": "no PEM"})
     with pytest.raises(PermanentError, match="not a PEM certificate") as caught, open_provider(connection):

@@ -39,7 +39,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "own" / "vmware"
     folder.mkdir(parents=True)
     (folder / "owner.yaml").write_text(OWN)
-    monkeypatch.setenv("MTV_MORE_RULES_FOLDERS", os.pathsep.join([str(tmp_path / "nowhere"), str(tmp_path / "own")]))
+    monkeypatch.setenv("MTV_MORE_RULES_FOLDERS", str(tmp_path / "own"))
     return folder
 
 
@@ -117,6 +117,19 @@ def test_own_rules_add_to_ours_and_a_broken_one_is_told(
         True,
         False,
     ]
+
+
+def test_a_folder_of_own_rules_that_is_not_there_is_told_and_silences_no_other(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    monkeypatch.setenv("MTV_MORE_RULES_FOLDERS", os.pathsep.join([str(nowhere), str(own.parent)]))
+    file = tmp_path / "vms.jsonl"
+    file.write_text('{"name": "a"}')
+    assert main(["rules", "evaluate", "--provider", "vmware", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert [concern["id"] for concern in json.loads(out)["concerns"]] == ["vmware.own.owner"]
+    assert f"{nowhere}: there is no such folder" in err
 
 
 def test_the_examples_of_own_rules_are_run_too(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

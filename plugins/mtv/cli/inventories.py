@@ -100,7 +100,9 @@ def diff(arguments: argparse.Namespace, installation: Installation) -> int:
 
 
 def instant(text: str, *, now: datetime | None = None) -> datetime:
-    """Read a moment: `2h` (ago), `2026-11-25`, `2026-11-25T22:00+01:00`. Raises `PermanentError`."""
+    """Read a moment: `2h` (ago), `2026-11-25`, `2026-11-25T22:00+01:00`; a second is meant with its end, as moments are
+    shown without their fractions. Raises `PermanentError`.
+    """
     now = now or datetime.now(UTC)
     span = _SPAN.fullmatch(text.strip())
     try:
@@ -118,7 +120,7 @@ def instant(text: str, *, now: datetime | None = None) -> datetime:
             cure="name a past moment",
             code="MomentUnreadable",
         )
-    return moment
+    return moment if moment.microsecond else moment.replace(microsecond=999_999)
 
 
 def _moment(store: Store, source: str, at: str | None) -> InventoryMoment:

@@ -105,7 +105,8 @@ def load_rules(folder: Path, provider: str, beside: Sequence[Path] = ()) -> Rule
     """Load all rule files of a provider (`vmware`, also by its connection type `vsphere`; `ova`, …).
 
     `beside` are further folders of the same form; they need not have rules for this provider, and what they add cannot
-    take an id that is there. A broken file becomes a problem and takes no other rule with it.
+    take an id that is there. A broken file, or a folder that is not there, becomes a problem and takes no other rule
+    with it.
     """
     provider = _PROVIDER_FOLDERS.get(provider, provider)
     places = [one / provider for one in (folder, *beside)]
@@ -114,6 +115,7 @@ def load_rules(folder: Path, provider: str, beside: Sequence[Path] = ()) -> Rule
     version = hashlib.sha256()
     if not any(place.is_dir() for place in places):
         problems.append(RuleProblem(places[0], f"there is no folder with rules for {provider}"))
+    problems += [RuleProblem(one, "there is no such folder") for one in beside if not one.is_dir()]
     for file in (file for place in places for file in sorted(place.glob("*"))):
         if file.suffix not in (".yaml", ".yml"):
             continue
