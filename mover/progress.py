@@ -99,11 +99,17 @@ def bar_line(reading: Progress) -> str:
     """One disk's progress for a person: name, phase, bar, percent, rate, time to go."""
     share = reading.bytes_done / reading.bytes_total if reading.bytes_total else (reading.phase == "done") * 1.0
     filled = min(int(share * _BAR_CELLS), _BAR_CELLS)
-    left = "" if reading.eta_s is None or reading.phase == "done" else f"{_clock(reading.eta_s)} left"
     return (
         f"{reading.disk[:20]:<20} {reading.phase:<7} [{'#' * filled}{'.' * (_BAR_CELLS - filled)}]"
-        f" {share:4.0%} {reading.bytes_done / 1e6:>9.0f} MB {reading.rate_bytes_per_s / 1e6:>7.0f} MB/s {left}"
+        f" {share:4.0%} {reading.bytes_done / 1e6:>9.0f} MB{_pace(reading)}"
     )
+
+
+def _pace(reading: Progress) -> str:
+    if reading.phase in ("done", "failed"):
+        return ""
+    left = "" if reading.eta_s is None else f" {_clock(reading.eta_s)} left"
+    return f" {reading.rate_bytes_per_s / 1e6:>7.0f} MB/s{left}"
 
 
 def draw(readings: list[Progress], *, again: bool, stream: TextIO = sys.stderr) -> None:

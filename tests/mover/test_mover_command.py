@@ -228,6 +228,12 @@ def test_a_bar_says_how_long_it_will_take() -> None:
     assert "1:01:40 left" in bar_line(reading)
 
 
+@pytest.mark.parametrize("phase", ["done", "failed"])
+def test_the_bar_of_a_disk_that_has_ended_tells_no_rate(phase: str) -> None:
+    reading = Progress(disk="0", phase=phase, bytes_done=1 << 30, bytes_total=1 << 30, rate_bytes_per_s=0, eta_s=None)
+    assert bar_line(reading).endswith("1074 MB")
+
+
 def test_a_python_that_libnbd_is_not_built_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nbd.py").touch()
     (tmp_path / "libnbdmod.cpython-36-x86_64-linux-gnu.so").touch()
