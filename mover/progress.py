@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -13,7 +14,9 @@ from mtv.model.transfer import Progress
 
 REPORT_EVERY_S = 2.0
 _RATE_WINDOW_S = 30.0
-_BAR_CELLS = 24
+_BAR_CELLS, _LEAST_CELLS = 24, 4
+_REST_COLUMNS = 57
+"""What a line has beside the name and the bar's cells, the last column included."""
 
 
 class DiskMeter:
@@ -95,14 +98,17 @@ class Reporter:
         self._events.progress([meter.reading() for meter in self._meters])
 
 
-def bar_line(reading: Progress) -> str:
-    """One disk's progress for a person: name, phase, bar, percent, rate, time to go."""
+def bar_line(reading: Progress, columns: int = 100) -> str:
+    """One disk's progress for a person: name, phase, bar, percent, rate, time to go; never wider than the terminal."""
+    name_width = 20 if columns >= 100 else 12
+    cells = max(min(columns - name_width - _REST_COLUMNS, _BAR_CELLS), _LEAST_CELLS)
     share = reading.bytes_done / reading.bytes_total if reading.bytes_total else (reading.phase == "done") * 1.0
-    filled = min(int(share * _BAR_CELLS), _BAR_CELLS)
-    return (
-        f"{reading.disk[:20]:<20} {reading.phase:<7} [{'#' * filled}{'.' * (_BAR_CELLS - filled)}]"
+    filled = min(int(share * cells), cells)
+    line = (
+        f"{reading.disk[:name_width]:<{name_width}} {reading.phase:<7} [{'#' * filled}{'.' * (cells - filled)}]"
         f" {share:4.0%} {reading.bytes_done / 1e6:>9.0f} MB{_pace(reading)}"
     )
+    return line[: columns - 1]
 
 
 def _pace(reading: Progress) -> str:
@@ -113,9 +119,10 @@ def _pace(reading: Progress) -> str:
 
 
 def draw(readings: list[Progress], *, again: bool, stream: TextIO = sys.stderr) -> None:
-    """Draw one bar a disk; `again`: over the lines drawn before."""
+    """Draw one bar a disk; `again`: over the lines drawn before, which must not have wrapped."""
+    columns = shutil.get_terminal_size().columns
     up = f"\x1b[{len(readings)}A" if again else ""
-    stream.write(up + "".join(f"\x1b[2K{bar_line(reading)}\n" for reading in readings))
+    stream.write(up + "".join(f"\x1b[2K{bar_line(reading, columns)}\n" for reading in readings))
     stream.flush()
 
 

@@ -243,7 +243,7 @@ def on_a_terminal(*argv: object) -> tuple[int, str]:
 def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Path, disk: Path) -> None:
     code, shown = on_a_terminal("copy", "--source", f"file:{disk}", "--target", tmp_path / "t")
     assert code == EXIT_OK
-    assert "[########################] 100%" in shown
+    assert re.search(r"\[#{4,}\] 100%", shown)
     assert "root digest" in shown.splitlines()[-1]
     assert "{" not in shown
 
