@@ -64,7 +64,7 @@ def test_a_conversion_that_fails_is_rolled_back_and_the_retry_brings_what_the_gu
 
 def test_a_conversion_that_fails_is_held_and_the_retry_of_the_mended_plan_does_not_copy_again(factory: Factory):
     plan = PLAN.format(name="held", policy="hold", vm="web-1")
-    dag_id = factory.write_plan("held", plan.replace("on_failure: hold", "on_failure: hold, root_disk: /dev/sdb9"))
+    dag_id = factory.write_plan("held", plan.replace("on_failure: hold", "on_failure: hold, root_disk: /dev/sda9"))
     factory.power_on_source("web-1")
 
     failed_run, state = factory.run(dag_id)

@@ -82,7 +82,7 @@ def test_a_commit_killed_twenty_times_inside_ends_in_the_same_disk(tmp_path):
     (image,) = overlay.create(tmp_path, [disk])
     change_through_overlay(image, seed=2)
     argv = [sys.executable, "-c", COMMIT, str(tmp_path), disk.path]
-    killed = 0
+    killed, was_inside = 0, False
     for attempt in range(20):
         process = subprocess.Popen(argv, start_new_session=True)
         threshold = CHANGED * (attempt + 1) // 25
@@ -94,8 +94,9 @@ def test_a_commit_killed_twenty_times_inside_ends_in_the_same_disk(tmp_path):
             killed += 1
         process.wait(timeout=30)
         wait_until_gone(process.pid)
+        was_inside = was_inside or not same_content(image, disk)
     assert killed == 20
-    assert not same_content(image, disk), "the kills came too late to be inside a commit"
+    assert was_inside, "every kill came too late to be inside a commit"
     overlay.commit(tmp_path, [disk])
     assert same_content(image, disk)
 

@@ -12,6 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mtv.model.concern import Category, Concern
 from mtv.validation.firing import Document, Firing, firings
 from mtv.validation.rules import RuleSet
@@ -44,10 +46,15 @@ def validate(rules: RuleSet, documents: Sequence[Document]) -> Validation:
         firing = found[one["expectation_config"]["kwargs"]["column"]]
         if one["exception_info"].get("raised_exception"):
             raise RuntimeError(f"the suite failed on {firing.rule.id}: {one['exception_info']['exception_message']}")
-        for row in one["result"].get("unexpected_index_list") or ():
-            concerns[row] += firing.concerns[row]
-    for said in concerns:
-        said.sort(key=lambda concern: (_RANK[concern.category], concern.id))
+        if one["result"]["unexpected_count"] != len(firing.concerns):
+            raise RuntimeError(
+                f"the suite finds {one['result']['unexpected_count']} documents for {firing.rule.id},"
+                f" the rule itself {len(firing.concerns)}"
+            )
+        for row, said in firing.concerns.items():
+            concerns[row] += said
+    for of_document in concerns:
+        of_document.sort(key=lambda concern: (_RANK[concern.category], concern.id))
     return Validation(concerns, result)
 
 
@@ -66,13 +73,10 @@ def _run_suite(rules: RuleSet, found: list[Firing], count: int) -> dict[str, Any
     columns: dict[str, Any] = {_KEY: range(count)}
     for firing in found:
         # Undefined is null, which a column expectation leaves out of account.
-        columns[firing.rule.id] = pd.Series(
-            [
-                True if true else False if known else None
-                for true, known in zip(firing.true.tolist(), firing.known.tolist(), strict=True)
-            ],
-            dtype=object,
-        )
+        column = np.full(count, None, dtype=object)
+        column[firing.known] = False
+        column[firing.true] = True
+        columns[firing.rule.id] = column
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("inventory")
@@ -90,6 +94,6 @@ def _run_suite(rules: RuleSet, found: list[Firing], count: int) -> dict[str, Any
         ],
     )
     batch = batch_definition.get_batch(batch_parameters={"dataframe": pd.DataFrame(columns)})
-    # The frame's own index is the position of a document: names of columns would cost a dictionary for each finding.
-    outcome = batch.validate(suite, result_format={"result_format": "COMPLETE"})
+    # Counts, no lists: which documents they are is known, and lists cost as much as all the rest.
+    outcome = batch.validate(suite, result_format={"result_format": "BASIC"})
     return dict(outcome.to_json_dict())
