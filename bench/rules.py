@@ -49,10 +49,14 @@ def main() -> int:
 def _imports() -> float:
     """CPU seconds of a process that loads what `mtv rules evaluate` loads, and does nothing with it."""
     load = "import mtv.cli.rules, mtv.validation.suite, great_expectations.expectations.core, pandas"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = _cpu_of_children()
     subprocess.run([sys.executable, "-c", load], check=True, env={**os.environ, "GX_ANALYTICS_ENABLED": "false"})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return _cpu_of_children() - before
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _judge(documents: list[dict[str, Any]]) -> tuple[float, float, float, int]:
@@ -69,14 +73,13 @@ def _evaluate(documents: list[dict[str, Any]]) -> tuple[float, float, float, int
         file = Path(name) / "vms.jsonl"
         file.write_text("".join(json.dumps(document) + "\n" for document in documents))
         command = [sys.executable, "-m", "mtv.cli", "rules", "evaluate", "--provider", "vmware", str(file)]
-        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        before, begin = _cpu_of_children(), time.monotonic()
         ended = subprocess.run(
             command, check=True, capture_output=True, env={**os.environ, "MTV_RULES_FOLDER": str(RULES)}
         )
-        wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        wall, cpu = time.monotonic() - begin, _cpu_of_children() - before
     concerns = sum(len(json.loads(line)["concerns"]) for line in ended.stdout.splitlines())
-    return cpu, wall, after.ru_maxrss / 1024, concerns
+    return cpu, wall, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, concerns
 
 
 def _document(number: int) -> dict[str, Any]:

@@ -69,14 +69,7 @@ def storage_error(error: OSError, *, where: str, what: str) -> MtvError:
 def failure_of(error: BaseException, *, disk: str = "") -> Failure:
     """The wire form of an exception. Unknown ones are faults of ours: permanent, with their type's name."""
     if isinstance(error, MtvError):
-        return Failure(
-            code=error.code,
-            message=error.message,
-            cure=error.cure,
-            retryable=error.retryable,
-            disk=disk,
-            offset=error.offset,
-        )
+        return Failure.of(error, disk=disk)
     return Failure(code="internal", message=f"{type(error).__name__}: {error}", disk=disk)
 
 

@@ -38,9 +38,7 @@ def main() -> int:
     try:
         answer = _answer(request)
     except MtvError as error:
-        answer = Answer(
-            failure=Failure(code=error.code, message=error.message, cure=error.cure, retryable=error.retryable)
-        )
+        answer = Answer(failure=Failure.of(error))
     except RuntimeError as error:  # libguestfs' only exception
         answer = Answer(failure=failures.explain([str(error)], exit_code=1))
     with out:

@@ -124,5 +124,6 @@ def _providers(folders: Sequence[Path]) -> list[str]:
 
 
 def _no_rules(folder: Path, folders: Sequence[Path] = ()) -> PermanentError:
-    known = f"there are rules for {', '.join(_providers(folders))}; else " if _providers(folders) else ""
+    providers = ", ".join(_providers(folders))
+    known = f"there are rules for {providers}; else " if providers else ""
     return PermanentError(f"{folder} holds no rules", cure=f"{known}set MTV_RULES_FOLDER, or give --folder")

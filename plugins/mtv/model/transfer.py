@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from mtv.model.errors import MtvError
+
 SPEC_PATH = "/run/mtv/spec.json"
 """Where the pod finds its spec; credential files lie beside it."""
 WORK_DIR = "/work"
@@ -325,6 +327,18 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retryable: bool = False
     disk: str = ""
     offset: int | None = None
+
+    @classmethod
+    def of(cls, error: MtvError, *, disk: str = "") -> Failure:
+        """Return the wire form of an error; `disk` where the error itself names none."""
+        return cls(
+            code=error.code,
+            message=error.message,
+            cure=error.cure,
+            retryable=error.retryable,
+            disk=error.disk or disk,
+            offset=error.offset,
+        )
 
 
 class TransferResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

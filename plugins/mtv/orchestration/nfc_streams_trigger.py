@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from mtv.orchestration.trigger_store import read_store
+from mtv.orchestration.trigger_store import StoreTrigger
 
 if TYPE_CHECKING:
     from mtv.store import Store
 
-_LONGEST_WAIT_S = 7 * 24 * 3600
 
+class NfcStreamsTrigger(StoreTrigger):
+    """Fires when less than `capacity` streams of `host` are held."""
 
-class NfcStreamsTrigger(BaseTrigger):
-    """Fires when less than `capacity` streams of `host` are held, or after a week: the task then looks by itself."""
+    fields = ("host", "capacity")
 
     def __init__(self, *, host: str, capacity: int, poll_s: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -25,18 +21,6 @@ class NfcStreamsTrigger(BaseTrigger):
         self.capacity = capacity
         self.poll_s = poll_s
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger row holds."""
-        names = ("host", "capacity", "poll_s")
-        return f"{__name__}.NfcStreamsTrigger", {name: getattr(self, name) for name in names}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look every `poll_s` seconds."""
-        for _ in range(max(1, int(_LONGEST_WAIT_S / self.poll_s))):
-            if await read_store(self._has_streams):
-                break
-            await asyncio.sleep(self.poll_s)
-        yield TriggerEvent({"host": self.host})  # type: ignore[no-untyped-call]
-
-    def _has_streams(self, store: Store) -> bool:
+    def is_over(self, store: Store) -> bool:
+        """Return whether a stream is left."""
         return sum(store.nfc_streams(self.host).values()) < self.capacity

@@ -1,11 +1,16 @@
-"""The store as triggers use it: one object per triggerer, and every call in a thread, never on the event loop."""
+"""The store as triggers use it: one object per triggerer, and every call in a thread, never on the event loop.
+
+Also what waits in the triggerer for something that the store says.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from mtv.model.settings import Settings
@@ -15,8 +20,39 @@ if TYPE_CHECKING:
     from mtv.store import Store
 
 T = TypeVar("T")
+_LONGEST_WAIT_S = 7 * 24 * 3600
 _stores: dict[str, Store] = {}
 _guard = threading.Lock()
+
+
+class StoreTrigger(BaseTrigger):
+    """Fires when `is_over` says so of the store, or after a week, when the task looks again by itself.
+
+    A subclass names its arguments in `fields`; its row in Airflow's database holds those and `poll_s`, nothing else.
+    """
+
+    fields: ClassVar[tuple[str, ...]]
+    poll_s: float
+
+    def is_over(self, store: Store) -> bool:
+        """Return whether the task may go on."""
+        raise NotImplementedError
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the trigger row holds."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__name__}", {**self._values(), "poll_s": self.poll_s}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look every `poll_s` seconds."""
+        for _ in range(max(1, int(_LONGEST_WAIT_S / self.poll_s))):
+            if await read_store(self.is_over):
+                break
+            await asyncio.sleep(self.poll_s)
+        yield TriggerEvent(self._values())  # type: ignore[no-untyped-call]
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.fields}
 
 
 async def read_store(call: Callable[[Store], T]) -> T:

@@ -92,14 +92,7 @@ def _add_failure(ctx: RunContext, step: str, error: BaseException) -> None:
     if not isinstance(ctx, VmContext):
         return
     if isinstance(error, MtvError):
-        failure = Failure(
-            code=error.code,
-            message=error.message,
-            cure=error.cure,
-            retryable=error.retryable,
-            disk=error.disk,
-            offset=error.offset,
-        )
+        failure = Failure.of(error)
     else:
         failure = Failure(code=type(error).__name__, message=_words(error), retryable=not isinstance(error, Exception))
     document = {"step": step, **msgspec.to_builtins(failure)}

@@ -182,15 +182,15 @@ def _connections(ctx: VmContext, vm: SourceVm, sources: Sequence[DiskSource]) ->
     streaming = [source for source in sources if isinstance(source, VsphereNfc | Vddk)]
     if not streaming:
         return CONNECTIONS
+    host = vm.host or streaming[0].host  # where it cannot be seen, the VMs behind one vCenter count as of one host
     granted = ctx.store.take_nfc_streams(
         *ctx.key,
         ctx.run.id,
-        # Where the host cannot be seen, the VMs behind one vCenter count as of one host.
-        host=(vm.host or streaming[0].host).lower(),
+        host=host.lower(),
         wanted=nfc_streams_wanted(ctx.wave, sources),
         capacity=NFC_STREAMS_PER_HOST,
     )
-    ctx.log(f"{ctx.vm.name}: NFC streams of host {vm.host or streaming[0].host}: {granted}")
+    ctx.log(f"{ctx.vm.name}: NFC streams of host {host}: {granted}")
     return granted
 
 
