@@ -114,15 +114,20 @@ def run(spec: TransferSpec) -> Ran:
     return Ran(result, [json.loads(line) for line in stream.getvalue().splitlines()])
 
 
-def start_mover(folder: Path, spec: TransferSpec, *extra: str) -> subprocess.Popen[str]:
-    """Start the command in another process."""
+@contextmanager
+def running_mover(folder: Path, spec: TransferSpec, *extra: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in another process, which is killed with the block if it still runs."""
     path = folder / f"spec-{spec.epoch}.json"
     path.write_bytes(msgspec.json.encode(spec))
     argv = [sys.executable, "-m", "mover", "transfer", "--spec", str(path), *extra]
     search = os.pathsep.join([str(REPO), str(REPO / "plugins")])
-    return subprocess.Popen(
+    with subprocess.Popen(
         argv, env={**os.environ, "PYTHONPATH": search}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,14 +130,14 @@ def test_a_delta_that_is_killed_resumes_and_calls_no_mix_whole(tmp_path: Path, h
     with moving.nbdkit(tmp_path, *slow) as uri:
         disk = delta(moving.disk_of(uri, size, tmp_path / "t", generation="2"), "1", dirty)
         spec = moving.spec_of(tmp_path / "w", disk)
-        mover = moving.start_mover(tmp_path, spec)
         journal = tmp_path / "w" / "journal-0.bin"
-        moving.wait_for(lambda: journal.read_bytes() != before, "the new journal")
-        if has_checkpoint:
-            length = len(journal.read_bytes())
-            moving.wait_for(lambda: len(journal.read_bytes()) > length or mover.poll() is not None, "a checkpoint")
-        mover.send_signal(signal.SIGKILL)
-        mover.communicate(timeout=60)
+        with moving.running_mover(tmp_path, spec) as mover:
+            moving.wait_for(lambda: journal.read_bytes() != before, "the new journal")
+            if has_checkpoint:
+                length = len(journal.read_bytes())
+                moving.wait_for(lambda: len(journal.read_bytes()) > length or mover.poll() is not None, "a checkpoint")
+            mover.send_signal(signal.SIGKILL)
+            mover.communicate(timeout=60)
     header, records = read_journal(journal)
     assert header.generation == "2"
     assert records[-1].kind != VERIFIED

@@ -134,15 +134,12 @@ def test_a_limit_holds_for_all_disks_together_and_can_be_lifted_under_way(tmp_pa
     source = moving.make_disk(tmp_path / "s", size, [(0, size)])
     with moving.nbdkit(tmp_path, "file", str(source)) as uri:
         disks = [moving.disk_of(uri, size, tmp_path / f"t{n}", id=str(n)) for n in range(2)]
-        mover = moving.start_mover(tmp_path, moving.spec_of(tmp_path / "w", *disks), "--limit", "100K")
-        try:  # at 100 kB/s the two would take more than five minutes
+        # At 100 kB/s the two would take more than five minutes.
+        with moving.running_mover(tmp_path, moving.spec_of(tmp_path / "w", *disks), "--limit", "100K") as mover:
             moving.wait_for((tmp_path / "w" / "journal-1.bin").exists, "the start")
             mover.send_signal(signal.SIGHUP)
             (tmp_path / "w" / "limit").write_text("off")
             said, _ = mover.communicate(timeout=120)
-        finally:
-            mover.kill()
-            mover.wait()
     assert mover.returncode == 0, said
     assert "at most 0.1 MB/s" in said
     assert "without a limit" in said
@@ -294,8 +291,8 @@ def test_a_transfer_serves_its_progress_while_it_runs(tmp_path: Path) -> None:
     source = moving.make_disk(tmp_path / "s", size, [(0, size)])
     with moving.nbdkit(tmp_path, "file", str(source)) as uri:
         spec = moving.spec_of(tmp_path / "w", moving.disk_of(uri, size, tmp_path / "t"))
-        mover = moving.start_mover(tmp_path, spec, "--limit", "1K", "--metrics", str(tmp_path / "m"))
-        try:
+        limits = ("--limit", "1K", "--metrics", str(tmp_path / "m"))
+        with moving.running_mover(tmp_path, spec, *limits) as mover:
             moving.wait_for((tmp_path / "m").exists, "the socket")
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(60)
@@ -305,7 +302,6 @@ def test_a_transfer_serves_its_progress_while_it_runs(tmp_path: Path) -> None:
                 while piece := client.recv(65536):
                     page += piece
             assert b'mtv_mover_bytes_total{disk="0"}' in page
-        finally:
             mover.terminate()
             mover.communicate(timeout=60)
     assert mover.returncode == 11
@@ -318,8 +314,8 @@ def test_disks_that_start_together_load_what_they_need_once(tmp_path: Path) -> N
     with moving.nbdkit(tmp_path, "file", str(source)) as uri:
         disks = [moving.disk_of(uri, size, tmp_path / f"t{n}", id=str(n)) for n in range(4)]
         for epoch in range(1, 4):
-            mover = moving.start_mover(tmp_path, moving.spec_of(tmp_path / "w", *disks, epoch=epoch))
-            said, _ = mover.communicate(timeout=120)
+            with moving.running_mover(tmp_path, moving.spec_of(tmp_path / "w", *disks, epoch=epoch)) as mover:
+                said, _ = mover.communicate(timeout=120)
             assert mover.returncode == 0, said
 
 

@@ -16,12 +16,27 @@ from hypothesis import strategies as st
 from ovirtsdk4 import types
 
 from mover.control.controls import Controls
+from mover.control.ovirt_engine import OvirtEngine
 from mover.sources.imageio_http import ImageioConnection
 from mtv.model.errors import TemporaryError
 from tests.mover import moving
 from tests.mover.ovirt import Ovirt, assert_arrived, copy, served
 
 pytestmark = pytest.mark.lab
+
+_BETWEEN_CALLS = threading.RLock()
+
+
+@pytest.fixture(autouse=True)
+def _calls_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing end amid a call to the engine: a new login that is refused at once is believed, and rightly so."""
+    call = OvirtEngine.call
+
+    def call_alone(engine: OvirtEngine, *request: Any) -> Any:
+        with _BETWEEN_CALLS:
+            return call(engine, *request)
+
+    monkeypatch.setattr(OvirtEngine, "call", call_alone)
 
 
 @contextmanager
@@ -30,7 +45,7 @@ def before_request(number: int, deed: Callable[[], None]) -> Iterator[None]:
     try_ask, asked, lock = ImageioConnection._try_ask, iter(range(1, number + 1)), threading.Lock()
 
     def do_and_ask(connection: ImageioConnection, *request: Any) -> Any:
-        with lock:  # the other connections' requests come after the deed, too
+        with lock, _BETWEEN_CALLS:  # the other connections' requests come after the deed, too
             if next(asked, 0) == number:
                 deed()
         return try_ask(connection, *request)
@@ -47,7 +62,7 @@ def amid_a_read(deed: Callable[[], None]) -> Iterator[None]:
 
     def ask_and_do(connection: ImageioConnection, method: str, rest: str, headers: dict[str, str], *more: Any) -> Any:
         response = try_ask(connection, method, rest, headers, *more)
-        with lock:
+        with lock, _BETWEEN_CALLS:
             if "Range" in headers and next(once, False):
                 deed()
         return response
@@ -66,8 +81,9 @@ def test_tickets_and_logins_that_expire_before_each_request_are_renewed(
     def expire_and_ask(connection: ImageioConnection, *request: Any) -> Any:
         asked.append(request[0])
         if len(asked) % 2:  # what is asked again after the renewal goes through
-            ovirt.engine.forget_logins()
-            ovirt.engine.expire_tickets()
+            with _BETWEEN_CALLS:
+                ovirt.engine.forget_logins()
+                ovirt.engine.expire_tickets()
         return try_ask(connection, *request)
 
     monkeypatch.setattr(ImageioConnection, "_try_ask", expire_and_ask)
@@ -97,7 +113,8 @@ def test_whatever_ends_before_a_request_the_disk_arrives(
     }
 
     def fail_and_ask(connection: ImageioConnection, *request: Any) -> Any:
-        deeds[next(coming, "")]()
+        with _BETWEEN_CALLS:
+            deeds[next(coming, "")]()
         return try_ask(connection, *request)
 
     with served(folder, ovirt.original) as socket, pytest.MonkeyPatch.context() as patch:
@@ -113,11 +130,12 @@ def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tm
         enough_at = time.monotonic() + 20  # the server's checksum is one request: at last it must get through
 
         def expire() -> None:
-            ovirt.engine.forget_logins()
-            ovirt.engine.expire_tickets()
-            seen = ovirt.engine.calls["create"] > 1 and ovirt.engine.calls["resume"] >= 1
-            if (phase := next(phases)) and not (seen and time.monotonic() > enough_at):
-                ovirt.engine.end_transfers(phase)
+            with _BETWEEN_CALLS:
+                ovirt.engine.forget_logins()
+                ovirt.engine.expire_tickets()
+                seen = ovirt.engine.calls["create"] > 1 and ovirt.engine.calls["resume"] >= 1
+                if (phase := next(phases)) and not (seen and time.monotonic() > enough_at):
+                    ovirt.engine.end_transfers(phase)
 
         with moving.again_and_again(expire, 2.0):
             ran = copy(ovirt, tmp_path, ovirt.disk(socket))

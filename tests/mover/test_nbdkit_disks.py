@@ -187,15 +187,13 @@ def test_nbdkit_ends_with_a_mover_that_is_killed_and_no_secret_is_in_its_command
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed mover leaves the folder of its socket behind
     spec = moving.spec_of(tmp_path / "w", moving.disk_of(ssh.source, SIZE, tmp_path / "t"))
     os.mkfifo(tmp_path / "t")  # the mover waits for its target, with the source open
-    mover = moving.start_mover(tmp_path, msgspec.structs.replace(spec, credentials_dir=str(secrets)))
-    try:
+    with moving.running_mover(tmp_path, msgspec.structs.replace(spec, credentials_dir=str(secrets))) as mover:
         moving.wait_for(lambda: children_of(mover.pid), "nbdkit")
         (child,) = children_of(mover.pid)
         command = Path(f"/proc/{child}/cmdline").read_bytes()
         environment = Path(f"/proc/{child}/environ").read_bytes()
         assert b"password=+" in command
         assert PASSWORD.encode() not in command + environment
-    finally:
         mover.send_signal(signal.SIGKILL)
         mover.communicate(timeout=60)
     moving.wait_for(lambda: not Path(f"/proc/{child}/exe").exists(), "the end of nbdkit")

@@ -12,6 +12,7 @@ import pytest
 from mover.geometry import BLOCK_BYTES, Extent
 from mover.journal import RECORD_BYTES
 from mover.sources.nbd import NbdSource
+from mover.worklock import LOCK_NAME
 from mtv.model.errors import TemporaryError
 from mtv.model.transfer import TransferResult
 from tests.mover import moving
@@ -19,6 +20,8 @@ from tests.mover.moving import MIB
 
 BLOCKS = 64
 SIZE = BLOCKS * BLOCK_BYTES
+MUCH_LEFT = ("--limit", "20M")
+"""Of a mover that is to be amid its copy at its first checkpoint, however busy the machine is."""
 SLOW = ("--filter=log", "--filter=delay", "file", "rdelay=60ms")
 
 
@@ -44,10 +47,10 @@ def interrupt(tmp_path: Path, source: Path, number: int, *, epoch: int = 1) -> t
     with moving.nbdkit(tmp_path, *SLOW, str(source), f"logfile={log}", name=f"slow-{epoch}") as uri:
         spec = moving.spec_of(tmp_path / "w", moving.disk_of(uri, SIZE, tmp_path / "t"), epoch=epoch)
         before = len(journal_blocks(tmp_path / "w"))
-        mover = moving.start_mover(tmp_path, spec)
-        moving.wait_for(lambda: len(journal_blocks(tmp_path / "w")) > before, "a checkpoint")
-        mover.send_signal(number)
-        said, _ = mover.communicate(timeout=60)
+        with moving.running_mover(tmp_path, spec) as mover:
+            moving.wait_for(lambda: len(journal_blocks(tmp_path / "w")) > before, "a checkpoint")
+            mover.send_signal(number)
+            said, _ = mover.communicate(timeout=60)
     return mover.returncode, said
 
 
@@ -171,41 +174,44 @@ def test_a_server_that_goes_away_and_comes_back_is_ridden_out(tmp_path: Path, so
     (tmp_path / "broken").touch()
     with moving.nbdkit(tmp_path, "--filter=error", "file", str(source), *errors) as uri:
         spec = moving.spec_of(tmp_path / "w", moving.disk_of(uri, SIZE, tmp_path / "t"))
-        mover = moving.start_mover(tmp_path, spec)
-        assert mover.stdout is not None
         said = []
-        with mover.stdout:
-            for line in mover.stdout:
+        with moving.running_mover(tmp_path, spec) as mover:
+            for line in mover.stdout or ():
                 said.append(line)
                 if "try 2 of" in line:
                     (tmp_path / "broken").unlink(missing_ok=True)
-        assert mover.wait(timeout=60) == 0, said
+            assert mover.wait(timeout=60) == 0, said
     assert any("try 2 of" in line for line in said)
     assert moving.same_bytes(source, tmp_path / "t", SIZE)
 
 
 def test_a_second_mover_on_the_same_volume_is_refused(tmp_path: Path, source: Path) -> None:
-    with moving.nbdkit(tmp_path, *SLOW, str(source), "logfile=/dev/null") as uri:
+    with moving.nbdkit(tmp_path, "file", str(source)) as uri:
         spec = moving.spec_of(tmp_path / "w", moving.disk_of(uri, SIZE, tmp_path / "t"))
-        first = moving.start_mover(tmp_path, spec)
-        moving.wait_for(lambda: journal_blocks(tmp_path / "w"), "a checkpoint")
-        second = moving.start_mover(tmp_path, spec)
-        said, _ = second.communicate(timeout=60)
-        assert second.returncode == 12
-        assert "holds the work volume" in said
-        first.terminate()
-        first.communicate(timeout=60)
-        assert first.returncode == 11
+        with moving.running_mover(tmp_path, spec, *MUCH_LEFT) as first:
+            moving.wait_for(lambda: journal_blocks(tmp_path / "w"), "a checkpoint")
+            first.send_signal(signal.SIGSTOP)  # it must not end before the second has started
+            with moving.running_mover(tmp_path, spec) as second:
+                said, _ = second.communicate(timeout=60)
+            first.terminate()
+            first.send_signal(signal.SIGCONT)
+            first.communicate(timeout=60)
+    assert (second.returncode, first.returncode) == (12, 11)
+    assert "holds the work volume" in said
 
 
 def test_a_newer_mover_makes_the_older_one_end_and_goes_on_from_its_journal(tmp_path: Path, source: Path) -> None:
-    with moving.nbdkit(tmp_path, *SLOW, str(source), "logfile=/dev/null") as uri:
+    with moving.nbdkit(tmp_path, "file", str(source)) as uri:
         disk = moving.disk_of(uri, SIZE, tmp_path / "t")
-        old = moving.start_mover(tmp_path, moving.spec_of(tmp_path / "w", disk, epoch=1))
-        moving.wait_for(lambda: journal_blocks(tmp_path / "w"), "a checkpoint")
-        new = moving.start_mover(tmp_path, moving.spec_of(tmp_path / "w", disk, epoch=2))
-        old.communicate(timeout=60)
-        said, _ = new.communicate(timeout=120)
+        older, newer = (moving.spec_of(tmp_path / "w", disk, epoch=epoch) for epoch in (1, 2))
+        with moving.running_mover(tmp_path, older, *MUCH_LEFT) as old:
+            moving.wait_for(lambda: journal_blocks(tmp_path / "w"), "a checkpoint")
+            old.send_signal(signal.SIGSTOP)  # it must not end before the newer one has claimed the volume
+            with moving.running_mover(tmp_path, newer) as new:
+                moving.wait_for(lambda: int((tmp_path / "w" / LOCK_NAME).read_text()) == 2, "the claim")
+                old.send_signal(signal.SIGCONT)
+                old.communicate(timeout=60)
+                said, _ = new.communicate(timeout=120)
     assert (old.returncode, new.returncode) == (12, 0)
     assert msgspec.json.decode(said.splitlines()[-1])["disks"][0]["bytes_resumed"] > 0
     assert moving.same_bytes(source, tmp_path / "t", SIZE)
@@ -220,17 +226,17 @@ def test_a_frozen_older_mover_that_wakes_up_does_not_write(tmp_path: Path, sourc
         moving.nbdkit(tmp_path, "file", str(newer_source), name="new") as new_uri,
     ):
         old_disk = moving.disk_of(old_uri, SIZE, tmp_path / "t")
-        old = moving.start_mover(tmp_path, moving.spec_of(tmp_path / "w", old_disk, epoch=1))
-        moving.wait_for(lambda: journal_blocks(tmp_path / "w"), "a checkpoint")
-        old.send_signal(signal.SIGSTOP)
-        new_disk = moving.disk_of(new_uri, SIZE, tmp_path / "t", generation="2")
-        newer_spec = moving.spec_of(tmp_path / "w", new_disk, epoch=2)
-        new = moving.start_mover(tmp_path, newer_spec, "--takeover-wait", "0.2")
-        said, _ = new.communicate(timeout=120)
-        assert new.returncode == 0, said
-        journal = (tmp_path / "w" / "journal-0.bin").read_bytes()
-        old.send_signal(signal.SIGCONT)
-        old.communicate(timeout=60)
+        with moving.running_mover(tmp_path, moving.spec_of(tmp_path / "w", old_disk, epoch=1)) as old:
+            moving.wait_for(lambda: journal_blocks(tmp_path / "w"), "a checkpoint")
+            old.send_signal(signal.SIGSTOP)
+            new_disk = moving.disk_of(new_uri, SIZE, tmp_path / "t", generation="2")
+            newer_spec = moving.spec_of(tmp_path / "w", new_disk, epoch=2)
+            with moving.running_mover(tmp_path, newer_spec, "--takeover-wait", "0.2") as new:
+                said, _ = new.communicate(timeout=120)
+            assert new.returncode == 0, said
+            journal = (tmp_path / "w" / "journal-0.bin").read_bytes()
+            old.send_signal(signal.SIGCONT)
+            old.communicate(timeout=60)
     assert old.returncode == 12
     assert moving.same_bytes(newer_source, tmp_path / "t", SIZE)
     assert (tmp_path / "w" / "journal-0.bin").read_bytes() == journal

@@ -56,6 +56,16 @@ def test_a_vm_that_is_settled_holds_no_streams_though_nobody_gave_them_back(stor
     assert take(store, "b", "v1", "rb", 10) == 10
 
 
+def test_a_run_that_takes_a_vm_again_after_it_was_settled_begins_without_streams(store: Store) -> None:
+    claimed(store, ("a", "v1", "ra"))
+    assert take(store, "a", "v1", "ra", 10) == 10
+    claimed(store, ("a", "v1", "ra"))  # it never let go: its mover may still be there
+    assert store.nfc_streams("esx1") == {("a", "v1"): 10}
+    store.release_vm("a", "v1", "ra", VmPhase.FAILED)
+    claimed(store, ("a", "v1", "ra"))
+    assert store.nfc_streams("esx1") == {}
+
+
 def test_the_run_that_holds_the_vm_next_takes_streams_of_its_own_and_the_late_one_gets_none(store: Store) -> None:
     claimed(store, ("a", "v1", "old"))
     assert take(store, "a", "v1", "old", 10) == 10

@@ -6,13 +6,13 @@ from collections.abc import Container
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
 
 from mtv.model.evidence import VmPhase
 from mtv.store.database import Database
 from mtv.store.errors import HeldByAnother, StaleHolder
 from mtv.store.rows import VmRow
-from mtv.store.tables import VmRecord
+from mtv.store.tables import NfcStreamsRecord, VmRecord
 from mtv.store.upsert import insert_once
 
 
@@ -38,6 +38,8 @@ class Vms(Database):
         """
         with self._writing() as session:
             insert_once(session, VmRecord, _untouched(plan_name, vm_id))
+            # A run that takes a VM again which it had let go must not be told that it still holds its streams.
+            session.execute(delete(NfcStreamsRecord).where(_held_by_nobody(plan_name, vm_id)))
         row = self._change(
             plan_name,
             vm_id,
@@ -113,6 +115,12 @@ class Vms(Database):
             f"VM {vm_id} of plan {plan_name} cannot {wish} for run {run_id}: {seen}",
             cure="clear the task `prepare` of this VM if this run is to go on",
         )
+
+
+def _held_by_nobody(plan_name: str, vm_id: str) -> ColumnElement[bool]:
+    """Picks the streams counted for this VM, if no run holds it."""
+    released = and_(VmRecord.plan_name == plan_name, VmRecord.vm_id == vm_id, VmRecord.holder == "")
+    return and_(NfcStreamsRecord.plan_name == plan_name, NfcStreamsRecord.vm_id == vm_id, exists().where(released))
 
 
 def _untouched(plan_name: str, vm_id: str) -> dict[str, Any]:
