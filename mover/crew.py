@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from mover.halt import Halt
 
+_TURN_S = 0.5
+
 
 class Crew:
     """Start threads, then `join` them."""
@@ -31,7 +33,10 @@ class Crew:
     def join(self) -> None:
         """Wait for all; raise the first failure."""
         for thread in self._threads:
-            thread.join()
+            # In turns: Python handles signals in its main thread only, and a signal that the kernel gave to another
+            # thread, as it does to a process that was stopped and goes on, does not end the main thread's wait.
+            while thread.is_alive():
+                thread.join(_TURN_S)
         self._threads.clear()
         if self._failures:
             raise self._failures[0]

@@ -185,7 +185,9 @@ def test_a_server_that_goes_away_and_comes_back_is_ridden_out(tmp_path: Path, so
     assert moving.same_bytes(source, tmp_path / "t", SIZE)
 
 
-def test_a_second_mover_on_the_same_volume_is_refused(tmp_path: Path, source: Path) -> None:
+def test_a_second_mover_on_the_same_volume_is_refused_and_a_stopped_one_heeds_sigterm(
+    tmp_path: Path, source: Path
+) -> None:
     with moving.nbdkit(tmp_path, "file", str(source)) as uri:
         spec = moving.spec_of(tmp_path / "w", moving.disk_of(uri, SIZE, tmp_path / "t"))
         with moving.running_mover(tmp_path, spec, *MUCH_LEFT) as first:
