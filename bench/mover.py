@@ -28,7 +28,8 @@ from typing import NamedTuple
 import blake3
 from mover_sources import Offer, Served, https, imageio_disk, nbd, raw_file
 
-REPO = Path(__file__).parents[1]
+from lab.state import PYTHON_PATH
+
 MIB = 1 << 20
 STEP = 4 * MIB
 
@@ -180,7 +181,7 @@ def command(method: str, offer: Offer, target: Path, work: Path, size: int) -> l
 
 def environment() -> dict[str, str]:
     """The environment with this repository on Python's path."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "plugins")])}
+    return {**os.environ, "PYTHONPATH": PYTHON_PATH}
 
 
 def drop_cache(path: Path) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from lab import packages
 from lab.cache import cache_folder
+from lab.state import PYTHON_PATH, REPO
 
-REPO = Path(__file__).resolve().parent.parent
 # Behind a proxy that looks into TLS only the machine itself knows whom to trust, and uv does not ask it.
 ENVIRONMENT = {"UV_SYSTEM_CERTS": "1", **os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 VENV = REPO / ".venv"
@@ -131,7 +131,7 @@ def _start_in_background(*module: str) -> subprocess.Popen[bytes]:
 
     The Go programs need Go and the module proxy only; OpenStack's services have an environment of their own.
     """
-    env = {**ENVIRONMENT, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'plugins'}"}
+    env = {**ENVIRONMENT, "PYTHONPATH": PYTHON_PATH}
     return subprocess.Popen([VENV_PYTHON, "-m", *module], env=env, cwd=REPO, stdin=subprocess.DEVNULL)
 
 

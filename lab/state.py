@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
+PYTHON_PATH = os.pathsep.join([str(REPO), str(REPO / "plugins")])
+"""For processes that are to import from this clone, whichever other one the environment has installed."""
 
 
 _LONGEST = 52

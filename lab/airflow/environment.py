@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab.state import REPO, write_secret
+from lab.state import PYTHON_PATH, REPO, write_secret
 
 BACKEND = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 TUNED = {
@@ -67,6 +67,7 @@ def airflow_environment(
         **passed_on,
         **FIXED,
         **TUNED,
+        "PYTHONPATH": PYTHON_PATH,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPO / "plugins"),

@@ -16,7 +16,7 @@ from typing import Any
 from lab.guests.boot import BOOT_LINE
 from lab.parts import Part
 from lab.process import is_alive, start_daemon, stop_daemon, tail, wait_until
-from lab.state import REPO, State, write_secret
+from lab.state import PYTHON_PATH, State, write_secret
 from lab.vcenter import demo
 from lab.vcenter.binary import binary
 from lab.vcenter.hook import PART, guest_files, power_off, running_guests
@@ -100,8 +100,7 @@ def start_server(folder: Path) -> int:
     argv: list[str | Path] = [binary(), "-inventory", folder / "inventory.json", "-cert", cert, "-ready", ready]
     argv += ["-audit", folder / "audit.jsonl"]
     # The hook is a module of this package.
-    search = os.pathsep.join([str(REPO), str(REPO / "plugins")])
-    start_daemon(argv, log=log, pidfile=pidfile, env={**os.environ, "PYTHONPATH": search})
+    start_daemon(argv, log=log, pidfile=pidfile, env={**os.environ, "PYTHONPATH": PYTHON_PATH})
     wait_until(
         ready.exists,
         timeout_s=120,

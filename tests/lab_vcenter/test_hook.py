@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.state import REPO, State
+from lab.state import PYTHON_PATH, State
 from lab.vcenter.hook import guest_files, running_guests
 from mtv.model.errors import PermanentError
 
@@ -23,7 +23,7 @@ def hook(state: Path, operation: str, vm: dict[str, object]) -> subprocess.Compl
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, "PYTHONPATH": f"{REPO}:{REPO / 'plugins'}"},
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH},
     )
 
 

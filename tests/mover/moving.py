@@ -19,6 +19,7 @@ import blake3
 import msgspec
 import pytest
 
+from lab.state import PYTHON_PATH
 from mover.events import Events
 from mover.feed import Patience
 from mover.halt import Halt
@@ -26,7 +27,6 @@ from mover.transfer import transfer
 from mtv.model.transfer import DiskSource, DiskTarget, DiskTransfer, NbdUri, TransferResult, TransferSpec, Verify
 
 MIB = 1 << 20
-REPO = Path(__file__).parents[2]
 
 
 def make_disk(path: Path, size: int, areas: Sequence[tuple[int, int]], *, seed: int = 7) -> Path:
@@ -120,9 +120,8 @@ def running_mover(folder: Path, spec: TransferSpec, *extra: str) -> Iterator[sub
     path = folder / f"spec-{spec.epoch}.json"
     path.write_bytes(msgspec.json.encode(spec))
     argv = [sys.executable, "-m", "mover", "transfer", "--spec", str(path), *extra]
-    search = os.pathsep.join([str(REPO), str(REPO / "plugins")])
     with subprocess.Popen(
-        argv, env={**os.environ, "PYTHONPATH": search}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        argv, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         try:
             yield process

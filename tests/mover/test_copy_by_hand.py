@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lab.state import PYTHON_PATH
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD
 from mover.journal import RECORD_BYTES
@@ -232,9 +233,8 @@ def test_help_has_an_example_of_every_kind_of_source(capsys: pytest.CaptureFixtu
 def on_a_terminal(*argv: object) -> tuple[int, str]:
     """Exit code and all that a terminal shows of the command."""
     ours, theirs = pty.openpty()
-    search = os.pathsep.join([str(moving.REPO), str(moving.REPO / "plugins")])
     command = [sys.executable, "-m", "mover", *(str(word) for word in argv)]
-    done = subprocess.run(command, stdout=theirs, env={**os.environ, "PYTHONPATH": search}, check=False)
+    done = subprocess.run(command, stdout=theirs, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=False)
     os.close(theirs)
     with os.fdopen(ours, "rb") as terminal:
         return done.returncode, terminal.read1(65536).decode()

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lab.state import PYTHON_PATH
 from mover.digest import block_digest
 from mover.geometry import BLOCK_BYTES, block_extent
 from mover.journal import Header, Journal
@@ -46,10 +47,9 @@ class Movers:
 
 @contextmanager
 def movers() -> Iterator[Movers]:
-    search = os.pathsep.join([str(moving.REPO), str(moving.REPO / "plugins")])
     argv = [sys.executable, str(Path(__file__).with_name("killed_movers.py"))]
     with subprocess.Popen(
-        argv, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": search}
+        argv, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": PYTHON_PATH}
     ) as process:
         try:
             yield Movers(process)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from lab.state import PYTHON_PATH
 from tests.mover import moving
-from tests.mover.moving import MIB, REPO
+from tests.mover.moving import MIB
 
 SIZE = 64 * MIB
 # A process of its own, because the kernel counts what a child shares with a large parent before it is another program.
@@ -28,10 +29,9 @@ def peak_bytes(folder: Path, uri: str, disks: int) -> int:
     wanted = [moving.disk_of(uri, SIZE, folder / f"t{n}", id=str(n)) for n in range(disks)]
     (folder / "spec.json").write_bytes(msgspec.json.encode(moving.spec_of(folder / "w", *wanted)))
     mover = [sys.executable, "-m", "mover", "transfer", "--spec", str(folder / "spec.json")]
-    search = os.pathsep.join([str(REPO), str(REPO / "plugins")])
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *mover],
-        env={**os.environ, "PYTHONPATH": search},
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH},
         capture_output=True,
         check=True,
         timeout=120,

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lab.state import PYTHON_PATH
 from mover.cli import main
 from mover.events import MAX_LINE_BYTES, Events
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD, exit_code_of
@@ -147,7 +148,7 @@ def test_a_preflight_of_another_user_says_who_may_not(tmp_path: Path) -> None:
     )
     if found.returncode:
         pytest.skip("no loop devices here")
-    search = os.pathsep.join([str(moving.REPO), str(moving.REPO / "plugins"), str(Path(msgspec.__file__).parents[1])])
+    search = os.pathsep.join([PYTHON_PATH, str(Path(msgspec.__file__).parents[1])])
     device = found.stdout.strip()
     try:
         ran = subprocess.run(
@@ -212,9 +213,8 @@ def test_no_line_is_longer_than_a_log_reader_takes() -> None:
 def test_a_terminal_gets_bars_instead_of_json(tmp_path: Path, spec: TransferSpec) -> None:
     (tmp_path / "spec.json").write_bytes(msgspec.json.encode(spec))
     ours, theirs = pty.openpty()
-    search = os.pathsep.join([str(moving.REPO), str(moving.REPO / "plugins")])
     argv = [sys.executable, "-m", "mover", "transfer", "--spec", str(tmp_path / "spec.json")]
-    done = subprocess.run(argv, stdout=theirs, env={**os.environ, "PYTHONPATH": search}, check=False)
+    done = subprocess.run(argv, stdout=theirs, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=False)
     os.close(theirs)
     with os.fdopen(ours, "rb") as terminal:
         said = terminal.read1(65536).decode()

@@ -18,6 +18,7 @@ import pytest
 
 import mtv
 from lab.airflow.server import AirflowServer
+from lab.state import PYTHON_PATH
 from mtv.model.evidence import VmPhase
 from tests.orchestration.live_airflow_kit import Live, running_airflow, until
 
@@ -101,8 +102,8 @@ def test_one_copy_of_mtv_serves_worker_triggerer_and_api_server(live: Live):
     assert (live.gate / "mtv-file-worker").read_text() == mtv.__file__
     for component in ("api-server", "triggerer", "scheduler", "dag-processor"):
         pid = int(live.server.pidfile(component).read_text().split()[0])
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        assert b"PYTHONPATH" not in environment, "another copy could come first"
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert f"PYTHONPATH={PYTHON_PATH}".encode() in environment, "another copy could come first"
 
 
 def test_a_vm_whose_prepare_fails_is_settled_and_turns_the_run_red_while_others_migrate(live: Live, sad):
