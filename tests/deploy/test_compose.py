@@ -34,7 +34,7 @@ def compose(installation: Path) -> Any:
 
 
 def make_secrets(folder: Path) -> None:
-    subprocess.run([folder / "deploy" / "make-secrets"], capture_output=True, check=True, timeout=60)
+    subprocess.run([folder / "deploy" / "make-secrets"], capture_output=True, check=True, timeout=300)
 
 
 def secret(folder: Path, name: str) -> Path:

@@ -45,7 +45,7 @@ class RepeatingThread:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=300)
         if self._error is not None and error is None:
             raise self._error
 

@@ -56,7 +56,7 @@ def extra_kinds(admin: Cluster) -> Iterator[None]:
     ]
     try:
         for kind in (STORAGE_PROFILES, ATTACHMENTS):
-            wait_until(lambda kind=kind: _is_served(admin, kind), timeout_s=30, what=kind.plural)  # type: ignore[misc]
+            wait_until(lambda kind=kind: _is_served(admin, kind), timeout_s=300, what=kind.plural)  # type: ignore[misc]
         yield
     finally:
         for name in made:

@@ -234,7 +234,7 @@ def test_a_pods_log_is_text(admin: Cluster, namespace: str, lab: Any) -> None:
     admin.create(PODS, pod)
     admin.wait(
         lambda: (admin.get(PODS, "says", namespace) or {}).get("status", {}).get("phase") == "Succeeded",
-        timeout_s=120,
+        timeout_s=300,
         what="the pod",
     )
     assert admin.pod_log("says", namespace, "c") == "grüße\nsecond\n"

@@ -232,7 +232,7 @@ def test_kubevirts_own_admission_accepts_every_machine(tmp_path: Path) -> None:
         target = target_vm(vm, *networks, **changes)
         (tmp_path / f"{name}.yaml").write_text(json.dumps(virtual_machine(vm, target)))
     files = sorted(str(path) for path in tmp_path.glob("*.yaml"))
-    done = subprocess.run([str(binary()), "check", *files], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(binary()), "check", *files], capture_output=True, text=True, timeout=300, check=False)
     verdicts = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(verdicts) == len(KINDS), done.stderr
     refused = [verdict for verdict in verdicts if not verdict["allowed"]]

@@ -18,7 +18,7 @@ from kubernetes.client.rest import ApiException
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, what: str, timeout_s: float = 240) -> T:
+def until(look: Callable[[], T], *, what: str, timeout_s: float = 300) -> T:
     """Wait for something true; the time is only the limit, no test depends on it.
 
     It is far above the 2 to 5 s that a pod takes to come or go, because others may share the machine.

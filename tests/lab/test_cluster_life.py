@@ -78,10 +78,10 @@ def test_a_component_that_dies_takes_the_cluster_with_it_and_is_named(state: Sta
     before = traces(state.dir)
     control.up(state, ["cluster"])
     os.kill(pid_of(state.dir, component), signal.SIGKILL)
-    wait_until(lambda: control.status(state, ["cluster"])[0].state == "broken", timeout_s=60, what="the end")
-    wait_until(lambda: not traces(state.dir)["processes"], timeout_s=60, what="the other components to end")
+    wait_until(lambda: control.status(state, ["cluster"])[0].state == "broken", timeout_s=300, what="the end")
+    wait_until(lambda: not traces(state.dir)["processes"], timeout_s=300, what="the other components to end")
     # The outermost process counts as alive until the machine has taken its exit status.
-    problems = wait_until(lambda: control.status(state, ["cluster"])[0].problems, timeout_s=60, what="the reason")
+    problems = wait_until(lambda: control.status(state, ["cluster"])[0].problems, timeout_s=300, what="the reason")
     assert f"{component} killed by signal 9" in problems[0]
     control.down(state)
     assert traces(state.dir) == before

@@ -103,7 +103,7 @@ def test_tools_for_disks_are_found_though_an_ordinary_users_path_leaves_them_out
     ask = "import lab, shutil; print(all(map(shutil.which, ('mke2fs', 'sfdisk', 'losetup', 'depmod'))))"
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(Path(lab.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-S", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-S", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == "True\n"
 

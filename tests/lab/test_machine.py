@@ -60,7 +60,7 @@ def test_a_machine_without_loopback_has_no_ports() -> None:
     assert packages._ports() == []
     ask = "from lab import packages; print(*packages._ports())"
     no_network = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", ask]
-    done = subprocess.run(no_network, cwd=REPO, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(no_network, cwd=REPO, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.startswith("problem: 16 TCP ports of 127.0.0.1 cannot be used")
     assert "ip link set lo up" in done.stdout
 
@@ -91,6 +91,6 @@ def test_the_check_needs_only_the_standard_library() -> None:
     code = (
         "import sys; sys.modules['mtv'] = sys.modules['rich'] = None; from lab.__main__ import main; main(['apt-line'])"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "apt-get install" in done.stdout or "nothing is missing" in done.stdout

@@ -91,7 +91,7 @@ def test_tls_is_ended_before_a_plain_service_and_large_bodies_come_through_whole
         start_daemon(argv, log=log, pidfile=pidfile, cwd=REPO)
         try:
             url = f"https://127.0.0.1:{port}"
-            wait_until(lambda: services.answers(url, authority.certificate), timeout_s=60, what="TLS")
+            wait_until(lambda: services.answers(url, authority.certificate), timeout_s=300, what="TLS")
             assert not services.answers(url), "an authority that nobody knows was trusted"
             context = ssl.create_default_context(cafile=str(authority.certificate))
             for _ in range(2):

@@ -40,7 +40,7 @@ def test_a_daemon_lives_in_its_own_session_until_it_is_stopped(pidfile: Path) ->
 
 def test_a_daemon_that_ignores_the_signal_to_end_is_killed(pidfile: Path) -> None:
     pid = start(pidfile, STUBBORN)
-    wait_until(lambda: "1" in tail(pidfile.with_suffix(".log")), timeout_s=60, what="the handler")
+    wait_until(lambda: "1" in tail(pidfile.with_suffix(".log")), timeout_s=300, what="the handler")
     stop_daemon(pidfile, timeout_s=0.2)
     assert not exists(pid)
 
@@ -48,12 +48,12 @@ def test_a_daemon_that_ignores_the_signal_to_end_is_killed(pidfile: Path) -> Non
 def test_children_are_ended_even_if_their_leader_was_killed(pidfile: Path) -> None:
     pid = start(pidfile, ["sh", "-c", "sleep 120 & echo $!; wait"])
     log = pidfile.with_suffix(".log")
-    child = int(wait_until(lambda: log.read_text().strip(), timeout_s=60, what="the child"))
+    child = int(wait_until(lambda: log.read_text().strip(), timeout_s=300, what="the child"))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert not is_alive(pidfile)
     stop_daemon(pidfile)
-    wait_until(lambda: not exists(child), timeout_s=60, what="the child to end")
+    wait_until(lambda: not exists(child), timeout_s=300, what="the child to end")
 
 
 def test_a_child_that_gave_itself_another_title_is_found_too(pidfile: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_child_that_gave_itself_another_title_is_found_too(pidfile: Path) -> N
     renamed = "import os, setproctitle as s, time; s.setproctitle('worker' * 99); print(os.getpid(), flush=True)"
     pid = start(pidfile, ["sh", "-c", f'{sys.executable} -c "{renamed}; time.sleep(120)" & wait'])
     log = pidfile.with_suffix(".log")
-    child = int(wait_until(lambda: log.read_text().strip(), timeout_s=60, what="the child"))
+    child = int(wait_until(lambda: log.read_text().strip(), timeout_s=300, what="the child"))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     stop_daemon(pidfile)
@@ -133,7 +133,7 @@ def test_waiting_ends_at_once_when_it_is_useless() -> None:
 
 def test_waiting_gives_what_was_found() -> None:
     answers = iter([0, 0, 7])
-    assert wait_until(lambda: next(answers), timeout_s=60, what="seven", interval_s=0) == 7
+    assert wait_until(lambda: next(answers), timeout_s=300, what="seven", interval_s=0) == 7
 
 
 def test_a_free_port_can_be_bound() -> None:

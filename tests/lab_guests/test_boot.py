@@ -25,10 +25,10 @@ def test_it_boots_on_vmware_hardware_goes_down_in_order_and_a_flipped_byte_in_it
     image = copy_image(guest_image(WITH_DATA), tmp_path)
     mac = "00:50:56:aa:bb:cc"
     with Machine(image.disks, VMWARE, macs=[mac]) as machine:
-        found = machine.wait_for(BOOT_LINE, timeout_s=120)
-        machine.wait_for(r"^boot-test login: ", timeout_s=60)
+        found = machine.wait_for(BOOT_LINE, timeout_s=300)
+        machine.wait_for(r"^boot-test login: ", timeout_s=300)
         machine.press_power_button()
-        machine.wait_until_off(timeout_s=60)
+        machine.wait_until_off(timeout_s=300)
         console = machine.text
     assert found.groupdict() == {"hostname": "boot-test", "disk": "vmw_pvscsi", "nic": "vmxnet3", "mac": mac}
     assert {match["path"]: match["sha256"] for match in PAYLOAD_LINE.finditer(console)} == image.payload
@@ -39,7 +39,7 @@ def test_it_boots_on_vmware_hardware_goes_down_in_order_and_a_flipped_byte_in_it
     assert image.data is not None
     _flip_a_byte_of_the_payload(image.data)
     with Machine(image.disks, VMWARE) as machine:
-        machine.wait_for(r"login: ", timeout_s=120)
+        machine.wait_for(r"login: ", timeout_s=300)
         console = machine.text
     assert [match["count"] for match in BOOTS_LINE.finditer(console)] == ["2"]
     assert "differs from its checksum" in console
@@ -60,6 +60,6 @@ def _flip_a_byte_of_the_payload(path: Path) -> None:
 def test_an_unconverted_guest_does_not_find_its_root_on_virtio() -> None:
     image = guest_image(WITH_DATA)
     with Machine(image.disks, KUBEVIRT, discard_writes=True) as machine:
-        machine.wait_for(NO_ROOT_LINE, timeout_s=120)
-        machine.wait_for(r"^\(initramfs\)", timeout_s=30)
+        machine.wait_for(NO_ROOT_LINE, timeout_s=300)
+        machine.wait_for(r"^\(initramfs\)", timeout_s=300)
         assert not BOOT_LINE.search(machine.text)

@@ -99,7 +99,7 @@ class Target:
             container["volumeMounts"].append({"name": "source", "mountPath": "/source", "readOnly": True})
         spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
         self.kube.create(self.path("Pod"), {"metadata": {"name": name}, "spec": spec})
-        phase = self.wait(lambda: self._ended_pod(name), what=f"pod {name}", timeout_s=90)
+        phase = self.wait(lambda: self._ended_pod(name), what=f"pod {name}", timeout_s=300)
         log = self.kube.text(f"{self.path('Pod', name)}/log")
         assert phase == "Succeeded", log
         self.kube.delete(self.path("Pod", name), grace_s=1)
@@ -157,14 +157,14 @@ class Target:
     def console(self, name: str) -> str:
         return self.log(name, "guest-console-log")
 
-    def wait_for_boot(self, name: str, *, timeout_s: float = 150) -> str:
+    def wait_for_boot(self, name: str, *, timeout_s: float = 300) -> str:
         return self.wait(
             lambda: text if BOOT_MARKER in (text := self.console(name)) else "",
             what=f"{BOOT_MARKER} on the console of {name}",
             timeout_s=timeout_s,
         )
 
-    def wait(self, check: Callable[[], Any], *, what: str, timeout_s: float = 60) -> Any:
+    def wait(self, check: Callable[[], Any], *, what: str, timeout_s: float = 300) -> Any:
         return wait_until(check, timeout_s=timeout_s, what=what, interval_s=0.3)
 
     def pods(self) -> list[dict[str, Any]]:
@@ -195,12 +195,12 @@ def target(kube: Kube, cluster: dict[str, Any]) -> Iterator[Target]:
     namespace = f"kv-{uuid.uuid4().hex[:8]}"
     kube.create(path_of("Namespace"), {"metadata": {"name": namespace}})
     # Pods are refused until the namespace has its default service account.
-    wait_until(lambda: kube.get(path_of("ServiceAccount", "default", namespace)), timeout_s=30, what="service account")
+    wait_until(lambda: kube.get(path_of("ServiceAccount", "default", namespace)), timeout_s=300, what="service account")
     target = Target(kube, namespace, cluster["classes"])
     yield target
     target.end_guests()
     # Until no guest runs any more. The namespace itself goes about 10 s later, and nobody meets it again.
-    wait_until(lambda: not target.pods(), timeout_s=60, what=f"the pods of {namespace} to go", interval_s=0.3)
+    wait_until(lambda: not target.pods(), timeout_s=300, what=f"the pods of {namespace} to go", interval_s=0.3)
     kube.delete(path_of("Namespace", namespace))
 
 

@@ -39,7 +39,7 @@ class Conversation:
         self.socket = folder / "launcher-sock"
         command = [sys.executable, "-c", PROGRAM, str(folder), str(folder)]
         self.process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, start_new_session=True)
-        wait_until(self.socket.exists, timeout_s=60, what="the launcher's socket")
+        wait_until(self.socket.exists, timeout_s=300, what="the launcher's socket")
 
     def connect(self) -> Any:
         connection = socket.socket(socket.AF_UNIX)

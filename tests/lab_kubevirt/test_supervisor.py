@@ -57,11 +57,11 @@ STAYS = ["sh", "-c", "echo $$; exec sleep 600"]
 def test_a_component_that_ends_is_started_again(supervise: Start, tmp_path: Path) -> None:
     supervise(worker=STAYS)
     log = tmp_path / "worker.log"
-    wait_until(lambda: len(pids(log)) == 1, timeout_s=60, what="the first start")
+    wait_until(lambda: len(pids(log)) == 1, timeout_s=300, what="the first start")
     (first,) = pids(log)
-    wait_until(lambda: "sleep" in Path(f"/proc/{first}/cmdline").read_text(), timeout_s=30, what="sleep")
+    wait_until(lambda: "sleep" in Path(f"/proc/{first}/cmdline").read_text(), timeout_s=300, what="sleep")
     subprocess.run(["kill", "-9", str(first)], check=True)
-    wait_until(lambda: len(pids(log)) == 2, timeout_s=60, what="the second start")
+    wait_until(lambda: len(pids(log)) == 2, timeout_s=300, what="the second start")
 
 
 def test_one_that_ends_again_and_again_takes_the_others_with_it(supervise: Start, tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_one_that_ends_again_and_again_takes_the_others_with_it(supervise: Start
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["told-to-stop", "killed"])
 def test_components_end_with_their_supervisor(supervise: Start, tmp_path: Path, how: signal.Signals) -> None:
     supervisor = supervise(worker=STAYS)
-    wait_until(lambda: pids(tmp_path / "worker.log"), timeout_s=60, what="the worker")
+    wait_until(lambda: pids(tmp_path / "worker.log"), timeout_s=300, what="the worker")
     (worker,) = pids(tmp_path / "worker.log")
     supervisor.send_signal(how)
     supervisor.wait(60)
-    wait_until(lambda: not runs(worker), timeout_s=60, what="the worker to end")
+    wait_until(lambda: not runs(worker), timeout_s=300, what="the worker to end")

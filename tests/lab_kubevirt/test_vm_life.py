@@ -32,7 +32,7 @@ def test_a_converted_guest_boots_with_the_devices_of_its_spec_and_obeys_the_powe
     pod = target.launcher_pods("web")[0]["metadata"]["name"]
     target.kube.merge(target.path("VirtualMachine", "web"), {"spec": {"runStrategy": "Halted"}})
     # Long before the grace period is over: the guest went down by itself.
-    target.wait(lambda: target.vm_status("web") == "Stopped", what="web to stop", timeout_s=60)
+    target.wait(lambda: target.vm_status("web") == "Stopped", what="web to stop", timeout_s=300)
     target.wait(lambda: not target.instance("web"), what="the instance to go")
     assert pod not in [pod["metadata"]["name"] for pod in target.launcher_pods("web")]
 
@@ -44,7 +44,7 @@ def test_the_stop_subresource_kills_a_deaf_guest_after_its_grace_period_and_star
     target.create_vm("deaf", volumes={"root": target.volume("root")}, grace_s=2)
     target.wait(lambda: target.vm_status("deaf") == "Running", what="deaf to run")
     target.subresource("deaf", "stop")
-    target.wait(lambda: target.vm_status("deaf") == "Stopped", what="deaf to stop", timeout_s=60)
+    target.wait(lambda: target.vm_status("deaf") == "Stopped", what="deaf to stop", timeout_s=300)
     assert target.kube.get(target.path("VirtualMachine", "deaf"))["spec"]["runStrategy"] == "Halted"
     target.wait(lambda: not target.instance("deaf"), what="the instance to go")
     target.subresource("deaf", "start")
@@ -108,7 +108,7 @@ def test_uefi_variables_of_a_vm_outlive_its_pods(target: Any, no_system: Path):
     efi = {"firmware": {"bootloader": {"efi": {"secureBoot": False, "persistent": True}}}}
     target.create_vm("efi", volumes={"root": target.volume("root")}, domain=efi, run_strategy="Manual", grace_s=1)
     target.subresource("efi", "start")
-    target.wait(lambda: target.vm_status("efi") == "Running", what="efi to run", timeout_s=120)
+    target.wait(lambda: target.vm_status("efi") == "Running", what="efi to run", timeout_s=300)
     claims = [claim["metadata"]["name"] for claim in target.kube.get(target.path("PersistentVolumeClaim"))["items"]]
     (state,) = [name for name in claims if name.startswith("persistent-state-for-efi")]
     assert "/nvram/efi_VARS.fd" in target.log("efi", "compute")

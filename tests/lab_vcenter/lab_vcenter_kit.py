@@ -142,7 +142,7 @@ def read(managed: Any, path: str) -> Any:
     return None
 
 
-def until(check: Callable[[], Any], *, timeout_s: float = 60) -> Any:
+def until(check: Callable[[], Any], *, timeout_s: float = 300) -> Any:
     """What `check` returns once it is true; fails after the time, which only bounds the wait."""
     deadline = time.monotonic() + timeout_s
     while not (found := check()):

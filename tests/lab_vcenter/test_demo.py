@@ -88,7 +88,7 @@ def test_the_running_guest_bears_a_snapshot_goes_down_and_comes_up_on_the_same_d
     # The guest was held for the snapshot, not stopped for good: it still goes down when asked.
     until(lambda: read(vm, "guest").toolsRunningStatus == "guestToolsRunning")
     vm.ShutdownGuest()
-    until(lambda: read(vm, "runtime.powerState") == "poweredOff", timeout_s=120)
+    until(lambda: read(vm, "runtime.powerState") == "poweredOff", timeout_s=300)
     assert "MTV-SHUTDOWN-OK" in files.console.read_text()
     assert not files.pidfile.exists()
 

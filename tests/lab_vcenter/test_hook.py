@@ -21,7 +21,7 @@ def hook(state: Path, operation: str, vm: dict[str, object]) -> subprocess.Compl
         input=json.dumps(vm),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env={**os.environ, "PYTHONPATH": PYTHON_PATH},
     )

@@ -21,7 +21,7 @@ def test_a_reader_finds_what_one_of_several_writers_wrote_and_nothing_else_is_le
     together = Barrier(WRITERS)
 
     def write(writer: int) -> None:
-        together.wait(timeout=60)
+        together.wait(timeout=300)
         for _ in range(10):
             write_whole(path, bytes([writer]) * SIZE)
 

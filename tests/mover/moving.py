@@ -27,6 +27,8 @@ from mover.transfer import transfer
 from mtv.model.transfer import DiskSource, DiskTarget, DiskTransfer, NbdUri, TransferResult, TransferSpec, Verify
 
 MIB = 1 << 20
+MUCH_LEFT = ("--limit", "20M")
+"""For a mover that is to be amid its copy when it is looked at, however busy the machine is."""
 
 
 def make_disk(path: Path, size: int, areas: Sequence[tuple[int, int]], *, seed: int = 7) -> Path:
@@ -59,7 +61,7 @@ def nbdkit(tmp_path: Path, *arguments: str, name: str = "nbd") -> Iterator[str]:
         process.wait()
 
 
-def wait_for(happened: Callable[[], Any], what: str, *, timeout_s: float = 60.0) -> None:
+def wait_for(happened: Callable[[], Any], what: str, *, timeout_s: float = 300.0) -> None:
     """Return when it happened; the time is only a bound for tests that hang."""
     deadline = time.monotonic() + timeout_s
     while not happened():

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 
 
 def run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def movers() -> Iterator[Movers]:
         finally:
             if process.stdin:
                 process.stdin.close()
-            process.wait(timeout=60)
+            process.wait(timeout=300)
 
 
 def false_claims(journal: Path, target: Path) -> list[int]:

@@ -34,7 +34,7 @@ def peak_bytes(folder: Path, uri: str, disks: int) -> int:
         env={**os.environ, "PYTHONPATH": PYTHON_PATH},
         capture_output=True,
         check=True,
-        timeout=120,
+        timeout=300,
     )
     return int(done.stdout) * 1024
 

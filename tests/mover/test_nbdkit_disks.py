@@ -113,7 +113,7 @@ def unknown_host(secrets: Path) -> None:
 
 def changed_host_key(secrets: Path) -> None:
     host = (secrets / "known_hosts").read_text().split()[0]
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", secrets / "other"], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", secrets / "other"], check=True, timeout=300)
     (secrets / "known_hosts").write_text(f"{host} {(secrets / 'other.pub').read_text()}")
 
 
@@ -195,7 +195,7 @@ def test_nbdkit_ends_with_a_mover_that_is_killed_and_no_secret_is_in_its_command
         assert b"password=+" in command
         assert PASSWORD.encode() not in command + environment
         mover.send_signal(signal.SIGKILL)
-        mover.communicate(timeout=60)
+        mover.communicate(timeout=300)
     moving.wait_for(lambda: not Path(f"/proc/{child}/exe").exists(), "the end of nbdkit")
 
 

@@ -252,7 +252,7 @@ def test_the_command_asks_for_a_second_read_too(tmp_path: Path) -> None:
     with unreliable(tmp_path, "bad") as uri:
         spec = reread_spec(tmp_path, uri, verify_source=False)
         with moving.running_mover(tmp_path, spec, "--verify-source") as mover:
-            said, _ = mover.communicate(timeout=60)
+            said, _ = mover.communicate(timeout=300)
     assert mover.returncode == 0, said
     [done] = msgspec.json.decode(said.splitlines()[-1])["disks"]
     assert (done["proof"], done["reread"], done["verify"]) == ("re-read", True, "full")

@@ -214,7 +214,7 @@ def test_full_filesystems_are_told_by_virt_v2v_s_limits(kind, filesystems, code)
 
 def preflight(*arguments: str) -> tuple[int, dict]:
     argv = [sys.executable, "-m", "mover", "preflight", *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 

@@ -99,7 +99,7 @@ def test_a_revoked_token_is_replaced_in_the_middle_of_a_disk(
     user.session.delete(f"{cloud['auth_url']}/auth/tokens", headers={"X-Subject-Token": token})
     record = f"{cloud['image_url']}/v2/images/{where.image}"
     wait_until(
-        lambda: refused(record, token, cloud["ca_file"]), timeout_s=60, what="the end of the token", interval_s=0.5
+        lambda: refused(record, token, cloud["ca_file"]), timeout_s=300, what="the end of the token", interval_s=0.5
     )
     rest = read(reader, 4 * MIB, source.size_bytes - 4 * MIB)
     reader.close()

@@ -17,7 +17,7 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 
 
-def until(look: Callable[[], T], *, what: str, timeout_s: float = 240) -> T:
+def until(look: Callable[[], T], *, what: str, timeout_s: float = 300) -> T:
     end = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < end, f"waited {timeout_s} s for {what}"
@@ -37,7 +37,7 @@ class Live:
 
     def start(self, plan: str) -> tuple[str, str]:
         dag_id = f"mtv.{plan}.w"
-        self.api.wait_for_dag(dag_id, timeout_s=120)
+        self.api.wait_for_dag(dag_id, timeout_s=300)
         self.api.unpause(dag_id)
         return dag_id, self.api.trigger(dag_id)
 

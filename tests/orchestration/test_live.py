@@ -86,7 +86,7 @@ def _most_at_once(rows) -> int:
 def test_a_part_that_has_ended_starts_the_next_one_even_if_a_vm_failed(live: Live):
     first, second = "mtv.parts.w-01", "mtv.parts.w-02"
     for dag_id in (first, second):
-        live.api.wait_for_dag(dag_id, timeout_s=120)
+        live.api.wait_for_dag(dag_id, timeout_s=300)
         live.api.unpause(dag_id)
     run_id = live.api.trigger(first)
     assert live.api.wait_for_run(first, run_id, timeout_s=600) == "failed"

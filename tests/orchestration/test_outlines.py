@@ -113,7 +113,7 @@ def test_writers_that_share_the_folder_and_the_process_id_never_take_each_others
     together = Barrier(WRITERS)
 
     def write(writer: int) -> None:
-        together.wait(timeout=60)
+        together.wait(timeout=300)
         for turn in range(50):
             folder.write_standing("h", is_ready=bool((writer + turn) % 2))
 

@@ -83,7 +83,7 @@ def reach(cluster: Cluster, key: PodKey, *phases: str) -> dict:
         pod = cluster.get(PODS, key.name, key.namespace)
         return pod if pod and pod["status"].get("phase") in phases else None
 
-    return cluster.wait(look, timeout_s=120, what=f"pod {key.name} to be {phases}")
+    return cluster.wait(look, timeout_s=300, what=f"pod {key.name} to be {phases}")
 
 
 def _worker(connection: Connection, request: PodRequest, note: Path, stage: str) -> None:
@@ -147,7 +147,7 @@ def test_ending_a_pod_takes_its_secret_along(cluster, namespace, request_of):
     reach(cluster, key, "Running")
     pods.end(key)
     assert cluster.get(PODS, key.name, namespace) is None
-    cluster.wait(lambda: cluster.get(SECRETS, key.name, namespace) is None, timeout_s=60, what="the Secret to go")
+    cluster.wait(lambda: cluster.get(SECRETS, key.name, namespace) is None, timeout_s=300, what="the Secret to go")
 
 
 def test_a_pod_that_is_ending_is_waited_for_before_a_new_one_may_come(cluster, namespace, request_of):

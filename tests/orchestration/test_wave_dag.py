@@ -239,6 +239,6 @@ def test_loading_dags_imports_no_heavy_library(settings, write_plan, good_plan):
         "MTV_STATE_FOLDER": str(settings.state_folder),
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
