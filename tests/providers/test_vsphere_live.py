@@ -119,7 +119,10 @@ def test_a_pinned_certificate_is_accepted_and_another_is_refused(connect, vcente
 def test_insecure_is_only_taken_when_said_and_is_visible(connect):
     with open_provider(connect(extra={"insecure": True})) as provider:
         assert "TLS not verified" in provider.check()
-    with pytest.raises(ConnectionRefused), open_provider(connect(extra={"insecure": "no"})):
+    with (
+        pytest.raises(PermanentError, match="insecure is 'no'"),
+        open_provider(connect(extra={"insecure": "no"})),
+    ):
         pass
 
 
