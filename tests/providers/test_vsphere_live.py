@@ -14,6 +14,7 @@ from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
 from mtv.providers.registry import open_provider
 from mtv.providers.vmware.power import Power
+from tests.providers import vsphere_lab
 
 pytestmark = pytest.mark.lab
 
@@ -169,7 +170,7 @@ def test_a_failing_power_off_says_what_failed(connect, faults):
 
 
 def test_a_missing_privilege_is_named(connect):
-    with open_provider(connect(login="reader@vsphere.local")) as provider:
+    with open_provider(connect(login=vsphere_lab.READER)) as provider:
         (vm,) = provider.vms(["power-5"])
         with pytest.raises(ConnectionRefused, match=r"VirtualMachine\.Interact\.PowerOff"):
             provider.power_off(vm, timeout_s=30)
