@@ -119,6 +119,11 @@ def test_a_value_of_extra_that_is_of_the_wrong_kind_is_refused(conn_type, key, v
     assert caught.value.cure == cure
 
 
+def test_the_volume_of_a_folder_of_appliances_is_an_object():
+    extra = {"path": "/srv/ova", "volume": {"nfs": {"server": "s", "path": "/srv/ova"}}}
+    open_provider(Connection(conn_id="c", conn_type="ova", extra=extra))
+
+
 def test_what_a_form_left_empty_is_no_value_of_the_wrong_kind():
     extra = {"insecure": None, "ca_file": "", "thumbprint": None}
     open_provider(Connection(conn_id="c", conn_type="vsphere", host="h", login="u", extra=extra))

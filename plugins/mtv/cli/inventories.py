@@ -75,10 +75,8 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
         _print_vm(vm)
         judged = judgements.get(vm.id)
         if judged is None or judged.digest != keys[vm.id]:
-            print(
-                "concerns: not validated yet in this state; `mtv validate PLAN`, `mtv plan approve` or the DAG"
-                " of the inventory does"
-            )
+            by = "`mtv plan approve` or the DAG of the inventory"
+            print(paragraph(f"concerns: not validated yet in this state; {by} does that", rest="  "))
         else:
             print(f"concerns: {len(judged.concerns) or 'none'}")
             for concern in judged.concerns:
@@ -230,7 +228,8 @@ def _print_vm(vm: SourceVm) -> None:
         for word, there in (("secure boot", vm.secure_boot), ("TPM", vm.tpm), ("template", vm.is_template))
         if there
     ]
-    print(f"\nvm {printable(vm.name)} ({printable(vm.id)}), power {vm.power}, {', '.join(_places(vm))}")
+    who = f"vm {vm.name} ({vm.id}), power {vm.power}, {', '.join(_places(vm))}"
+    print(f"\n{paragraph(who, rest='  ')}")
     guest = printable(vm.guest_os or "unknown guest")
     print(
         f"{words.count(vm.cpu_count, 'CPU')}, {vm.memory_bytes >> 20} MiB, {', '.join([vm.firmware, *flags])}, {guest}"
@@ -251,5 +250,5 @@ def _print_vm(vm: SourceVm) -> None:
 
 def _places(vm: SourceVm) -> list[str]:
     """Return where a VM is in words; its path tells namesakes apart."""
-    path, host = vm.document.get("path"), f"host {printable(vm.host)}" if vm.host else "no host known"
-    return [f"path {printable(path)}", host] if path else [host]
+    path, host = vm.document.get("path"), f"host {vm.host}" if vm.host else "no host known"
+    return [f"path {path}", host] if path else [host]

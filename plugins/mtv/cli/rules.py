@@ -41,7 +41,7 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
     found = [rule for rules in sets for rule in rules.rules]
     if not found:
         raise _no_rules(folders[0] / sets[0].provider, folders)
-    rows = [(rule.category, rule.id, rule.label) for rule in found]
+    rows = [(rule.category, rule.id, rule.label.text) for rule in found]
     print(table(("CATEGORY", "ID", "LABEL"), rows))
     return 1 if problems else 0
 

@@ -53,7 +53,9 @@ EXTRA_KEYS: dict[str, frozenset[str]] = {
 }
 """What is read of a connection's extra, by its type."""
 _SWITCHES = frozenset({"insecure", "use_proxy"})
-"""Those that are true or false; all others are texts."""
+"""Those that are true or false."""
+_OBJECTS = frozenset({"volume"})
+"""Those of which the steps that need them say what is wrong in them. All others are texts."""
 
 
 def open_provider(connection: Connection) -> Provider:
@@ -88,7 +90,7 @@ def _refuse_misspelt(connection: Connection) -> None:
 
 def _refuse_wrong_kinds(connection: Connection) -> None:
     """A switch that is a text, such as "true", would count as off; a text that is a list would end in a traceback."""
-    for key in sorted(EXTRA_KEYS[connection.conn_type] & connection.extra.keys()):
+    for key in sorted((EXTRA_KEYS[connection.conn_type] & connection.extra.keys()) - _OBJECTS):
         value = connection.extra[key]
         if value is None or value == "" or isinstance(value, bool if key in _SWITCHES else str):
             continue
