@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it worked, 1 with a message on stderr if not."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     if arguments.command == "check":
         from lab import packages
 
@@ -37,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(packages.apt_line())
         return 0
+    if arguments.state is None and (named := os.environ.get("MTV_LAB_STATE")):
+        try:
+            _folder(named)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"MTV_LAB_STATE: {error}")
     return _run(arguments)
 
 

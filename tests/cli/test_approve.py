@@ -99,7 +99,7 @@ def test_rules_are_asked_of_a_vm_that_nobody_validated_as_it_is(plan: Path, caps
     assert main(["inventory", "boxes"]) == 0
     assert main(["plan", "approve", str(plan), "--by", "jane"]) == 0
     seen = capsys.readouterr()
-    assert "ova.source.unsupported" not in seen.out, "people read labels"
+    assert "ova.source.unsupported (accepted" not in seen.out, "people read labels"
     assert "(accepted by jane: tested by hand): app-1" in seen.out
     assert "boxes: 1 of 1 VMs validated" in seen.err
     main(["plan", "approve", str(plan), "--by", "jane"])
@@ -114,6 +114,17 @@ def test_a_vm_that_no_inventory_holds_cannot_be_approved(plan: Path, capsys: Out
     assert (
         "holds no VM of that name — mend the name in the plan, or read the source again: mtv inventory boxes" in error
     )
+
+
+def test_every_vm_that_cannot_be_approved_is_told_at_once(plan: Path, capsys: Output) -> None:
+    judged(plan.parent, critical("ova.other"))
+    plan.write_text(PLAN.replace("vms: [{name", "vms: [{name: nobody}, {name: noone}, {name"))
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1
+    seen = capsys.readouterr()
+    assert "wave pilot: Critical: ova.other is bad: app-1" in seen.out
+    lines = [line for line in seen.err.splitlines() if line.startswith("mtv: ")]
+    assert [line.split()[1] for line in lines[:2]] == ["nobody", "noone"]
+    assert lines[2].startswith("mtv: not approved: app-1 cannot be migrated as it is")
 
 
 def test_a_vm_whose_name_another_has_is_not_approved_and_a_new_look_alone_is_not_advised(

@@ -239,7 +239,7 @@ def test_plan_show_prints_how_the_plan_stands(folder: Path, tmp_path: Path, caps
     assert main(["plan", "show", str(file)]) == 0
     out = capsys.readouterr().out
     assert "status: Not ready: app-1 is away" in out
-    assert "Critical  VMNotFound  NotFound  app-1  app-1 is away" in out
+    assert "Critical  VMNotFound  NotFound  app-1 is away  app-1" in out
     assert "  → bring it back" in out
     file.write_text("vm,source,target,namespace\napp-1,boxes,cluster,n2\n")
     assert main(["plan", "show", str(file)]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtv.cli import main
+from mtv.cli import columns, main
 from tests.providers.conftest import NAMESPACES, envelope, system, write_tar
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
@@ -31,9 +31,10 @@ def test_a_target_that_cannot_be_used_blocks_the_plan_and_its_vms_are_judged_all
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("wave 1: Critical: The target cluster cannot be used: ") for line in lines)
     assert any("Warning: The certificate of connection boxes is not verified" in line for line in lines)
-    assert any("/nobody: blocked, " in line for line in lines)
-    assert "  Critical: nobody is not in the inventory" in "\n".join(lines)
-    assert "  Critical: app-1 has no disks" in "\n".join(lines)
+    assert ["nobody", "blocked", "1", "0", "0"] in [line.split() for line in lines]
+    assert "wave 1: Critical: nobody is not in the inventory: nobody" in lines
+    assert "wave 1: Critical: app-1 has no disks: app-1" in lines
+    assert lines[-1] == "wave 1: 1 VM read, 2 judged: 2 blocked"
 
 
 def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_json(
@@ -57,8 +58,8 @@ def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_js
     )
     assert main(["validate", str(plan)]) == 1
     out = capsys.readouterr().out
-    header = next(line for line in out.splitlines() if line.startswith("CATEGORY"))
-    assert header.split() == ["CATEGORY", "CONCERN", "VMS", "WHAT", "WHICH"]
+    assert "(accepted by jane: tried out): app-2\n    plan.storage.not_mapped: " in out
+    assert out.count("    plan.storage.not_mapped: ") == 1
     assert main(["validate", str(plan), "--json"]) == 1
     (wave,) = json.loads(capsys.readouterr().out)["waves"]
     assert [(vm["id"], vm["verdict"]) for vm in wave["vms"]] == [
@@ -71,3 +72,55 @@ def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_js
     assert grouped["ova.source.unsupported", False] == ["app-1", "app-2"]
     assert set(wave["rules"]) == {"boxes"}
     assert [one["type"] for one in wave["conditions"]] == ["DestinationProviderNotValid"]
+
+
+@pytest.fixture
+def fifty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan of fifty VMs of one appliance that have the same concerns."""
+    (tmp_path / "ova").mkdir()
+    names = [f"app-{number:02d}" for number in range(50)]
+    systems = "".join(system(name, "disk-file1") for name in names)
+    collection = f'<VirtualSystemCollection ovf:id="all"><Info/>{systems}</VirtualSystemCollection>'
+    descriptor = envelope(collection, namespaces=NAMESPACES.partition(" xmlns:vmw")[0])
+    write_tar(tmp_path / "ova" / "a.ova", {"a.ovf": descriptor, "disk1.vmdk": b"x" * (1 << 20)})
+    connections = tmp_path / "connections.json"
+    connections.write_text(json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(tmp_path / "ova")}}}))
+    connections.chmod(0o600)
+    monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(connections))
+    monkeypatch.setenv("MTV_STATE_FOLDER", str(tmp_path / "state"))
+    monkeypatch.setenv("MTV_RULES_FOLDER", str(RULES))
+    plan = tmp_path / "p.yaml"
+    plan.write_text(
+        "source: {connection: boxes}\ntarget: {connection: cluster, namespace: n}\n"
+        f"storage_map: {{Disk_File1: {{storage_class: c}}}}\nwaves: {{w: {{vms: [{', '.join(names)}]}}}}\n"
+    )
+    return plan
+
+
+def test_what_fifty_vms_have_in_common_is_told_once_and_fits_a_terminal_and_is_whole_in_a_pipe(
+    fifty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = ", ".join(f"app-{number:02d}" for number in range(50))
+    assert main(["validate", str(fifty)]) == 1
+    piped = capsys.readouterr().out
+    assert f"wave w: Critical: Storage 'disk-file1' is not mapped (50 VMs): {every}\n" in piped
+    assert piped.count("A disk lies on it.") == 1
+    assert "There is 'Disk_File1', which may be meant to be it." in piped
+    assert "wave w: 50 VMs read, 50 judged: 50 blocked\n" in piped
+
+    monkeypatch.setattr(columns, "terminal_width", lambda: 80)
+    assert main(["validate", str(fifty)]) == 1
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert sorted("".join(shown.split())) == sorted("".join(piped.split()))
+
+
+def test_an_approval_tells_what_fifty_vms_have_in_common_once(fifty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inventory", "boxes"]) == 0
+    capsys.readouterr()
+    main(["plan", "approve", str(fifty), "--by", "jane"])
+    seen = capsys.readouterr()
+    assert seen.err.splitlines()[0] == "boxes: 50 of 50 VMs validated, the others have not changed"
+    told = [line for line in seen.out.splitlines() if " (50 VMs): app-00, app-01, " in line]
+    assert told
+    assert not [line for line in seen.out.splitlines() + seen.err.splitlines()[1:] if line.startswith("app-")]

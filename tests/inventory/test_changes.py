@@ -68,6 +68,24 @@ def test_a_vm_s_changes_are_told_in_words(before: dict[str, Any], now: dict[str,
     assert changes(a_vm(**before), a_vm(**now)) == words
 
 
+def test_what_the_user_may_no_longer_read_is_told_as_that_and_not_as_removed() -> None:
+    whole = a_vm(document={"nics": [{"mac": "m"}], "snapshots": [{"id": "s"}], "status": "up", "unreadable": []})
+    less = a_vm(nics=(), document={"status": "up", "unreadable": ["nics", "snapshots"]})
+    assert changes(whole, less) == ["the user may not read any more: nics, snapshots"]
+    assert changes(less, whole) == ["the user may read again: nics, snapshots"]
+    blind = a_vm(disks=(), document={"unreadable": ["disk_attachments"]})
+    assert changes(a_vm(document={"diskAttachments": [], "unreadable": []}), blind) == [
+        "the user may not read any more: disk_attachments"
+    ]
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    (vm,) = objects_of([a_vm(cpu_count=1, disks=(a_disk(0),))])
+    assert in_words(InventoryChange(kind="vm", key="vm-1", before=None, now=vm)) == (
+        "vm web-1 is new (1 CPU, 4096 MiB, 1 disk of 20 GiB)"
+    )
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "key", "x"]), inner, max_size=3),
@@ -107,9 +125,9 @@ def test_a_source_s_history_is_told_and_read_back_as_it_was(store: Store) -> Non
     assert two.changes == (
         "host esx-1 is gone",
         "host esx-2 is new",
-        "vm web-1: memory 4096 → 8192 MiB",
         "vm db-1 is gone (2 CPUs, 4096 MiB, 2 disks of 40 GiB)",
         "vm new-1 is new (2 CPUs, 4096 MiB, 2 disks of 40 GiB)",
+        "vm web-1: memory 4096 → 8192 MiB",
     )
     assert vms_at(store, one.moment) == first
     assert vms_at(store, two.moment, name="new-1") == [second[1]]
@@ -125,3 +143,10 @@ def test_progress_is_said_now_and_then_only() -> None:
     for done in (100, 200, 300, 5000):
         told(done, 5000)
     assert said == ["vc: 200 of 5,000 VMs read", "vc: 5,000 of 5,000 VMs read"]
+
+
+def test_changes_are_told_in_the_order_of_names(store: Store) -> None:
+    names = {"vm-3": "app-1", "vm-2": "Db-1", "vm-1": "web-1"}
+    record(store, "vc", [a_vm(id=key, name=name) for key, name in names.items()])
+    told = record(store, "vc", [a_vm(id=key, name=name, memory_bytes=8 * GIB) for key, name in names.items()]).changes
+    assert [line.split(":")[0] for line in told] == ["vm app-1", "vm Db-1", "vm web-1"]

@@ -80,6 +80,26 @@ def test_a_wrong_option_is_one_line_after_the_usage(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("command", ["up", "down", "status", "logs"])
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_state_folder_of_the_environment_that_is_a_file_is_one_line_after_the_usage(
+    command: str, below: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MTV_LAB_STATE", f"{__file__}{below}")
+    with pytest.raises(SystemExit) as ended:
+        main([command, "cluster"])
+    assert ended.value.code == 2
+    assert f"MTV_LAB_STATE: {__file__} is no folder" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_named_state_folder_goes_before_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MTV_LAB_STATE", __file__)
+    assert main(["logs", "cluster", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no logs of cluster in {tmp_path}\n"
+
+
 def test_down_of_what_never_ran_is_fine(tmp_path: Path) -> None:
     assert main(["down", "--state", str(tmp_path / "none")]) == 0
     assert not (tmp_path / "none").exists()

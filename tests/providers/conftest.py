@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,24 +12,19 @@ from typing import Any
 import pytest
 
 from lab.ovirt.sample import data_centre
-from lab.process import stop_daemon
 from lab.vcenter.faults import Faults
-from lab.vcenter.part import start_server
 from mtv.model.connection import Connection
 from mtv.providers.ovirt import power as power_module
 from mtv.providers.ovirt import session as session_module
 from mtv.providers.registry import open_provider
-from tests.providers import ovirt_lab
+from tests.providers import ovirt_lab, vsphere_lab
 
 OVIRT_LOAD = 120
 """So many VMs make two pages together with the others of the engine."""
-ADMINISTRATOR, READER, PASSWORD = "administrator@vsphere.local", "reader@vsphere.local", "canary-pass-1!"
 
 
 def _vm(name: str, **options: Any) -> dict[str, Any]:
-    return {
-        "Name": name,
-        "Folder": "prod",
+    plain: dict[str, Any] = {
         "Datastore": "ds-gold",
         "GuestID": "debian12_64Guest",
         "GuestName": "Debian GNU/Linux 12 (64-bit)",
@@ -38,96 +32,74 @@ def _vm(name: str, **options: Any) -> dict[str, Any]:
         "MemoryMB": 256,
         "NICs": [{"Network": "VM Network"}],
         "Disks": [{"SizeMB": 8}],
-        **options,
     }
+    return vsphere_lab.vm(name, **{**plain, **options})
 
 
-def _inventory(folder: Path) -> dict[str, Any]:
-    password = folder / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o600)
-    (folder / "scratch").mkdir()
-    return {
-        "Users": [
-            {"Name": ADMINISTRATOR, "PasswordFile": str(password)},
-            {"Name": READER, "PasswordFile": str(password), "Deny": ["VirtualMachine.Interact.PowerOff"]},
+DATACENTERS = [
+    vsphere_lab.datacenter(
+        "dc1",
+        Folders=["prod", "prod/web"],
+        Datastores=["ds-gold", "ds-silver"],
+        Portgroups=["dvpg-app"],
+        Clusters=[{"Name": "cl-dc1", "Hosts": ["esx-1.lab", "esx-2.lab"]}],
+    ),
+    vsphere_lab.datacenter(
+        "dc2",
+        Folders=["prod", "prod/web"],
+        Datastores=["ds-other", "ds-idle"],
+        Networks=[],
+        Portgroups=["dvpg-idle"],
+        Clusters=[{"Name": "cl-dc2", "Hosts": ["esx-3.lab"]}, {"Name": "cl-idle", "Hosts": ["esx-idle.lab"]}],
+    ),
+]
+VMS = [
+    _vm(
+        "web-1",
+        Folder="prod/web",
+        Host="esx-2.lab",
+        PowerOn=True,
+        CBT=True,
+        Firmware="efi",
+        SecureBoot=True,
+        TPM=True,
+        CPUs=4,
+        CoresPerSocket=2,
+        MemoryMB=1024,
+        Hostname="web-1.example.test",
+        Tags={"environment": "production", "team": "shop"},
+        Attributes={"owner": "jane"},
+        UUID="4203a1b2-0000-4000-8000-000000000001",
+        NICs=[
+            {"MAC": "00:50:56:AA:00:01", "Network": "dvpg-app", "IPs": ["10.0.0.11"]},
+            {"MAC": "00:50:56:aa:00:02", "Network": "VM Network", "Model": "e1000"},
         ],
-        "Scratch": str(folder / "scratch"),
-        "Datacenters": [
-            {
-                "Name": name,
-                "Folders": ["prod", "prod/web"],
-                "Datastores": datastores,
-                "Networks": ["VM Network"] if name == "dc1" else [],
-                "Portgroups": portgroups,
-                "Clusters": [
-                    {"Name": f"cl-{name}", "Hosts": hosts},
-                    *([{"Name": "cl-idle", "Hosts": ["esx-idle.lab"]}] if name == "dc2" else []),
-                ],
-            }
-            for name, datastores, portgroups, hosts in (
-                ("dc1", ["ds-gold", "ds-silver"], ["dvpg-app"], ["esx-1.lab", "esx-2.lab"]),
-                ("dc2", ["ds-other", "ds-idle"], ["dvpg-idle"], ["esx-3.lab"]),
-            )
+        Disks=[
+            {"SizeMB": 16, "Controller": "pvscsi"},
+            {"SizeMB": 8, "Controller": "nvme", "Datastore": "ds-silver"},
+            {"SizeMB": 4, "Controller": "sata", "Mode": "independent_persistent"},
         ],
-        "VMs": [
-            _vm(
-                "web-1",
-                Folder="prod/web",
-                Host="esx-2.lab",
-                PowerOn=True,
-                CBT=True,
-                Firmware="efi",
-                SecureBoot=True,
-                TPM=True,
-                CPUs=4,
-                CoresPerSocket=2,
-                MemoryMB=1024,
-                Hostname="web-1.example.test",
-                Tags={"environment": "production", "team": "shop"},
-                Attributes={"owner": "jane"},
-                UUID="4203a1b2-0000-4000-8000-000000000001",
-                NICs=[
-                    {"MAC": "00:50:56:AA:00:01", "Network": "dvpg-app", "IPs": ["10.0.0.11"]},
-                    {"MAC": "00:50:56:aa:00:02", "Network": "VM Network", "Model": "e1000"},
-                ],
-                Disks=[
-                    {"SizeMB": 16, "Controller": "pvscsi"},
-                    {"SizeMB": 8, "Controller": "nvme", "Datastore": "ds-silver"},
-                    {"SizeMB": 4, "Controller": "sata", "Mode": "independent_persistent"},
-                ],
-            ),
-            _vm("snapshot-1", Snapshots=["before"]),
-            _vm("rdm-1", Disks=[{"SizeMB": 8}, {"SizeMB": 8, "RDM": "physical:0200000000600a0b"}]),
-            _vm("shared-1", Disks=[{"SizeMB": 8, "Shared": True}]),
-            _vm("template-1", Template=True),
-            _vm("off-1"),
-            _vm("expiry-1", PowerOn=True),
-            _vm("audit-1", PowerOn=True),
-            _vm("twice", Folder="prod"),
-            _vm("twice", Folder="prod/web", Datastore="ds-silver"),
-            _vm("far-1", Datacenter="dc2", Datastore="ds-other", NICs=[]),
-            *(_vm(f"power-{number}", PowerOn=True) for number in range(1, 6)),
-            _vm("doomed-1", NICs=[]),
-            _vm("load-%03d", Count=130, NICs=[]),
-        ],
-    }
+    ),
+    _vm("snapshot-1", Snapshots=["before"]),
+    _vm("rdm-1", Disks=[{"SizeMB": 8}, {"SizeMB": 8, "RDM": "physical:0200000000600a0b"}]),
+    _vm("shared-1", Disks=[{"SizeMB": 8, "Shared": True}]),
+    _vm("template-1", Template=True),
+    _vm("off-1"),
+    _vm("expiry-1", PowerOn=True),
+    _vm("audit-1", PowerOn=True),
+    _vm("twice", Folder="prod"),
+    _vm("twice", Folder="prod/web", Datastore="ds-silver"),
+    _vm("far-1", Datacenter="dc2", Datastore="ds-other", NICs=[]),
+    *(_vm(f"power-{number}", PowerOn=True) for number in range(1, 6)),
+    _vm("doomed-1", NICs=[]),
+    _vm("load-%03d", Count=130, NICs=[]),
+]
 
 
 @pytest.fixture(scope="session")
 def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("vcenter")
-    (folder / "inventory.json").write_text(json.dumps(_inventory(folder)))
-    try:
-        port = start_server(folder)
-        yield {
-            "port": port,
-            "ca_file": str(folder / "ca.pem"),
-            "lab_url": f"https://127.0.0.1:{port}/lab",
-            "audit": folder / "audit.jsonl",
-        }
-    finally:
-        stop_daemon(folder / "vcenter.pid")
+    with vsphere_lab.vcenter(tmp_path_factory.mktemp("vcenter"), datacenters=DATACENTERS, vms=VMS) as running:
+        yield running
 
 
 @pytest.fixture
@@ -139,19 +111,7 @@ def faults(vcenter: dict[str, Any]) -> Iterator[Faults]:
 
 @pytest.fixture
 def connect(vcenter: dict[str, Any]) -> Callable[..., Connection]:
-    def make(**changed: Any) -> Connection:
-        fields = {
-            "conn_id": "vcenter-dc1",
-            "conn_type": "vsphere",
-            "host": "127.0.0.1",
-            "port": vcenter["port"],
-            "login": ADMINISTRATOR,
-            "password": PASSWORD,
-            "extra": {"ca_file": vcenter["ca_file"]},
-        }
-        return Connection(**{**fields, **changed})
-
-    return make
+    return lambda **changed: vsphere_lab.connection(vcenter, **changed)
 
 
 NAMESPACES = (

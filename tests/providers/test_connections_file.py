@@ -103,6 +103,51 @@ def test_a_key_of_extra_that_looks_misspelt_is_refused(conn_type, key, meant):
     assert caught.value.cure == f"did you mean {meant!r}?"
 
 
+@pytest.mark.parametrize(
+    ("conn_type", "key", "value", "cure"),
+    [
+        ("vsphere", "insecure", "true", "write true or false, without quotes"),
+        ("ovirt", "use_proxy", 1, "write true or false, without quotes"),
+        ("ovirt", "ca_file", ["/etc/ca.pem"], "write a text, in quotes"),
+        ("vsphere", "thumbprint", 17, "write a text, in quotes"),
+        ("ova", "path", {"a": 1}, "write a text, in quotes"),
+    ],
+)
+def test_a_value_of_extra_that_is_of_the_wrong_kind_is_refused(conn_type, key, value, cure):
+    with pytest.raises(PermanentError, match=rf"extra\.{key} is ") as caught:
+        open_provider(Connection(conn_id="c", conn_type=conn_type, host="h", login="u", extra={key: value}))
+    assert caught.value.cure == cure
+
+
+def test_the_volume_of_a_folder_of_appliances_is_an_object():
+    extra = {"path": "/srv/ova", "volume": {"nfs": {"server": "s", "path": "/srv/ova"}}}
+    open_provider(Connection(conn_id="c", conn_type="ova", extra=extra))
+
+
+def test_what_a_form_left_empty_is_no_value_of_the_wrong_kind():
+    extra = {"insecure": None, "ca_file": "", "thumbprint": None}
+    open_provider(Connection(conn_id="c", conn_type="vsphere", host="h", login="u", extra=extra))
+
+
+def test_a_host_that_is_written_as_a_url_is_told_so():
+    where = {"host": "https://vcenter.invalid/sdk", "login": "u", "password": "p"}
+    with (
+        pytest.raises(PermanentError, match="does not resolve") as caught,
+        open_provider(Connection(conn_id="c", conn_type="vsphere", **where)),
+    ):
+        pass
+    assert caught.value.cure == "write the host's name alone, without https:// and path"
+
+
+def test_a_connection_that_is_nearly_called_so_is_suggested(tmp_path):
+    file = tmp_path / "connections.json"
+    file.write_text('{"rhv-1": {"conn_type": "ovirt"}, "vcenter": {"conn_type": "vsphere"}}')
+    file.chmod(0o600)
+    with pytest.raises(PermanentError) as caught:
+        FileConnections(file).get("RHV1")
+    assert caught.value.cure == "did you mean 'rhv-1'? It holds: rhv-1, vcenter"
+
+
 def test_a_key_of_extra_that_others_put_there_does_no_harm():
     extra = {"path": "/srv/ova", "owner": "team storage"}
     open_provider(Connection(conn_id="c", conn_type="ova", extra=extra))

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from pyVmomi import vim
 
-from lab.process import stop_daemon
-from lab.vcenter.part import start_server
 from mtv.cli import main
 from mtv.inventory import Snapshot, snapshot
 from mtv.model.connection import Connection
 from mtv.model.source import SourceVm
 from mtv.providers.registry import open_provider
 from mtv.validation import evaluate, load_rules
+from tests.providers import vsphere_lab
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
-ADMINISTRATOR, PASSWORD = "administrator@vsphere.local", "canary-pass-3!"
 NAMES = [
     "two\nlines: vm fake is gone",
     "quo\"te's `id` $(id)",
@@ -39,47 +36,20 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("hostile")
-    (folder / "scratch").mkdir()
-    password = folder / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o600)
-    plain = {"Folder": "prod", "GuestID": "rhel9_64Guest", "GuestName": "RHEL 9", "CPUs": 1, "MemoryMB": 128}
-    inventory = {
-        "Users": [{"Name": ADMINISTRATOR, "PasswordFile": str(password)}],
-        "Scratch": str(folder / "scratch"),
-        "Datacenters": [
-            {
-                "Name": name,
-                "Folders": ["prod", "prod/a", "prod/a/b"],
-                "Datastores": [f"ds-{name}"],
-                "Networks": ["VM Network"],
-                "Portgroups": [],
-                "Clusters": [{"Name": f"cl-{name}", "Hosts": [f"esx-{name}.lab"]}],
-            }
-            for name in ("dc1", "dc2")
-        ],
-        "VMs": [
-            {**plain, "Name": "load-%02d", "Count": len(NAMES), "Datastore": "ds-dc1", "Disks": [{"SizeMB": 1}]},
-            {**plain, "Name": "bare", "Datastore": "ds-dc1"},
-            {**plain, "Name": "deep", "Folder": "prod/a/b", "Datastore": "ds-dc1", "Disks": [{"SizeMB": 1}]},
-            {**plain, "Name": "template", "Template": True, "Datastore": "ds-dc1", "Disks": [{"SizeMB": 1}]},
-            {**plain, "Name": "twice", "Datastore": "ds-dc1", "Disks": [{"SizeMB": 1}]},
-            {**plain, "Name": "twice", "Datacenter": "dc2", "Datastore": "ds-dc2", "Disks": [{"SizeMB": 1}]},
-        ],
-    }
-    (folder / "inventory.json").write_text(json.dumps(inventory))
-    try:
-        port = start_server(folder)
-        connection = Connection(
-            conn_id="hostile", conn_type="vsphere", host="127.0.0.1", port=port, login=ADMINISTRATOR,
-            password=PASSWORD, extra={"ca_file": str(folder / "ca.pem")},
-        )  # fmt: skip
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    datacenters = [vsphere_lab.datacenter(name, Folders=["prod", "prod/a", "prod/a/b"]) for name in ("dc1", "dc2")]
+    vms = [
+        vsphere_lab.vm("load-%02d", Count=len(NAMES)),
+        vsphere_lab.vm("bare", Disks=[]),
+        vsphere_lab.vm("deep", Folder="prod/a/b"),
+        vsphere_lab.vm("template", Template=True),
+        vsphere_lab.vm("twice"),
+        vsphere_lab.vm("twice", Datacenter="dc2", Datastore="ds-dc2"),
+    ]
+    with vsphere_lab.vcenter(tmp_path_factory.mktemp("hostile"), datacenters=datacenters, vms=vms) as running:
+        connection = vsphere_lab.connection(running, conn_id="hostile")
         _rename(connection)
-        yield {"connection": connection, "folder": folder}
-    finally:
-        stop_daemon(folder / "vcenter.pid")
+        yield connection
 
 
 def _rename(connection: Connection) -> None:
@@ -102,15 +72,15 @@ def _rename(connection: Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(hostile: dict[str, Any]) -> Snapshot:
-    with open_provider(hostile["connection"]) as provider:
+def seen(hostile: Connection) -> Snapshot:
+    with open_provider(hostile) as provider:
         return snapshot(provider)
 
 
 @pytest.mark.lab
-def test_every_name_comes_as_it_is_and_is_found_by_it(hostile: dict[str, Any], seen: Snapshot) -> None:
+def test_every_name_comes_as_it_is_and_is_found_by_it(hostile: Connection, seen: Snapshot) -> None:
     assert {vm.name for vm in seen.vms} == {*NAMES, "bare", "deep", "template", "twice", "in-a-vapp"}
-    with open_provider(hostile["connection"]) as provider:
+    with open_provider(hostile) as provider:
         found = provider.vms([*NAMES, "CASE"])
     assert sorted(vm.name for vm in found) == sorted(NAMES)
     assert seen.tables.vms["name"].notna().all()
@@ -142,11 +112,10 @@ def test_a_vm_of_a_vapp_comes_like_any_other(seen: Snapshot) -> None:
 
 @pytest.mark.lab
 def test_no_name_makes_a_line_of_its_own(
-    hostile: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hostile: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    connection: Connection = hostile["connection"]
     file = tmp_path / "connections.json"
-    fields = {name: getattr(connection, name) for name in ("conn_type", "host", "port", "login", "password", "extra")}
+    fields = {name: getattr(hostile, name) for name in ("conn_type", "host", "port", "login", "password", "extra")}
     file.touch(0o600)
     file.write_text(json.dumps({"hostile": fields}))
     monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(file))

@@ -57,7 +57,10 @@ def test_a_pinned_certificate_is_accepted_and_another_is_refused(to_ovirt, ovirt
 def test_insecure_is_only_taken_when_said_and_is_visible(to_ovirt):
     with open_provider(to_ovirt(extra={"insecure": True})) as provider:
         assert "TLS not verified" in provider.check()
-    with pytest.raises(ConnectionRefused), open_provider(to_ovirt(extra={"insecure": "no"})):
+    with (
+        pytest.raises(PermanentError, match="insecure is 'no'"),
+        open_provider(to_ovirt(extra={"insecure": "no"})),
+    ):
         pass
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from pyVmomi import vim
 
 from lab.ovirt.estate import Estate
 from lab.ovirt.sample import add_vm, data_centre, disk_with, nic
-from lab.process import stop_daemon
-from lab.vcenter.part import start_server
 from mtv.model.connection import Connection
 from mtv.model.plan import NetworkTarget, Plan, PlannedVm, StorageTarget, VmOptions
 from mtv.model.source import SourceVm
@@ -25,69 +22,45 @@ from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.surroundings import Surroundings
 from mtv.validation import evaluate, load_rules
 from mtv.validation.firing import firings
-from tests.providers import ovirt_lab
+from tests.providers import ovirt_lab, vsphere_lab
 from tests.providers.rule_attributes import condition_paths, values_at
 from tests.validation.wave_values import APP, POD, plan_of, said, target
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
-ADMINISTRATOR, PASSWORD = "administrator@vsphere.local", "canary-pass-4!"
 GIB = 1 << 30
 SAME_MAC, SAME_IP = "00:50:56:00:09:09", "10.9.0.9"
 NO_GATES = KubeVirt(is_served=True, phase="Deployed", version="v1.6.2", max_guest_bytes=GIB)
 
 
 def _vm(name: str, **options: Any) -> dict[str, Any]:
-    return {
-        "Name": name, "Folder": "prod", "Datastore": "ds", "GuestID": "rhel9_64Guest", "GuestName": "RHEL 9",
-        "CPUs": 1, "MemoryMB": 2048, "Disks": [{"SizeMB": 1}], "NICs": [{"Network": "VM Network"}], **options,
-    }  # fmt: skip
+    return vsphere_lab.vm(name, **{"MemoryMB": 2048, "NICs": [{"Network": "VM Network"}], **options})
 
 
 @pytest.fixture(scope="module")
-def vsphere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, SourceVm]]:
+def vsphere(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, SourceVm]:
     """VMs of the lab's vCenter by name, as the provider reads them."""
-    folder = tmp_path_factory.mktemp("pitfalls")
-    (folder / "scratch").mkdir()
-    password = folder / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o600)
     card = {"Network": "VM Network", "MAC": SAME_MAC, "IPs": [SAME_IP], "Origin": "manual"}
-    inventory = {
-        "Users": [{"Name": ADMINISTRATOR, "PasswordFile": str(password)}],
-        "Scratch": str(folder / "scratch"),
-        "Datacenters": [
-            {
-                "Name": "dc1", "Folders": ["prod"], "Datastores": ["ds"], "Networks": ["VM Network"],
-                "Portgroups": [], "Clusters": [{"Name": "cl", "Hosts": ["esx-1.lab"]}],
-            }
-        ],
-        "VMs": [
-            _vm("large-1", Disks=[{"SizeMB": 2 * 1024 * 1024 + 1}]),
-            _vm("same-1", PowerOn=True, NICs=[card]),
-            _vm("same-2", PowerOn=True, NICs=[card]),
-            _vm("bsd-1", GuestID="freebsd13_64Guest", GuestName="FreeBSD 13 (64-bit)"),
-            _vm("windows-1", GuestID="windows2019srv_64Guest", GuestName="Windows Server 2019", TPM=True,
-                Firmware="efi", SecureBoot=True),
-            _vm("locked-1", PowerOn=True, FileSystems=[{"Path": "/", "Type": "crypto_LUKS", "Disk": 2000}]),
-            _vm("tools-1", PowerOn=True, ToolsVersion="guestToolsTooOld"),
-            _vm("grows-1"),
-            _vm("sealed-1"),
-            _vm("physical-1", Disks=[{"SizeMB": 1, "RDM": "physical:0200000000600a0b"}]),
-            _vm("plain-1"),
-        ],
-    }  # fmt: skip
-    (folder / "inventory.json").write_text(json.dumps(inventory))
-    try:
-        port = start_server(folder)
-        connection = Connection(
-            conn_id="pitfalls", conn_type="vsphere", host="127.0.0.1", port=port, login=ADMINISTRATOR,
-            password=PASSWORD, extra={"ca_file": str(folder / "ca.pem")},
-        )  # fmt: skip
-        with open_provider(connection) as provider:
-            _reconfigure(provider)
-            yield {vm.name: vm for vm in provider.vms()}
-    finally:
-        stop_daemon(folder / "vcenter.pid")
+    vms = [
+        _vm("large-1", Disks=[{"SizeMB": 2 * 1024 * 1024 + 1}]),
+        _vm("same-1", PowerOn=True, NICs=[card]),
+        _vm("same-2", PowerOn=True, NICs=[card]),
+        _vm("bsd-1", GuestID="freebsd13_64Guest", GuestName="FreeBSD 13 (64-bit)"),
+        _vm("windows-1", GuestID="windows2019srv_64Guest", GuestName="Windows Server 2019", TPM=True,
+            Firmware="efi", SecureBoot=True),
+        _vm("locked-1", PowerOn=True, FileSystems=[{"Path": "/", "Type": "crypto_LUKS", "Disk": 2000}]),
+        _vm("tools-1", PowerOn=True, ToolsVersion="guestToolsTooOld"),
+        _vm("grows-1"),
+        _vm("sealed-1"),
+        _vm("physical-1", Disks=[{"SizeMB": 1, "RDM": "physical:0200000000600a0b"}]),
+        _vm("plain-1"),
+    ]  # fmt: skip
+    datacenters = [vsphere_lab.datacenter("dc1")]
+    with (
+        vsphere_lab.vcenter(tmp_path_factory.mktemp("pitfalls"), datacenters=datacenters, vms=vms) as running,
+        open_provider(vsphere_lab.connection(running, conn_id="pitfalls")) as provider,
+    ):
+        _reconfigure(provider)
+        return {vm.name: vm for vm in provider.vms()}
 
 
 def _reconfigure(provider: Any) -> None:

@@ -14,6 +14,7 @@ from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
 from mtv.providers.registry import open_provider
 from mtv.providers.vmware.power import Power
+from tests.providers import vsphere_lab
 
 pytestmark = pytest.mark.lab
 
@@ -119,7 +120,10 @@ def test_a_pinned_certificate_is_accepted_and_another_is_refused(connect, vcente
 def test_insecure_is_only_taken_when_said_and_is_visible(connect):
     with open_provider(connect(extra={"insecure": True})) as provider:
         assert "TLS not verified" in provider.check()
-    with pytest.raises(ConnectionRefused), open_provider(connect(extra={"insecure": "no"})):
+    with (
+        pytest.raises(PermanentError, match="insecure is 'no'"),
+        open_provider(connect(extra={"insecure": "no"})),
+    ):
         pass
 
 
@@ -166,7 +170,7 @@ def test_a_failing_power_off_says_what_failed(connect, faults):
 
 
 def test_a_missing_privilege_is_named(connect):
-    with open_provider(connect(login="reader@vsphere.local")) as provider:
+    with open_provider(connect(login=vsphere_lab.READER)) as provider:
         (vm,) = provider.vms(["power-5"])
         with pytest.raises(ConnectionRefused, match=r"VirtualMachine\.Interact\.PowerOff"):
             provider.power_off(vm, timeout_s=30)

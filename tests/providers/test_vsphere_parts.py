@@ -113,7 +113,8 @@ def _reference(kind: type, moref: str) -> object:
     return kind(moref, None)
 
 
-def tree() -> Surroundings:
+def tree(*more: tuple[str, str, dict[str, object]]) -> Surroundings:
+    """Folders and a data centre, and what a test needs beside."""
     folder, datacenter = vim.Folder, vim.Datacenter
     rows = [
         ("Folder", "group-d1", {"name": "Datacenters"}),
@@ -122,7 +123,7 @@ def tree() -> Surroundings:
         ("Folder", "group-v", {"name": "vm", "parent": _reference(datacenter, "dc-1")}),
         ("Folder", "group-p", {"name": "vm", "parent": _reference(folder, "group-v")}),
     ]
-    return Surroundings([Found(*row) for row in rows])
+    return Surroundings([Found(*row) for row in (*rows, *more)])
 
 
 def test_paths_leave_hidden_folders_out_and_keep_folders_that_are_merely_called_so():
@@ -138,7 +139,7 @@ def test_a_vm_of_a_vapp_has_no_parent_of_its_own_and_lies_where_its_vapp_does():
         ("VirtualApp", "vapp-1", {"name": "shop", "parentFolder": _reference(vim.Folder, "group-v")}),
         ("VirtualApp", "vapp-2", {"name": "back", "parentVApp": _reference(vim.VirtualApp, "vapp-1")}),
     ]
-    around = Surroundings([*tree().entries(), *(Found(*row) for row in rows)])
+    around = tree(*rows)
     found = Found("VirtualMachine", "vm-1", {"name": "db", "parentVApp": _reference(vim.VirtualApp, "vapp-2")})
     (vm,) = finish(drafts_of([found], around, {}), around, {})
     assert vm.document["path"] == "emea/dc/1/shop/back/db"
@@ -151,7 +152,7 @@ def test_a_vm_whose_folder_may_not_be_seen_lies_in_the_datacenter_of_its_host():
         ("Folder", "group-h", {"name": "host", "parent": _reference(vim.Datacenter, "dc-1")}),
         ("HostSystem", "host-1", {"name": "esx", "parent": _reference(vim.Folder, "group-h")}),
     ]
-    around = Surroundings([*tree().entries(), *(Found(*row) for row in rows)])
+    around = tree(*rows)
     found = Found("VirtualMachine", "vm-1", {"name": "db", "runtime.host": _reference(vim.HostSystem, "host-1")})
     (vm,) = finish(drafts_of([found], around, {}), around, {})
     assert vm.document["datacenter"]["id"] == "dc-1"

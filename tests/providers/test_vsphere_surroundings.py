@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pyVmomi import vim
@@ -15,20 +16,12 @@ from mtv.providers.vmware import pci, tags
 from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.surroundings import Surroundings
 from mtv.providers.vmware.things import things
+from tests.providers import vsphere_lab
 
 
 @pytest.fixture(scope="module")
-def seen(vcenter: dict[str, object]) -> Snapshot:
-    connection = Connection(
-        conn_id="vcenter-dc1",
-        conn_type="vsphere",
-        host="127.0.0.1",
-        port=int(str(vcenter["port"])),
-        login="administrator@vsphere.local",
-        password="canary-pass-1!",
-        extra={"ca_file": vcenter["ca_file"]},
-    )
-    with open_provider(connection) as provider:
+def seen(vcenter: dict[str, Any]) -> Snapshot:
+    with open_provider(vsphere_lab.connection(vcenter)) as provider:
         return snapshot(provider)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mtv.model.concern import Category
@@ -116,6 +117,29 @@ def test_two_vms_that_would_have_one_name_are_both_told():
 def test_a_name_taken_in_another_wave_counts_too():
     waves = (Wave(name="w", vms=(WEB,)), Wave(name="v", vms=(PlannedVm(id="b", name="b", target_name="web-1"),)))
     assert ids(plan_of(waves=waves), source_vm()) == ["plan.target_name.duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "vm", "hint"),
+    [
+        ({"network_map": {"VM_Network": POD}}, source_vm(), "There is 'VM_Network', which may be meant to be it."),
+        ({"network_map": {"dmz": POD}}, source_vm(), "Add 'VM Network' or \"*\" to network_map."),
+        ({}, source_vm(networks=("",)), 'Add "*" to network_map: it takes what no other key names.'),
+        ({}, source_vm(storage="D_S"), "There is 'ds', which may be meant to be it."),
+        ({}, source_vm(storage=""), 'Add "*" to storage_map: it takes what no other key names.'),
+    ],
+    ids=["near-network", "no-near-network", "card-without-network", "near-storage", "disk-without-storage"],
+)
+def test_what_is_not_mapped_is_told_with_the_key_that_may_be_meant(changed, vm, hint):
+    plan = plan_of(WEB, **changed)
+    (told,) = conditions(plan, plan.waves[0], {"web-1": [vm]})
+    assert told.cure.endswith(hint)
+    assert "''" not in told.message
+
+
+def test_a_lun_needs_no_storage_map():
+    lun = msgspec.structs.replace(source_vm().disks[0], storage="", locator={"storage_type": "lun"})
+    assert ids(plan_of(WEB), msgspec.structs.replace(source_vm(), disks=(lun,))) == []
 
 
 def test_equal_concerns_count_once():

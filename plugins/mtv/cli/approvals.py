@@ -7,6 +7,7 @@ import sys
 
 import msgspec
 
+from mtv.cli.concerns import about_vms
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.inventory.history import VM
@@ -37,16 +38,26 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
     with installation.store() as store:
         for wave in waves:
             _judge(store, plan, wave, installation)
-        known = {wave.name: _known(store, plan, wave) for wave in waves}
-        blocked = [vm_id for seen in known.values() for vm_id, (_, said) in seen.items() if any(c.blocks for c in said)]
+        known: dict[str, dict[str, tuple[SourceVm, list[Concern]]]] = {}
+        refusals: list[PermanentError] = []
         for wave in waves:
-            _print_concerns(wave, known[wave.name])
+            known[wave.name], unseen = _known(store, plan, wave)
+            refusals += unseen
+            for line in about_vms(wave.name, {vm_id: said for vm_id, (_, said) in known[wave.name].items()}):
+                print(line)
+        blocked = [vm_id for seen in known.values() for vm_id, (_, said) in seen.items() if any(c.blocks for c in said)]
         if blocked:
-            raise PermanentError(
-                f"not approved: {', '.join(blocked)} cannot be migrated as it is",
-                cure="mend it on the source, take it out of the wave, or accept the concern in the plan",
-                code="approval-blocked",
+            refusals.append(
+                PermanentError(
+                    f"not approved: {', '.join(blocked)} cannot be migrated as it is",
+                    cure="mend it on the source, take it out of the wave, or accept the concern in the plan",
+                    code="approval-blocked",
+                )
             )
+        if refusals:
+            for refusal in refusals[:-1]:
+                print(f"mtv: {refusal}", file=sys.stderr)
+            raise refusals[-1]
         for wave in waves:
             vms = {vm_id: vm for vm_id, (vm, _) in known[wave.name].items()}
             for vm_id, fingerprint in pin(store, plan, wave, arguments.by, vms).items():
@@ -72,14 +83,20 @@ def _judge(store: Store, plan: Plan, wave: Wave, installation: Installation) -> 
             source=source,
             log=lambda line: print(printable(line), file=sys.stderr),
         )
-        judge_vms(context, names=of_source)
+        judge_vms(context, names=of_source, tell_concerns=False)  # they are printed below, each once
 
 
-def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, list[Concern]]]:
-    """Return each VM of the wave, by its id, as the newest inventory has it, and what rules said of it."""
+def _known(
+    store: Store, plan: Plan, wave: Wave
+) -> tuple[dict[str, tuple[SourceVm, list[Concern]]], list[PermanentError]]:
+    """Return each VM of the wave, by its id, as the newest inventory has it, and what rules said of it.
+
+    The second are the refusals of VMs that it does not have, or not once.
+    """
     from mtv.validation.acceptance import accepted
 
     found = {}
+    refusals = []
     judgements: dict[str, dict[str, Judgement]] = {}
     for planned in wave.vms:
         source = effective(plan, wave, planned).source
@@ -95,23 +112,12 @@ def _known(store: Store, plan: Plan, wave: Wave) -> dict[str, tuple[SourceVm, li
             else:
                 why = f"the inventory of {source} ({words.instant(moment.taken_at)}) holds no VM of that name"
                 cure = f"mend the name in the plan, or read the source again: {anew}"
-            raise PermanentError(
-                f"{printable(planned.name)} cannot be approved: {why}", cure=cure, code="approval-unseen"
-            )
+            said = f"{printable(planned.name)} cannot be approved: {why}"
+            refusals.append(PermanentError(said, cure=cure, code="approval-unseen"))
+            continue
         if source not in judgements:  # all of a source at once
             judgements[source] = store.judgements(source)
         judged = judgements[source].get(rows[0].key)
-        said = judged.concerns if judged is not None and judged.digest == rows[0].digest else ()
-        found[planned.id] = (msgspec.convert(rows[0].document, SourceVm), accepted(plan, planned.id, said))
-    return found
-
-
-def _print_concerns(wave: Wave, known: dict[str, tuple[SourceVm, list[Concern]]]) -> None:
-    """Show each concern once with the VMs that have it."""
-    vms: dict[Concern, list[str]] = {}
-    for vm_id, (_, said) in known.items():
-        for concern in said:
-            vms.setdefault(concern, []).append(vm_id)
-    for concern, ids in vms.items():
-        by = f" (accepted by {concern.accepted.by}: {concern.accepted.reason})" if concern.accepted else ""
-        print(f"wave {wave.name}: {concern.category}: {printable(concern.label)}{printable(by)}: {', '.join(ids)}")
+        concerns = judged.concerns if judged is not None and judged.digest == rows[0].digest else ()
+        found[planned.id] = (msgspec.convert(rows[0].document, SourceVm), accepted(plan, planned.id, concerns))
+    return found, refusals

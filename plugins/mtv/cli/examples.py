@@ -57,7 +57,7 @@ example:
 """,
     "validate": """\
 examples:
-  mtv validate dc1.yaml                           every VM's concerns; exit 1 if one of them is critical
+  mtv validate dc1.yaml                           each concern with its VMs, then verdicts; exit 1 if a VM is blocked
   mtv validate dc1.yaml --wave pilot --json       by VM and by concern
 
 Reads the source and the target by the connections of MTV_CONNECTIONS_FILE.

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import msgspec
 
-from mtv.cli.columns import table
+from mtv.cli.columns import paragraph, table
 from mtv.cli.installation import Installation
 from mtv.inventory import Snapshot, snapshot
 from mtv.inventory.drift import size_in_words
 from mtv.inventory.history import VM, Recorded, changes_between, record, vms_at
 from mtv.inventory.progress import spoken
 from mtv.model.errors import PermanentError
+from mtv.model.near_names import nearest
 from mtv.model.source import SourceVm
 from mtv.model.text import printable
 from mtv.providers.registry import open_provider
@@ -75,14 +75,13 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
         _print_vm(vm)
         judged = judgements.get(vm.id)
         if judged is None or judged.digest != keys[vm.id]:
-            print(
-                "concerns: not validated yet in this state; `mtv validate PLAN`, `mtv plan approve` or the DAG"
-                " of the inventory does"
-            )
+            by = "`mtv plan approve` or the DAG of the inventory"
+            print(paragraph(f"concerns: not validated yet in this state; {by} does that", rest="  "))
         else:
             print(f"concerns: {len(judged.concerns) or 'none'}")
             for concern in judged.concerns:
-                print(f"  {concern.category}: {printable(concern.label)} — {printable(concern.assessment)}")
+                said = f"{concern.category}: {concern.label} — {concern.assessment}"
+                print(paragraph(said, first="  ", rest="    "))
     return 0
 
 
@@ -172,20 +171,13 @@ def _refuse(store: Store, source: str, at: str | None) -> NoReturn:
 
 
 def _refuse_vm(store: Store, moment: InventoryMoment, name: str) -> NoReturn:
-    near = _nearest(name, (vm.name for vm in store.inventory(moment, kind=VM)))
+    near = nearest(name, (vm.name for vm in store.inventory(moment, kind=VM)))
     anew = f"take it anew: mtv inventory {moment.source}"
     raise PermanentError(
         f"the inventory of {moment.source} ({words.instant(moment.taken_at)}) has no VM {name!r}",
-        cure=f"did you mean {near!r}? Else {anew}" if near else anew,
+        cure=f"did you mean {printable(near)!r}? Else {anew}" if near else anew,
         code="NoSuchVm",
     )
-
-
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that somebody who wrote `name` may have meant: the same but for case, or nearly the same."""
-    folded = {known.casefold(): known for known in names}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
-    return printable(folded[close[0]]) if close else None
 
 
 def _say(line: str) -> None:
@@ -209,6 +201,9 @@ def _print_summary(seen: Snapshot, recorded: Recorded | None) -> None:
     disks = words.count(sum(len(vm.disks) for vm in seen.vms), "disk")
     states = ", ".join(f"{count} {state}" for state, count in sorted(power.items()))
     print(f"\n{words.count(len(seen.vms), 'VM')} ({states or 'none'}), {disks} of {size}")
+    for name, number in Counter(vm.name for vm in seen.vms).items():
+        if number > 1:
+            print(f"{number} VMs are called {printable(name)}: a plan cannot tell which of them is meant")
     kinds = Counter(thing.kind for thing in seen.things)
     if kinds:
         print("on " + ", ".join(words.count(count, kind) for kind, count in sorted(kinds.items())))
@@ -233,7 +228,8 @@ def _print_vm(vm: SourceVm) -> None:
         for word, there in (("secure boot", vm.secure_boot), ("TPM", vm.tpm), ("template", vm.is_template))
         if there
     ]
-    print(f"\nvm {printable(vm.name)} ({printable(vm.id)}), power {vm.power}, {_place(vm)}")
+    who = f"vm {vm.name} ({vm.id}), power {vm.power}, {', '.join(_places(vm))}"
+    print(f"\n{paragraph(who, rest='  ')}")
     guest = printable(vm.guest_os or "unknown guest")
     print(
         f"{words.count(vm.cpu_count, 'CPU')}, {vm.memory_bytes >> 20} MiB, {', '.join([vm.firmware, *flags])}, {guest}"
@@ -252,5 +248,7 @@ def _print_vm(vm: SourceVm) -> None:
         print(table(("CARD", "MAC", "NETWORK", "MODEL", ""), nics))
 
 
-def _place(vm: SourceVm) -> str:
-    return f"host {printable(vm.host)}" if vm.host else "no host known"
+def _places(vm: SourceVm) -> list[str]:
+    """Return where a VM is in words; its path tells namesakes apart."""
+    path, host = vm.document.get("path"), f"host {vm.host}" if vm.host else "no host known"
+    return [f"path {path}", host] if path else [host]

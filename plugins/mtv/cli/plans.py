@@ -142,11 +142,12 @@ def _print_conditions(plan: Plan, judged: Standing | None) -> None:
     old = "" if judged.plan_hash == hash_of(plan) else ", as the plan was then"
     print(f"\n{_count(len(judged.conditions), 'condition')}, judged {words.instant(judged.judged_at)}{old}")
     rows = [
-        (one.category, one.type, one.reason, ", ".join(one.vms) or "(the plan)", one.message)
+        (one.category, one.type, one.reason, one.message, ", ".join(one.vms) or "(the plan)")
         for one in judged.conditions
     ]
     if rows:
-        print(table(("CATEGORY", "TYPE", "REASON", "VMS", "MESSAGE"), rows))
+        # The VMs come last: of a large plan they are longer than any line, and no other row is padded for them.
+        print(table(("CATEGORY", "TYPE", "REASON", "MESSAGE", "VMS"), rows))
     for cure in dict.fromkeys(condition.cure for condition in judged.conditions if condition.blocks):
         print(f"  → {printable(cure)}")
 

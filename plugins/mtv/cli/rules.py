@@ -15,6 +15,7 @@ import msgspec
 from mtv.cli.columns import table
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError
+from mtv.model.near_names import nearest
 from mtv.model.text import printable
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
     found = [rule for rules in sets for rule in rules.rules]
     if not found:
         raise _no_rules(folders[0] / sets[0].provider, folders)
-    rows = [(rule.category, rule.id, rule.label) for rule in found]
+    rows = [(rule.category, rule.id, rule.label.text) for rule in found]
     print(table(("CATEGORY", "ID", "LABEL"), rows))
     return 1 if problems else 0
 
@@ -124,6 +125,8 @@ def _providers(folders: Sequence[Path]) -> list[str]:
 
 
 def _no_rules(folder: Path, folders: Sequence[Path] = ()) -> PermanentError:
-    providers = ", ".join(_providers(folders))
-    known = f"there are rules for {providers}; else " if providers else ""
+    providers = _providers(folders)
+    near = nearest(folder.name, providers)
+    known = f"did you mean {near}? " if near else ""
+    known += f"there are rules for {', '.join(providers)}; else " if providers else ""
     return PermanentError(f"{folder} holds no rules", cure=f"{known}set MTV_RULES_FOLDER, or give --folder")

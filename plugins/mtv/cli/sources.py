@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 import msgspec
 
 from mtv.cli.columns import table
+from mtv.cli.concerns import ORDER, about_plan, about_vms
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.kubevirt.target_facts import facts_of
-from mtv.model.concern import Category, Concern
+from mtv.model.concern import Concern
 from mtv.model.condition import Condition
 from mtv.model.errors import PlanError, TemporaryError
 from mtv.model.plan import Plan, PlannedVm, Wave
@@ -23,8 +25,6 @@ from mtv.model.text import printable
 from mtv.plan import effective
 from mtv.providers.registry import open_provider
 from mtv.reporting import words
-
-_ORDER = list(Category)
 
 
 class _Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class _Judged(msgspec.Struct, frozen=True, kw_only=True):
         for vm in self.wave.vms:
             for concern in self.concerns[vm.id]:
                 vms.setdefault(concern, []).append(vm.name)
-        return sorted(vms.items(), key=lambda pair: (_ORDER.index(pair[0].category), pair[0].id))
+        return sorted(vms.items(), key=lambda pair: (ORDER.index(pair[0].category), pair[0].id))
 
 
 def validate(arguments: argparse.Namespace, installation: Installation) -> int:
@@ -66,7 +66,8 @@ def validate(arguments: argparse.Namespace, installation: Installation) -> int:
             json.dumps({"plan": plan.name, "waves": [_document(one) for one in judged]}, indent=2, ensure_ascii=False)
         )
     else:
-        for one in judged:
+        for number, one in enumerate(judged):
+            print("\n" if number else "", end="")
             _print(one)
     return 1 if any(one.verdict(vm.id) != "ready" for one in judged for vm in one.wave.vms) else 0
 
@@ -95,7 +96,7 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
         conditions=tuple(for_plan(said)),
         concerns={
             vm.id: sorted(
-                [*concerns[vm.id], *for_vm(about_vms, vm.id)], key=lambda concern: _ORDER.index(concern.category)
+                [*concerns[vm.id], *for_vm(about_vms, vm.id)], key=lambda concern: ORDER.index(concern.category)
             )
             for vm in wave.vms
         },
@@ -105,21 +106,18 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
 
 def _print(judged: _Judged) -> None:
     wave = judged.wave.name
-    for condition in judged.conditions:
-        print(f"wave {wave}: {_line(condition.category, condition.message, condition.cure)}{_by(condition)}")
-    for vm in judged.wave.vms:
-        found = judged.concerns[vm.id]
-        print(f"{wave}/{printable(vm.name)}: {judged.verdict(vm.id)}, {words.count(len(found), 'concern')}")
-        for concern in found:
-            print(f"  {_line(concern.category, concern.label, concern.assessment)}{_by(concern)}")
-    print(f"wave {wave}: {words.count(judged.read, 'VM')} read, {len(judged.wave.vms)} judged")
-    rows = [
-        (concern.category, concern.id, len(vms), f"{concern.label}{_by(concern)}", ", ".join(vms))
-        for concern, vms in judged.by_concern()
-    ]
-    if rows:
-        # The names come last: of a large wave they are longer than any line, and no other row is padded for them.
-        print(f"\n{table(('CATEGORY', 'CONCERN', 'VMS', 'WHAT', 'WHICH'), rows, right=(2,))}")
+    for line in about_plan(wave, judged.conditions):
+        print(line)
+    for line in about_vms(wave, {vm.name: judged.concerns[vm.id] for vm in judged.wave.vms}):
+        print(line)
+    verdicts = [judged.verdict(vm.id) for vm in judged.wave.vms]
+    rows = []
+    for vm, verdict in zip(judged.wave.vms, verdicts, strict=True):
+        counted = Counter(concern.category for concern in judged.concerns[vm.id])
+        rows.append((vm.name, verdict, *(counted[category] for category in ORDER)))
+    print(f"\n{table(('VM', 'VERDICT', *(category.upper() for category in ORDER)), rows, right=(2, 3, 4))}")
+    together = ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts).items())
+    print(f"\nwave {wave}: {words.count(judged.read, 'VM')} read, {len(judged.wave.vms)} judged: {together}")
 
 
 def _document(judged: _Judged) -> dict[str, Any]:
@@ -140,14 +138,6 @@ def _document(judged: _Judged) -> dict[str, Any]:
     }
 
 
-def _line(category: str, what: str, cure: str) -> str:
-    return f"{category}: {printable(what)} — {printable(cure)}"
-
-
-def _by(said: Concern | Condition) -> str:
-    return f" (accepted by {printable(said.accepted.by)}: {printable(said.accepted.reason)})" if said.accepted else ""
-
-
 def _target(plan: Plan, installation: Installation) -> TargetFacts:
     """Read the target's facts; one that does not answer now leaves them unknown, so that the source is judged."""
     try:
@@ -164,7 +154,11 @@ def _rules_say(
     The third are the versions of the rules, by connection.
     """
     from mtv.inventory import snapshot
+    from mtv.inventory.progress import spoken
     from mtv.validation import accepted, evaluate, require_rules
+
+    def tell(line: str) -> None:
+        print(printable(line), file=sys.stderr, flush=True)
 
     by_source: dict[str, list[PlannedVm]] = {}
     for planned in wave.vms:
@@ -175,15 +169,16 @@ def _rules_say(
     for source, planned_vms in by_source.items():
         connection = installation.connections.get(source)
         with open_provider(connection) as provider:
-            seen = snapshot(provider, [planned.name for planned in planned_vms])
+            names = [planned.name for planned in planned_vms]
+            seen = snapshot(provider, names, on_progress=spoken(tell, source))
         for what, reason in seen.refused.items() if seen.missing else ():
-            print(f"{source}: {printable(what)} is not taken: {printable(reason)}", file=sys.stderr)
+            tell(f"{source}: {what} is not taken: {reason}")
         settings = installation.settings
         rules = require_rules(
             settings.rules_folder,
             connection.conn_type,
             settings.more_rules_folders,
-            tell=lambda line: print(printable(line), file=sys.stderr),
+            tell=tell,
         )
         versions[source] = rules.version
         ids = {planned.name: planned.id for planned in planned_vms}

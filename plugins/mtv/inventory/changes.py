@@ -81,22 +81,47 @@ def vm_changes(before: Document, now: Document) -> list[str]:
     phrases = list(_facts(_FACTS, before, now))
     if before["memory_bytes"] != now["memory_bytes"]:
         phrases.insert(0, f"memory {before['memory_bytes'] >> 20} → {now['memory_bytes'] >> 20} MiB")
-    phrases += _rows("disk", _by("id", before["disks"]), _by("id", now["disks"]), _disk_about, _disk_changes)
-    phrases += _rows("network card", _cards(before), _cards(now), _nic_about, lambda a, b: _facts(_NIC_FACTS, a, b))
     old, new = before.get("document") or {}, now.get("document") or {}
+    hidden = _hidden(old, new)
+    if not hidden.intersection(_ROWS_OF_DISKS):
+        phrases += _rows("disk", _by("id", before["disks"]), _by("id", now["disks"]), _disk_about, _disk_changes)
+    if "nics" not in hidden:
+        phrases += _rows("network card", _cards(before), _cards(now), _nic_about, lambda a, b: _facts(_NIC_FACTS, a, b))
     for table in _ROWS_OF_DISKS:
         a, b = _by_any_key(old.get(table)), _by_any_key(new.get(table))
         for key in a:
             if key in b:
                 phrases += (f"disk {key}: {text}" for text in _attributes(a[key], b[key], "", _TOLD_OF_DISKS))
-    phrases += _attributes(old, new, "", _TOLD | set(_ROWS_OF_DISKS))
+    phrases += _attributes(old, new, "", {*_TOLD, *_ROWS_OF_DISKS, "unreadable", *hidden})
+    phrases += _readable(old, new)
     return phrases
+
+
+def _hidden(old: Document, new: Document) -> set[str]:
+    """Return the attributes that only one of the documents has because the user could not read them for the other:
+    that tells nothing of the VM.
+    """
+    if old.get("unreadable") == new.get("unreadable"):
+        return set()
+    return {name for name in {*old, *new} if (name in old) != (name in new)}
+
+
+def _readable(old: Document, new: Document) -> Iterable[str]:
+    a, b = set(old.get("unreadable") or ()), set(new.get("unreadable") or ())
+    if b - a:
+        yield f"the user may not read any more: {', '.join(sorted(b - a))}"
+    if a - b:
+        yield f"the user may read again: {', '.join(sorted(a - b))}"
 
 
 def _size(vm: Document) -> str:
     disks = vm["disks"]
-    size = size_in_words(sum(disk["size_bytes"] for disk in disks))
-    return f" ({vm['cpu_count']} CPUs, {vm['memory_bytes'] >> 20} MiB, {len(disks)} disks of {size})"
+    size = f"{_count(len(disks), 'disk')} of {size_in_words(sum(disk['size_bytes'] for disk in disks))}"
+    return f" ({_count(vm['cpu_count'], 'CPU')}, {vm['memory_bytes'] >> 20} MiB, {size})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _facts(facts: Iterable[tuple[str, str]], before: Document, now: Document) -> Iterable[str]:

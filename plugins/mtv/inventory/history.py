@@ -10,7 +10,7 @@ import msgspec
 from mtv.inventory.changes import in_words
 from mtv.inventory.surroundings import things_of
 from mtv.model.source import SourceVm, Thing
-from mtv.store import InventoryMoment, InventoryObject, Store
+from mtv.store import InventoryChange, InventoryMoment, InventoryObject, Store
 
 VM = "vm"
 """Kind of the objects that are VMs; their document is the `SourceVm` as JSON."""
@@ -45,9 +45,16 @@ def record(
 
 
 def changes_between(store: Store, before: InventoryMoment, now: InventoryMoment) -> list[str]:
-    """Say what differs between two moments, one line for each object; measured values alone are no difference."""
-    lines = (in_words(change) for change in store.inventory_changes(before, now))
+    """Say what differs between two moments, one line for each object, by kind and name; measured values alone are no
+    difference.
+    """
+    lines = (in_words(change) for change in sorted(store.inventory_changes(before, now), key=_by_name))
     return [line for line in lines if line]
+
+
+def _by_name(change: InventoryChange) -> tuple[str, str, str]:
+    one = change.now or change.before
+    return change.kind, one.name.casefold() if one is not None else "", change.key
 
 
 def objects_of(vms: Iterable[SourceVm], listed: Iterable[Thing] = ()) -> list[InventoryObject]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import msgspec
+
+from mtv.model.near_names import nearest
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -28,10 +29,6 @@ class Problem(msgspec.Struct, frozen=True):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a cure that names the nearest known word, or all of them when none is near."""
     choices = sorted(known)
-    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in word).replace("-", "_").strip("_")
-    near = difflib.get_close_matches(snake, choices, n=1, cutoff=0.6) or difflib.get_close_matches(
-        word, choices, n=1, cutoff=0.6
-    )
-    if near:
-        return f"did you mean {near[0]}?"
+    if near := nearest(word, choices):
+        return f"did you mean {near}?"
     return f"known here: {', '.join(choices)}" if choices else ""

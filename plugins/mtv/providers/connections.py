@@ -13,6 +13,7 @@ from typing import Any
 
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
+from mtv.model.near_names import nearest
 
 _MAX_BYTES = 4 << 20
 _FIELDS = {"conn_type", "description", "host", "login", "password", "schema", "port", "extra"}
@@ -28,10 +29,10 @@ class FileConnections:
         """Return the connection. Raises `PermanentError` when there is none or the file cannot be trusted."""
         entries = self._read()
         if conn_id not in entries:
+            near = nearest(conn_id, entries)
             known = ", ".join(sorted(entries)) or "none"
-            raise PermanentError(
-                f"no connection {conn_id!r} in {self.path}", cure=f"it holds: {known}", code="ConnectionUnknown"
-            )
+            cure = f"did you mean {near!r}? It holds: {known}" if near else f"it holds: {known}"
+            raise PermanentError(f"no connection {conn_id!r} in {self.path}", cure=cure, code="ConnectionUnknown")
         return _connection(conn_id, entries[conn_id], self.path)
 
     def ids(self) -> list[str]:

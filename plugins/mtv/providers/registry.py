@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError
+from mtv.model.near_names import nearest
 from mtv.providers.base import Provider
 
 
@@ -52,13 +52,17 @@ EXTRA_KEYS: dict[str, frozenset[str]] = {
     ),
 }
 """What is read of a connection's extra, by its type."""
+_SWITCHES = frozenset({"insecure", "use_proxy"})
+"""Those that are true or false."""
+_OBJECTS = frozenset({"volume"})
+"""Those of which the steps that need them say what is wrong in them. All others are texts."""
 
 
 def open_provider(connection: Connection) -> Provider:
     """Return a provider for the connection, by its type; use it as a context manager.
 
-    Nothing is contacted before it is entered. Raises `PermanentError` for a type that is no source platform, and for a
-    key of extra that looks like a misspelt one: it would be ignored.
+    Nothing is contacted before it is entered. Raises `PermanentError` for a type that is no source platform, for a
+    key of extra that looks like a misspelt one (it would be ignored), and for a value of the wrong kind.
     """
     opener = _OPENERS.get(connection.conn_type)
     if opener is None:
@@ -68,16 +72,30 @@ def open_provider(connection: Connection) -> Provider:
             code="SourceTypeUnknown",
         )
     _refuse_misspelt(connection)
+    _refuse_wrong_kinds(connection)
     return opener(connection)
 
 
 def _refuse_misspelt(connection: Connection) -> None:
     known = EXTRA_KEYS[connection.conn_type]
     for key in connection.extra:
-        near = [] if key in known else difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1, cutoff=0.8)
-        if near:
+        near = None if key in known else nearest(key, known)
+        if near is not None:
             raise PermanentError(
                 f"connection {connection.conn_id!r}: extra has {key!r}, which nothing reads",
-                cure=f"did you mean {near[0]!r}?",
+                cure=f"did you mean {near!r}?",
                 code="ConnectionKeyUnknown",
             )
+
+
+def _refuse_wrong_kinds(connection: Connection) -> None:
+    """A switch that is a text, such as "true", would count as off; a text that is a list would end in a traceback."""
+    for key in sorted((EXTRA_KEYS[connection.conn_type] & connection.extra.keys()) - _OBJECTS):
+        value = connection.extra[key]
+        if value is None or value == "" or isinstance(value, bool if key in _SWITCHES else str):
+            continue
+        raise PermanentError(
+            f"connection {connection.conn_id!r}: extra.{key} is {value!r}",
+            cure="write true or false, without quotes" if key in _SWITCHES else "write a text, in quotes",
+            code="ConnectionMalformed",
+        )

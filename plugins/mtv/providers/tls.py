@@ -49,11 +49,15 @@ def ca_pem(connection: Connection) -> str:
             pem = Path(path).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise PermanentError(
-                f"connection {connection.conn_id!r}: the CA file {path} cannot be read ({type(error).__name__})",
+                f"connection {connection.conn_id!r}: the CA file {path} cannot be read: {_why(error)}",
                 cure="name a readable PEM file in extra.ca_file",
                 code="CaFileUnreadable",
             ) from error
     return str(pem)
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is no PEM file"
 
 
 def with_authority(connection: Connection, files: Mapping[str, str]) -> dict[str, str]:
@@ -154,8 +158,7 @@ def _handshake(connection: Connection, host: str, port: int, context: ssl.SSLCon
     except ssl.SSLError as error:
         raise ConnectionRefused(f"{where} does not speak TLS as we do: {error.reason}", code="TlsFailed") from error
     except socket.gaierror as error:
-        raise PermanentError(
-            f"the host name of {where} does not resolve", cure="mend the connection's host", code="HostUnknown"
-        ) from error
+        cure = "write the host's name alone, without https:// and path" if "/" in host else "mend the connection's host"
+        raise PermanentError(f"the host name of {where} does not resolve", cure=cure, code="HostUnknown") from error
     except OSError as error:
         raise TemporaryError(f"{where} does not answer: {error}", code="Unreachable") from error

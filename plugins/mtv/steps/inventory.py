@@ -109,10 +109,11 @@ def plans_of(settings: Settings, source: str) -> Iterator[CompiledPlan]:
             yield compiled
 
 
-def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None) -> int:
+def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None, tell_concerns: bool = True) -> int:
     """Evaluate rules on the VMs that they, or rules, have changed since they were judged; return how many.
 
-    All VMs of the newest inventory, or those of some `names`.
+    All VMs of the newest inventory, or those of some `names`. Concerns that are new are logged, unless
+    somebody else tells them.
     """
     moment = ctx.store.inventory_moment(ctx.source)
     if moment is None:
@@ -136,7 +137,7 @@ def judge_vms(ctx: InventoryContext, *, names: Collection[str] | None = None) ->
     }
     ctx.store.put_judgements(ctx.source, judged, gone=set(known) - {vm.key for vm in vms})
     ctx.log(f"{ctx.source}: {len(stale)} of {len(wanted)} VMs validated, the others have not changed")
-    for vm in stale:
+    for vm in stale if tell_concerns else ():
         before = known[vm.key].concerns if vm.key in known else ()
         for concern in judged[vm.key].concerns:
             if concern not in before and concern.category is not Category.INFORMATION:

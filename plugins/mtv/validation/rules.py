@@ -17,7 +17,6 @@ Files lie in `<rules folder>/<provider>/`; users put theirs beside ours.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from ruamel.yaml.error import YAMLError
 
 from mtv.model.concern import Category
 from mtv.model.errors import PermanentError
+from mtv.model.near_names import nearest
 from mtv.validation.language.parser import parse
 from mtv.validation.language.syntax import Condition, ConditionError, paths_of
 from mtv.validation.templates import Template
@@ -145,8 +145,8 @@ def read_rule(text: str, file: Path) -> Rule:
     entry = _mapping(text)
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), _KEYS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_KEYS)}"
+        near = nearest(str(unknown[0]), _KEYS)
+        hint = f"; did you mean {near!r}?" if near else f"; known are {', '.join(_KEYS)}"
         raise RuleError(f"unknown key {unknown[0]!r}{hint}")
     for key in _REQUIRED:
         if not isinstance(entry.get(key), str) or not entry[key].strip():

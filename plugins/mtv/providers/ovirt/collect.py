@@ -17,6 +17,9 @@ from mtv.providers.ovirt.session import Session
 
 _log = logging.getLogger(__name__)
 
+Progress = Callable[[int, int], None]
+"""Told how many VMs are read, of how many."""
+
 PAGE_VMS = 100
 _MAX_PAGES = 10_000
 _MAX_PASSES = 3
@@ -77,8 +80,8 @@ def surroundings(session: Session) -> Around:
     return Around(objects, tuple(unreadable))
 
 
-def virtual_machines(session: Session) -> list[Found]:
-    """Read every VM that the user may see.
+def virtual_machines(session: Session, on_progress: Progress | None = None) -> list[Found]:
+    """Read every VM that the user may see; `on_progress` is told after each page.
 
     Pages are cut from the list as it is at each request: when VMs came or went meanwhile, one may have slipped from a
     page to come into a page that was read. Then everything is read again, and what was seen at any time is returned.
@@ -86,7 +89,10 @@ def virtual_machines(session: Session) -> list[Found]:
     seen: dict[str, Found] = {}
     for _ in range(_MAX_PASSES):
         before = _vms_in_total(session)
-        seen |= {found.vm.id: found for found in _pages(session, "")}
+        for number, found in enumerate(_pages(session, ""), start=1):
+            seen[found.vm.id] = found
+            if on_progress is not None and number % PAGE_VMS == 0:
+                on_progress(number, before)
         if _vms_in_total(session) == before:
             break
     return list(seen.values())
@@ -165,7 +171,8 @@ def _list(session: Session, search: str, follow: str) -> list[Any]:
     def ask(system: Any) -> list[Any]:
         return list(system.vms_service().list(search=search, max=PAGE_VMS, follow=follow or None))
 
-    return session.read(ask, doing="read VMs" + (f" with {follow.replace('_', ' ')}" if follow else ""))
+    what = "all that is below them" if "," in follow else follow.replace("_", " ")
+    return session.read(ask, doing="read VMs" + (f" with {what}" if follow else ""))
 
 
 def _part(session: Session, vm: Any, name: str) -> list[Any]:

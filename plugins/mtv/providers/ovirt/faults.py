@@ -27,7 +27,11 @@ def translate(error: ovirtsdk4.Error, *, where: str, doing: str) -> MtvError:
                 cure="mend login (name@profile) and password of the connection",
                 code="LoginRefused",
             )
-        return TemporaryError(f"{where}: cannot {doing}: no whole answer", code=UNREACHABLE)
+        return TemporaryError(
+            f"{where}: cannot {doing}: the connection broke before the whole answer was there",
+            cure="see whether the engine is up, then try again",
+            code=UNREACHABLE,
+        )
     if status == http.HTTPStatus.UNAUTHORIZED:
         return TemporaryError(f"{where}: the session ended while it was to {doing}", code="SessionExpired")
     if status == http.HTTPStatus.FORBIDDEN:

@@ -29,6 +29,7 @@ class OvirtProvider:
         self.connection = connection
         self.session = Session(connection)
         self.power = Power(self.session)
+        self.on_progress: collect.Progress | None = None
         self._around = Surroundings(collect.Around({}))
 
     def __enter__(self) -> Self:
@@ -57,7 +58,7 @@ class OvirtProvider:
             return []
         around = self._around = Surroundings(collect.surroundings(self.session))
         if wanted is None:
-            return build_vms(collect.virtual_machines(self.session), around)
+            return build_vms(collect.virtual_machines(self.session, self.on_progress), around)
         return build_vms(collect.virtual_machines_named(self.session, wanted), around)
 
     def things(self) -> list[Thing]:

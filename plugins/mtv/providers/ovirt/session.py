@@ -25,6 +25,8 @@ REQUEST_TIMEOUT_S = 120  # of one request; reads are paged, so that none takes l
 TRIES = 3
 PAUSE_S = 1.0
 
+_PROFILE_MISSING = "write the login as name@profile, such as admin@internal; then see to the password"
+
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +38,13 @@ class Session:
             raise PermanentError(
                 f"connection {connection.conn_id!r} names no host", cure="set its host to the engine's name"
             )
+        for what, given in (("user", connection.login), ("password", connection.password)):
+            if not given:  # the SDK would then try another way to log in, of which nobody gets an answer
+                raise PermanentError(
+                    f"connection {connection.conn_id!r} names no {what}",
+                    cure="set its login (name@profile) and its password",
+                    code="CredentialsMissing",
+                )
         self.connection = connection
         self.host = connection.host
         self.port = connection.port or 443
@@ -112,7 +121,7 @@ class Session:
         if refusal.code == "LoginRefused":
             return ConnectionRefused(
                 f"{self.where} refused the user name or password of {self.connection.login!r}",
-                cure=refusal.cure,
+                cure=refusal.cure if "@" in self.connection.login else _PROFILE_MISSING,
                 code=refusal.code,
             )
         return refusal

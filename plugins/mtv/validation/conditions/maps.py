@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from mtv.model.condition import Condition
+from mtv.model.near_names import nearest
 from mtv.model.source import SourceVm
-from mtv.validation.conditions.case import Case, critical
+from mtv.validation.conditions.case import ANY, Case, critical
 
 
 def networks(case: Case, seen: SourceVm) -> Iterable[Condition]:
@@ -22,8 +23,8 @@ def networks(case: Case, seen: SourceVm) -> Iterable[Condition]:
                 "VMNetworksNotMapped",
                 "plan.network.not_mapped",
                 "NotValid",
-                f"Network {nic.network!r} is not mapped",
-                f'A card is on it. Add {nic.network!r} or "*" to network_map.',
+                f"Network {nic.network!r} is not mapped" if nic.network else f"Card {nic.index + 1} is on no network",
+                _cure("A card is on it", nic.network, "network_map", case.plan.network_map),
                 vms=vms,
             )
         elif target.type == "multus" and not target.name:
@@ -62,12 +63,25 @@ def networks(case: Case, seen: SourceVm) -> Iterable[Condition]:
 def storage(case: Case, seen: SourceVm) -> Iterable[Condition]:
     """Every disk has a class to go to."""
     for disk in seen.disks:
+        if disk.locator.get("storage_type") == "lun":
+            continue  # it lies on no storage, and blocks the VM by itself
         if case.storage(disk) is None:
             yield critical(
                 "VMStorageNotMapped",
                 "plan.storage.not_mapped",
                 "NotValid",
-                f"Storage {disk.storage!r} is not mapped",
-                f'A disk lies on it. Add {disk.storage!r} or "*" to storage_map.',
+                f"Storage {disk.storage!r} is not mapped"
+                if disk.storage
+                else f"The source does not name the storage of disk {disk.id}",
+                _cure("A disk lies on it", disk.storage, "storage_map", case.plan.storage_map),
                 vms=(case.vm.id,),
             )
+
+
+def _cure(why: str, name: str, map_name: str, keys: Iterable[str]) -> str:
+    """Return what to add to a map; a key that looks like a misspelt name is mentioned."""
+    if not name:
+        return f'Add "*" to {map_name}: it takes what no other key names.'
+    near = nearest(name, (key for key in keys if key != ANY))
+    hint = f" There is {near!r}, which may be meant to be it." if near else ""
+    return f'{why}. Add {name!r} or "*" to {map_name}.{hint}'
