@@ -162,7 +162,7 @@ conditions = st.recursive(
 @given(conditions, st.lists(documents, max_size=5))
 def test_all_rows_at_once_is_the_same_as_one_by_one(text, rows):
     condition = parse(text)
-    fast = truth(condition, Rows(rows, "vms"))
+    fast = truth(condition, Rows(rows))
     found = [
         True if true else False if known else None
         for true, known in zip(fast.true.tolist(), fast.known.tolist(), strict=True)
@@ -214,7 +214,7 @@ def test_all_rows_at_once_is_the_same_as_one_by_one(text, rows):
     ],
 )
 def test_single_cases(text, document, outcome):
-    result = truth(parse(text), Rows([document], "vms"))
+    result = truth(parse(text), Rows([document]))
     assert (bool(result.true[0]) if result.known[0] else None) is outcome
 
 
@@ -263,16 +263,22 @@ def test_any_text_is_a_condition_or_a_condition_error(text):
 
 
 def test_parts_see_their_vm():
-    rows = Rows(
-        [{"name": "v", "disks": [{"size": 1}, {"size": 2}]}, {"name": "w", "disks": [{"size": 1}]}, {}], "disks"
-    )
+    vms = Rows([{"name": "v", "disks": [{"size": 1}, {"size": 2}]}, {"name": "w", "disks": [{"size": 1}]}, {}])
+    rows = vms.table("disks")
     result = truth(parse('size == 1 and vm.name == "v"'), rows)
     assert result.true.tolist() == [True, False, False]
     assert rows.owner.tolist() == [0, 0, 1]
 
 
+def test_parts_can_count_the_other_parts_of_their_vm():
+    rows = Rows([{"nics": [{"up": True}, {"up": False}], "disks": [{}, {}]}, {"disks": [{}]}]).table("disks")
+    result = truth(parse("count(vm.nics, up) == 1"), rows)
+    assert result.true.tolist() == [True, True, False]
+    assert result.known.tolist() == [True, True, False]
+
+
 def test_a_star_takes_the_lists_of_all_attributes_of_an_object():
-    rows = Rows([{"n": {"a": [1, 2], "b": "x", "c": [3]}}, {"n": {}}, {"n": [4]}, {}], "n.*")
+    rows = Rows([{"n": {"a": [1, 2], "b": "x", "c": [3]}}, {"n": {}}, {"n": [4]}, {}]).table("n.*")
     assert rows.items == [1, 2, 3]
     assert rows.owner.tolist() == [0, 0, 0]
     assert rows.listed.tolist() == [True, True, False, False]

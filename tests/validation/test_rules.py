@@ -13,6 +13,7 @@ from mtv.model.concern import Category
 from mtv.validation import broken_examples, evaluate, load_rules, validate
 from mtv.validation.firing import firings, outcome
 from mtv.validation.rules import RuleError, read_rule
+from mtv.validation.suite import require_agreement, run_suite
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
 
@@ -197,6 +198,34 @@ def test_the_suite_gives_each_document_its_concerns_gravest_first_and_phones_nob
     }
     assert severities["vmware.disk.capacity.invalid"] == "critical"
     assert sockets.seen == []
+
+
+def test_the_suite_counts_by_itself_and_another_count_than_the_rules_is_an_error():
+    documents = [{"changeTrackingEnabled": False}, {"changeTrackingEnabled": True}, {"changeTrackingEnabled": None}]
+    rules = load_rules(RULES, "vmware")
+    found = firings(rules, documents)
+    result = run_suite(rules, found)
+    require_agreement(found, result)
+    (one,) = [
+        one
+        for one in result["results"]
+        if one["expectation_config"]["kwargs"]["column"] == "vmware.changed_block_tracking.disabled"
+    ]
+    assert not one["success"]
+    assert one["result"] == {"element_count": 3, "missing_count": 1, "unexpected_count": 1}
+
+    turned = [firing._replace(true=firing.known & ~firing.true) for firing in found]
+    with pytest.raises(RuntimeError, match=r"the suite finds \d+ documents for vmware\.\S+, the rule itself \d+"):
+        require_agreement(found, run_suite(rules, turned))
+
+
+def test_a_rule_that_the_suite_could_not_count_is_an_error():
+    rules = load_rules(RULES, "vmware")
+    found = firings(rules, [{}])
+    result = run_suite(rules, found)
+    result["results"][0] |= {"result": {}, "exception_info": {"metric": {"exception_message": "no such column"}}}
+    with pytest.raises(RuntimeError, match="no such column"):
+        require_agreement(found, result)
 
 
 def test_steps_and_nothing_to_validate_cost_no_import():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mtv.model.concern import Concern
 from mtv.validation.language.columns import Bools, Rows
@@ -24,7 +25,7 @@ class Firing(NamedTuple):
     rule: Rule
     true: Bools
     known: Bools
-    concerns: dict[int, list[Concern]]
+    concerns: Mapping[int, Sequence[Concern]]
 
 
 class BrokenExample(NamedTuple):
@@ -41,8 +42,9 @@ class BrokenExample(NamedTuple):
 
 def firings(rules: RuleSet, documents: Sequence[Document]) -> list[Firing]:
     """Evaluate all rules over all documents."""
-    tables = {table: Rows(documents, table) for table in {rule.table for rule in rules.rules}}
-    return [_firing(rule, tables[rule.table], documents) for rule in rules.rules]
+    vms = Rows(documents)
+    tables = {table: vms.table(table) for table in {rule.table for rule in rules.rules}}
+    return [_firing(rule, tables[rule.table], len(documents)) for rule in rules.rules]
 
 
 def broken_examples(rules: RuleSet) -> list[BrokenExample]:
@@ -59,30 +61,36 @@ def broken_examples(rules: RuleSet) -> list[BrokenExample]:
 
 def outcome(rule: Rule, document: Document) -> Outcome:
     """Return what a rule does with one document."""
-    firing = _firing(rule, Rows([document], rule.table), [document])
+    firing = _firing(rule, Rows([document]).table(rule.table), 1)
     return "fires" if firing.true[0] else "silent" if firing.known[0] else "undefined"
 
 
-def _firing(rule: Rule, rows: Rows, documents: Sequence[Document]) -> Firing:
+def _firing(rule: Rule, rows: Rows, count: int) -> Firing:
     result = truth(rule.condition, rows)
     fires = result.true
     if rule.unless is not None:
         fires = fires & ~truth(rule.unless, rows).true
-    concerns: dict[int, list[Concern]] = {}
-    for row in np.flatnonzero(fires):
-        concern = _concern(rule, rows, int(row))
-        if concern is not None:
-            said = concerns.setdefault(int(rows.owner[row]), [])
-            if concern not in said:  # concerns are a set of whole objects
-                said.append(concern)
-    true = np.zeros(len(documents), dtype=np.bool_)
+    concerns = _concerns(rule, rows, np.flatnonzero(fires))
+    true = np.zeros(count, dtype=np.bool_)
     true[list(concerns)] = True
-    known = true.copy()
+    known = true | rows.empty  # an empty list is known to hold nothing wrong
     # A row that fires but whose text lacks an attribute says nothing: as undefined as a missing attribute elsewhere.
     known[rows.owner[result.known & ~fires]] = True
-    # An empty list is known to hold nothing wrong.
-    known |= rows.listed & (np.bincount(rows.owner, minlength=len(documents)) == 0)
     return Firing(rule, true, known, concerns)
+
+
+def _concerns(rule: Rule, rows: Rows, fired: npt.NDArray[np.intp]) -> Mapping[int, Sequence[Concern]]:
+    """Return what a rule says of each document by the rows where it fires."""
+    owners = rows.owner[fired].tolist()
+    if rule.label.is_plain and rule.assessment.is_plain:  # the same words for all
+        said = Concern(id=rule.id, category=rule.category, label=rule.label.text, assessment=rule.assessment.text)
+        return dict.fromkeys(owners, (said,))
+    concerns: dict[int, list[Concern]] = {}
+    for owner, row in zip(owners, fired.tolist(), strict=True):
+        concern = _concern(rule, rows, row)
+        if concern is not None and concern not in concerns.setdefault(owner, []):  # a set of whole objects
+            concerns[owner].append(concern)
+    return concerns
 
 
 def _concern(rule: Rule, rows: Rows, row: int) -> Concern | None:

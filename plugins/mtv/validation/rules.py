@@ -32,6 +32,7 @@ from mtv.model.errors import PermanentError
 from mtv.model.near_names import nearest
 from mtv.validation.language.parser import parse
 from mtv.validation.language.syntax import Condition, ConditionError, paths_of
+from mtv.validation.plain_yaml import read_plain
 from mtv.validation.templates import Template
 
 Outcome = Literal["fires", "silent", "undefined"]
@@ -184,6 +185,8 @@ def _read(file: Path) -> str:
 def _mapping(text: str) -> dict[str, Any]:
     if re.search(r"(^|[\s\[{,])&\w", text):
         raise RuleError("anchors are not taken in rule files")  # aliases can blow a small file up
+    if (plain := read_plain(text)) is not None:
+        return plain
     try:
         entry = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:

@@ -12,15 +12,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mtv.model.concern import Category, Concern
 from mtv.validation.firing import Document, Firing, firings
 from mtv.validation.rules import RuleSet
 
 _SEVERITY = {Category.CRITICAL: "critical", Category.WARNING: "warning", Category.INFORMATION: "info"}
 _RANK = {category: rank for rank, category in enumerate(Category)}
-_KEY = "document"
 
 
 class Validation(NamedTuple):
@@ -39,44 +36,42 @@ def validate(rules: RuleSet, documents: Sequence[Document]) -> Validation:
     """Run the provider's suite over the documents."""
     if not documents or not rules.rules:
         return Validation([[] for _ in documents], {})
-    found = {firing.rule.id: firing for firing in firings(rules, documents)}
-    result = _run_suite(rules, list(found.values()), len(documents))
+    found = sorted(firings(rules, documents), key=lambda firing: (_RANK[firing.rule.category], firing.rule.id))
+    result = run_suite(rules, found)
+    require_agreement(found, result)
     concerns: list[list[Concern]] = [[] for _ in documents]
-    for one in result["results"]:
-        firing = found[one["expectation_config"]["kwargs"]["column"]]
-        if one["exception_info"].get("raised_exception"):
-            raise RuntimeError(f"the suite failed on {firing.rule.id}: {one['exception_info']['exception_message']}")
+    for firing in found:
+        for row, said in firing.concerns.items():
+            concerns[row] += said
+    return Validation(concerns, result)
+
+
+def require_agreement(found: Sequence[Firing], result: dict[str, Any]) -> None:
+    """Raise `RuntimeError` where the suite failed, or counted other documents for a rule than the rule itself."""
+    outcomes = {one["expectation_config"]["kwargs"]["column"]: one for one in result["results"]}
+    for firing in found:
+        one = outcomes[firing.rule.id]
+        if "unexpected_count" not in one["result"]:
+            raise RuntimeError(f"the suite failed on {firing.rule.id}: {one['exception_info']}")
         if one["result"]["unexpected_count"] != len(firing.concerns):
             raise RuntimeError(
                 f"the suite finds {one['result']['unexpected_count']} documents for {firing.rule.id},"
                 f" the rule itself {len(firing.concerns)}"
             )
-        for row, said in firing.concerns.items():
-            concerns[row] += said
-    for of_document in concerns:
-        of_document.sort(key=lambda concern: (_RANK[concern.category], concern.id))
-    return Validation(concerns, result)
 
 
-def _run_suite(rules: RuleSet, found: list[Firing], count: int) -> dict[str, Any]:
+def run_suite(rules: RuleSet, found: Sequence[Firing]) -> dict[str, Any]:
+    """Let Great Expectations count where rules fire, and return its result as JSON values."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import: nothing here phones home
     # On import it tells dozens of lines about itself, among which a task's own words would be lost.
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
-    from great_expectations.expectations.core.expect_column_values_to_not_be_in_set import (
-        ExpectColumnValuesToNotBeInSet,
-    )
     from great_expectations.expectations.metadata_types import FailureSeverity
 
-    columns: dict[str, Any] = {_KEY: range(count)}
-    for firing in found:
-        # Undefined is null, which a column expectation leaves out of account.
-        column = np.full(count, None, dtype=object)
-        column[firing.known] = False
-        column[firing.true] = True
-        columns[firing.rule.id] = column
+    from mtv.validation.expectation import ExpectRuleToStaySilent
+
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("inventory")
@@ -84,16 +79,15 @@ def _run_suite(rules: RuleSet, found: list[Firing], count: int) -> dict[str, Any
     suite = gx.ExpectationSuite(
         name=rules.provider,
         expectations=[
-            ExpectColumnValuesToNotBeInSet(
+            ExpectRuleToStaySilent(
                 column=firing.rule.id,
-                value_set=[True],
                 severity=FailureSeverity(_SEVERITY[firing.rule.category]),
                 meta={"rules_version": rules.version, "file": firing.rule.file.name},
             )
             for firing in found
         ],
     )
+    # Undefined is null.
+    columns = {firing.rule.id: pd.arrays.BooleanArray(firing.true, ~firing.known) for firing in found}
     batch = batch_definition.get_batch(batch_parameters={"dataframe": pd.DataFrame(columns)})
-    # Counts, no lists: which documents they are is known, and lists cost as much as all the rest.
-    outcome = batch.validate(suite, result_format={"result_format": "BASIC"})
-    return dict(outcome.to_json_dict())
+    return dict(batch.validate(suite, result_format={"result_format": "BASIC"}).to_json_dict())

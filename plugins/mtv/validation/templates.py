@@ -29,34 +29,29 @@ class _Field(NamedTuple):
 
 
 class Template:
-    """A text with `{attribute}` in it. Raises `ValueError` for a lone brace and for braces that hold no attribute."""
+    """A text with `{attribute}` in it; `is_plain` when there is none and `text` is said of every row.
+
+    Raises `ValueError` for a lone brace and for braces that hold no attribute.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._fields: dict[str, _Field] = {}
-        self._is_plain = _FIELD.search(text) is None
+        self._parts: list[str | _Field] = []
+        end = 0
         for match in _FIELD.finditer(text):
             if match[0] in ("{", "}"):
                 raise ValueError(f"a lone {match[0]!r} at character {match.start() + 1}; double it to mean the brace")
-            if match[1] is not None:
-                self._fields[match[1]] = _field(match[1], match.start() + 1)
+            self._parts.append(text[end : match.start()])
+            self._parts.append(match[0][0] if match[1] is None else _field(match[1], match.start() + 1))
+            end = match.end()
+        self._parts.append(text[end:])
+        self.is_plain = len(self._parts) == 1
 
     def render(self, value: Callable[[Sequence[str]], Any]) -> str | None:
         """Fill the fields in; None when one of them is missing or is no single value of the kind its form needs."""
-        if self._is_plain:
-            return self.text
-        missing = False
-
-        def fill(match: re.Match[str]) -> str:
-            nonlocal missing
-            if match[1] is None:
-                return match[0][0]
-            written = _written(self._fields[match[1]], value)
-            missing = missing or written is None
-            return written or ""
-
-        text = _FIELD.sub(fill, self.text)
-        return None if missing else text
+        written = [part if isinstance(part, str) else _written(part, value) for part in self._parts]
+        texts = [text for text in written if text is not None]
+        return "".join(texts) if len(texts) == len(written) else None
 
 
 def _field(inside: str, position: int) -> _Field:

@@ -35,38 +35,32 @@ class Column(NamedTuple):
     text: npt.NDArray[np.object_]
     size: npt.NDArray[np.float64]
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Column:
+        """Return the column that has in each row what this one has in the row that is named."""
+        return Column(self.kind[rows], self.number[rows], self.text[rows], self.size[rows])
+
 
 _ABSENT = object()
 
 
-_KINDS: Mapping[type, Kind] = {
-    type(None): Kind.NULL,
-    bool: Kind.BOOL,
-    int: Kind.NUMBER,
-    float: Kind.NUMBER,
-    str: Kind.TEXT,
-    list: Kind.SIZED,
-    tuple: Kind.SIZED,
-    dict: Kind.SIZED,
-}
-"""By a value's exact type, which is what JSON brings; kinds of other values are looked for one by one."""
-
-
-def column_of(values: Iterable[Any]) -> Column:
+def column_of(values: list[Any]) -> Column:
     """Return the column of some JSON values; `absent()` stands for a missing one."""
-    values = list(values)
-    known = _KINDS.get
-    kind = np.array([known(type(value)) or _kind_of(value) for value in values], dtype=np.int8)
+    kinds = {one: int(_kind_of(one)) for one in set(map(type, values))}
+    kind = np.zeros(len(values), dtype=np.int8)
     number = np.zeros(len(values), dtype=np.float64)
     text = np.full(len(values), "", dtype=np.object_)
     size = np.zeros(len(values), dtype=np.float64)
-    # Mostly a column is of one kind: only what that kind needs is filled in.
+    if len(set(kinds.values())) == 1:  # as most columns are
+        kind[:] = next(iter(kinds.values()))
+    else:
+        kind[:] = [kinds[type(value)] for value in values]
+    # Only what the kinds that are there need is filled in.
     if len(rows := _rows(kind, Kind.BOOL, Kind.NUMBER)):
-        number[rows] = [_as_float(values[row]) for row in rows.tolist()]
+        number[rows] = _as_floats(_chosen(values, rows))
     if len(rows := _rows(kind, Kind.TEXT, Kind.SIZED)):
-        size[rows] = [len(values[row]) for row in rows.tolist()]
+        size[rows] = list(map(len, _chosen(values, rows)))
     if len(rows := _rows(kind, Kind.TEXT)):
-        text[rows] = [values[row] for row in rows.tolist()]
+        text[rows] = _chosen(values, rows)
     return Column(kind=kind, number=number, text=text, size=size)
 
 
@@ -77,13 +71,33 @@ def _rows(kind: npt.NDArray[np.int8], *wanted: Kind) -> npt.NDArray[np.intp]:
     return np.flatnonzero(found)
 
 
-def _kind_of(value: Any) -> Kind:
-    """Return the kind of a value whose type is not one of JSON's own, such as a mapping that is no dict."""
-    if isinstance(value, (int, float)):
-        return Kind.NUMBER
-    if isinstance(value, str):
-        return Kind.TEXT
-    return Kind.SIZED if isinstance(value, (list, tuple, Mapping)) else Kind.MISSING
+def _chosen(values: list[Any], rows: npt.NDArray[np.intp]) -> list[Any]:
+    return values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
+
+
+def _kind_of(type_: type) -> Kind:
+    """Return the kind of values of a type; of one that JSON does not know, MISSING."""
+    if issubclass(type_, bool):  # which to Python is a number
+        return Kind.BOOL
+    for kind, types in _KINDS.items():
+        if issubclass(type_, types):
+            return kind
+    return Kind.MISSING
+
+
+_KINDS: Mapping[Kind, tuple[type, ...]] = {
+    Kind.NULL: (type(None),),
+    Kind.NUMBER: (int, float),
+    Kind.TEXT: (str,),
+    Kind.SIZED: (list, tuple, Mapping),
+}
+
+
+def _as_floats(values: list[Any]) -> list[float] | npt.NDArray[np.float64]:
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return [_as_float(value) for value in values]
 
 
 def _as_float(value: int | float) -> float:
@@ -95,13 +109,7 @@ def _as_float(value: int | float) -> float:
 
 def constant(value: Any, length: int) -> Column:
     """Return a column that holds one value in every row."""
-    one = column_of([value])
-    return Column(
-        kind=np.repeat(one.kind, length),
-        number=np.repeat(one.number, length),
-        text=np.repeat(one.text, length),
-        size=np.repeat(one.size, length),
-    )
+    return column_of([value]).take(np.zeros(length, dtype=np.intp))
 
 
 def absent() -> object:
@@ -112,7 +120,7 @@ def absent() -> object:
 def attribute(row: Any, parts: Sequence[str]) -> Any:
     """Return the value that a path leads to, the mark of a missing one where it leads nowhere."""
     for part in parts:
-        if not isinstance(row, Mapping) or part not in row:
+        if not isinstance(row, (dict, Mapping)) or part not in row:  # a dict is the quicker to tell
             return _ABSENT
         row = row[part]
     return row
@@ -123,76 +131,89 @@ def items_at(row: Any, parts: Sequence[str]) -> list[Any] | None:
 
     The part `*` stands for every attribute of an object: the lists in it are taken as one.
     """
-    for at, part in enumerate(parts):
-        if not isinstance(row, Mapping):
-            return None
-        if part == "*":
-            lists = (items_at(value, parts[at + 1 :]) for value in row.values())
-            return [item for items in lists if items is not None for item in items]
-        if part not in row:
-            return None
-        row = row[part]
-    return list(row) if isinstance(row, (list, tuple)) else None
+    if "*" not in parts:
+        found = attribute(row, parts)
+        return list(found) if isinstance(found, (list, tuple)) else None
+    at = parts.index("*")
+    holder = attribute(row, parts[:at])
+    if not isinstance(holder, Mapping):
+        return None
+    lists = (items_at(value, parts[at + 1 :]) for value in holder.values())
+    return [item for items in lists if items is not None for item in items]
 
 
 class Rows:
-    """The rows of one table: `vms` (the documents themselves) or the items of one list in each document.
+    """The rows of a table: documents of VMs as they are or, by `items_of`, the items of a list in each of them.
 
-    `owner[i]` is the position of the document that row `i` belongs to; `listed` tells which documents have the list.
-    Columns are made once and kept.
+    `owner[i]` is the position of the document that row `i` belongs to; `listed` tells which documents have the list,
+    `empty` which of these have nothing in it. What is read of the rows is kept.
     """
 
-    def __init__(self, documents: Sequence[Any], table: str) -> None:
+    def __init__(self, documents: Iterable[Any]) -> None:
+        self.items: list[Any] = list(documents)
+        self.owner = np.arange(len(self.items))
+        self.listed: Bools = np.ones(len(self.items), dtype=np.bool_)
+        self.empty: Bools = ~self.listed
+        self._places = np.ones(len(self.items), dtype=np.intp)
+        self._vms: Rows | None = None
+        self._vm = self.owner
+        self._values: dict[tuple[str, ...], list[Any]] = {(): self.items}
         self._columns: dict[tuple[str, ...], Column] = {}
-        self._vms: list[Any] | None = None
-        if table == "vms":
-            self.items: list[Any] = list(documents)
-            self.owner = np.arange(len(documents))
-            self.listed: Bools = np.ones(len(documents), dtype=np.bool_)
-            self._places = [1] * len(documents)
-        else:
-            self._gather(documents, documents, table.split("."))
-
-    def _gather(self, documents: Sequence[Any], vms: Sequence[Any], path: Sequence[str]) -> None:
-        lists = [items_at(document, path) for document in documents]
-        sizes = [len(items or ()) for items in lists]
-        self.items = [item for items in lists for item in items or ()]
-        self.owner = np.repeat(np.arange(len(documents)), sizes)
-        self.listed = np.array([items is not None for items in lists], dtype=np.bool_)
-        self._places = [place for size in sizes for place in range(1, size + 1)]
-        self._vms = [vm for vm, size in zip(vms, sizes, strict=True) for _ in range(size)]
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def items_of(self, parts: Sequence[str]) -> Rows:
+    def table(self, name: str) -> Rows:
+        """Return the rows of a rule's table: `vms` are these themselves, else the list of that name, dots and all."""
+        return self if name == "vms" else self.items_of(tuple(name.split(".")))
+
+    def items_of(self, parts: tuple[str, ...]) -> Rows:
         """Return the items of a list in each row as rows of their own; their `owner` is the row, their `vm` the VM."""
-        inner = Rows((), "vms")
-        inner._gather(self.items, self.items if self._vms is None else self._vms, parts)
+        lists = self._lists(parts)
+        sizes = np.array([len(items or ()) for items in lists], dtype=np.intp)
+        inner = Rows(item for items in lists for item in items or ())
+        inner.owner = np.repeat(np.arange(len(lists)), sizes)
+        inner.listed = np.array([items is not None for items in lists], dtype=np.bool_)
+        inner.empty = inner.listed & (sizes == 0)
+        inner._places = np.arange(1, len(inner) + 1) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        inner._vms = self if self._vms is None else self._vms
+        inner._vm = self._vm[inner.owner]
         return inner
+
+    def _lists(self, parts: tuple[str, ...]) -> list[Sequence[Any] | None]:
+        if "*" in parts:
+            at = parts.index("*")
+            return [items_at(row, parts[at:]) for row in self._values_at(parts[:at])]
+        return [value if isinstance(value, (list, tuple)) else None for value in self._values_at(parts)]
 
     def value(self, row: int, parts: Sequence[str]) -> Any:
         """Return one value of one row; the mark of a missing one where there is none. `#` is its place in the list."""
         if parts[0] == "#":
-            return self._places[row]
+            return int(self._places[row])
         if self._vms is not None and parts[0] == "vm":
-            return attribute(self._vms[row], parts[1:])
+            return attribute(self._vms.items[self._vm[row]], parts[1:])
         return attribute(self.items[row], parts)
 
-    def _values(self, parts: tuple[str, ...]) -> list[Any]:
-        """Return the values of an attribute path, row by row."""
+    def _values_at(self, parts: tuple[str, ...]) -> list[Any]:
+        """Return the values of an attribute path, row by row; paths share what they have in common."""
+        if parts not in self._values:
+            self._values[parts] = self._read(parts)
+        return self._values[parts]
+
+    def _read(self, parts: tuple[str, ...]) -> list[Any]:
         if parts[0] == "#":
-            return list(self._places)
-        rows, path = self.items, parts
+            return self._places.tolist()
         if self._vms is not None and parts[0] == "vm":
-            rows, path = self._vms, parts[1:]
-        if len(path) == 1:  # the usual case, without a call for each row
-            name = path[0]
-            return [row.get(name, _ABSENT) if type(row) is dict else attribute(row, path) for row in rows]
-        return [attribute(row, path) for row in rows]
+            values = self._vms._values_at(parts[1:])
+            return [values[vm] for vm in self._vm.tolist()]
+        name, rows = parts[-1], self._values_at(parts[:-1])
+        return [row.get(name, _ABSENT) if type(row) is dict else attribute(row, (name,)) for row in rows]
 
     def column(self, parts: tuple[str, ...]) -> Column:
         """Return the column of an attribute path."""
         if parts not in self._columns:
-            self._columns[parts] = column_of(self._values(parts))
+            if self._vms is not None and parts[0] == "vm":
+                self._columns[parts] = self._vms.column(parts[1:]).take(self._vm)
+            else:
+                self._columns[parts] = column_of(self._values_at(parts))
         return self._columns[parts]

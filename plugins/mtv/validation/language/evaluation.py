@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mtv.validation.language.columns import Bools, Column, Kind, Rows, column_of, constant
 from mtv.validation.language.syntax import Both, Call, Compare, Condition, Either, Literal, Match, Member, Not, Path
@@ -77,7 +78,7 @@ def _values(node: Condition, rows: Rows) -> Column:
     if isinstance(node, Call) and node.name == "lower":
         column = _values(node.argument, rows)
         text = column.kind == Kind.TEXT
-        lowered = np.array([value.lower() for value in column.text], dtype=np.object_)
+        lowered = _of_texts(str.lower, column.text, np.object_)
         return column._replace(kind=np.where(text, Kind.TEXT, Kind.MISSING).astype(np.int8), text=lowered)
     if isinstance(node, Call) and node.name == "default" and node.fallback is not None:
         column, other = _values(node.argument, rows), constant(node.fallback.value, len(rows))
@@ -105,8 +106,8 @@ def _compare(operator: str, left: Column, right: Column) -> Truth:
         return Truth(equal if operator == "==" else known & ~equal, known)
     if operator == "contains":
         inside = np.zeros(len(texts), dtype=np.bool_)
-        for row in np.flatnonzero(texts):
-            inside[row] = right.text[row] in left.text[row]
+        pairs = zip(left.text[texts].tolist(), right.text[texts].tolist(), strict=True)
+        inside[texts] = [part in whole for whole, part in pairs]
         return Truth(inside, texts)
     order = _ORDER[operator]
     true = numbers & order(left.number, right.number)
@@ -128,6 +129,14 @@ def _match(node: Match, rows: Rows) -> Truth:
     column = _values(node.value, rows)
     texts = column.kind == Kind.TEXT
     found = np.zeros(len(rows), dtype=np.bool_)
-    for row in np.flatnonzero(texts):
-        found[row] = node.pattern.search(column.text[row]) is not None
+    found[texts] = _of_texts(lambda text: node.pattern.search(text) is not None, column.text[texts], np.bool_)
     return Truth(found, texts)
+
+
+def _of_texts(
+    function: Callable[[str], Any], texts: npt.NDArray[np.object_], dtype: type[np.generic]
+) -> npt.NDArray[Any]:
+    """Return what a function makes of each text; it is asked once for each that differs, which are mostly few."""
+    values = texts.tolist()
+    answers = {text: function(text) for text in set(values)}
+    return np.array([answers[text] for text in values], dtype=dtype)
