@@ -201,7 +201,7 @@ def test_rules_are_listed_with_the_ids_that_a_plan_accepts(state: Path, capsys: 
     assert out.startswith("CATEGORY ")
     assert "ova.source.unsupported" in out
     assert "vmware." not in out
-    assert re.search(r"^Critical +ova\.disk\.capacity\.invalid +Disk \{", out, re.MULTILINE), "labels as they are written"
+    assert re.search(r"^Critical +ova\.disk\.capacity\.invalid +Disk \{", out, re.MULTILINE), "as it is written"
     assert main(["rules", "list"]) == 0
     assert "vmware." in capsys.readouterr().out
 

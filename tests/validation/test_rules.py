@@ -72,6 +72,8 @@ BROKEN = {
     "anchor": (GOOD + "examples: {fires: [&a {one: 1}]}\n", "anchors"),
     "no-date": (GOOD + "examples: {fires: [{one: 2001-99-99}]}\n", "not YAML"),
     "deep": (GOOD + "examples: " + "[" * 5000, "too deep"),
+    "very-deep": (GOOD + "examples: " + "[" * 500_000, "too deep"),
+    "very-deep-by-dashes": (GOOD + "examples:\n" + "- " * 400_000, "too deep"),
     "binary": (b"\xff\xfe\x00", "decode"),
 }
 
