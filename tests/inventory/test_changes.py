@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mtv.inventory.changes import in_words, vm_changes
 from mtv.inventory.history import changes_between, objects_of, record, vms_at
 from mtv.inventory.progress import spoken
-from mtv.model.source import PowerState, SourceNic, SourceVm
+from mtv.model.source import PowerState, SourceNic, SourceVm, Thing
 from mtv.store import InventoryChange, Store
 from tests.inventory.test_inventory import GIB, a_disk, a_place, a_vm
 
@@ -76,6 +76,22 @@ def test_what_the_user_may_no_longer_read_is_told_as_that_and_not_as_removed() -
     blind = a_vm(disks=(), document={"unreadable": ["disk_attachments"]})
     assert changes(a_vm(document={"diskAttachments": [], "unreadable": []}), blind) == [
         "the user may not read any more: disk_attachments"
+    ]
+
+
+def test_a_network_whose_name_may_not_be_read_is_no_change_of_its_cards() -> None:
+    nameless = SourceNic(index=0, network="", mac="00:50:56:00:00:01")
+    other = msgspec.structs.replace(nameless, mac="00:50:56:00:00:02")
+    seen = a_vm(document={"unreadable": []})
+    assert changes(seen, a_vm(nics=(nameless,), host="", document={"unreadable": ["networks", "hosts"]})) == [
+        "the user may not read any more: hosts, networks"
+    ]
+    assert changes(seen, a_vm(nics=(other,), document={"unreadable": ["networks"]})) == [
+        "network card 1: MAC address 00:50:56:00:00:01 → 00:50:56:00:00:02",
+        "the user may not read any more: networks",
+    ]
+    assert changes(seen, a_vm(nics=(nameless,), document={"unreadable": []})) == [
+        "network card 1: network VM Network → none"
     ]
 
 
@@ -150,3 +166,12 @@ def test_changes_are_told_in_the_order_of_names(store: Store) -> None:
     record(store, "vc", [a_vm(id=key, name=name) for key, name in names.items()])
     told = record(store, "vc", [a_vm(id=key, name=name, memory_bytes=8 * GIB) for key, name in names.items()]).changes
     assert [line.split(":")[0] for line in told] == ["vm app-1", "vm Db-1", "vm web-1"]
+
+
+def test_things_that_the_user_may_no_longer_list_are_not_gone(store: Store) -> None:
+    networks, host = [Thing("network", "n-1", "app", {})], Thing("host", "h-1", "esx-1", {})
+    record(store, "rhv", [a_vm(document={"unreadable": []})], listed=[*networks, host])
+    told = record(store, "rhv", [a_vm(document={"unreadable": ["networks"]})], listed=[]).changes
+    assert told == ("host esx-1 is gone", "vm web-1: the user may not read any more: networks")
+    told = record(store, "rhv", [a_vm(document={"unreadable": []})], listed=networks).changes
+    assert told == ("vm web-1: the user may read again: networks",)

@@ -58,6 +58,14 @@ _MEASURED = frozenset(
     | {"populatedSize", "updated", "progress"}
 )
 _ROWS_OF_DISKS = ("disks", "diskAttachments", "volumes")
+_KINDS = {
+    "data_centers": "datacenter",
+    "clusters": "cluster",
+    "hosts": "host",
+    "networks": "network",
+    "storage_domains": "datastore",
+}
+"""What `unreadable` calls the lists of an oVirt engine, to the kind of the things in them."""
 _ROW_KEYS = ("id", "key", "diskPath", "path", "device", "name", "mac")
 
 
@@ -76,12 +84,24 @@ def in_words(change: InventoryChange) -> str:
     return f"{who}: {'; '.join(phrases)}" if phrases else ""
 
 
+def kinds_out_of_sight(changes: Iterable[InventoryChange]) -> set[str]:
+    """Return the kinds of things that the user could list at one of two moments only: none of them came or went."""
+    found: set[str] = set()
+    for change in changes:
+        if change.kind == "vm" and change.before is not None and change.now is not None:
+            a, b = (_unreadable(side.document.get("document") or {}) for side in (change.before, change.now))
+            found |= {_KINDS[name] for name in a ^ b if name in _KINDS}
+    return found
+
+
 def vm_changes(before: Document, now: Document) -> list[str]:
     """Return one phrase per difference of a VM (`SourceVm` as JSON)."""
+    old, new = before.get("document") or {}, now.get("document") or {}
+    if _unreadable(old) != _unreadable(new):
+        before, now = _both_told(before, now), _both_told(now, before)
     phrases = list(_facts(_FACTS, before, now))
     if before["memory_bytes"] != now["memory_bytes"]:
         phrases.insert(0, f"memory {before['memory_bytes'] >> 20} → {now['memory_bytes'] >> 20} MiB")
-    old, new = before.get("document") or {}, now.get("document") or {}
     hidden = _hidden(old, new)
     if not hidden.intersection(_ROWS_OF_DISKS):
         phrases += _rows("disk", _by("id", before["disks"]), _by("id", now["disks"]), _disk_about, _disk_changes)
@@ -101,13 +121,26 @@ def _hidden(old: Document, new: Document) -> set[str]:
     """Return the attributes that only one of the documents has because the user could not read them for the other:
     that tells nothing of the VM.
     """
-    if old.get("unreadable") == new.get("unreadable"):
+    if _unreadable(old) == _unreadable(new):
         return set()
     return {name for name in {*old, *new} if (name in old) != (name in new)}
 
 
+def _both_told(vm: Document, other: Document) -> Document:
+    """Return a VM whose names of hosts, networks and storage are empty where those of the other are."""
+    told = {**vm, "host": vm["host"] if other["host"] else ""}
+    for rows, name, key in (("nics", "network", "index"), ("disks", "storage", "id")):
+        empty = {row[key] for row in other[rows] if not row[name]}
+        told[rows] = [{**row, name: ""} if row[key] in empty else row for row in vm[rows]]
+    return told
+
+
+def _unreadable(document: Document) -> set[str]:
+    return set(document.get("unreadable") or ())
+
+
 def _readable(old: Document, new: Document) -> Iterable[str]:
-    a, b = set(old.get("unreadable") or ()), set(new.get("unreadable") or ())
+    a, b = _unreadable(old), _unreadable(new)
     if b - a:
         yield f"the user may not read any more: {', '.join(sorted(b - a))}"
     if a - b:

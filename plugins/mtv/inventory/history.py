@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from mtv.inventory.changes import in_words
+from mtv.inventory.changes import in_words, kinds_out_of_sight
 from mtv.inventory.surroundings import things_of
 from mtv.model.source import SourceVm, Thing
 from mtv.store import InventoryChange, InventoryMoment, InventoryObject, Store
@@ -48,7 +48,13 @@ def changes_between(store: Store, before: InventoryMoment, now: InventoryMoment)
     """Say what differs between two moments, one line for each object, by kind and name; measured values alone are no
     difference.
     """
-    lines = (in_words(change) for change in sorted(store.inventory_changes(before, now), key=_by_name))
+    changes = sorted(store.inventory_changes(before, now), key=_by_name)
+    unseen = kinds_out_of_sight(changes)
+    lines = (
+        in_words(change)
+        for change in changes
+        if change.kind not in unseen or (change.before is not None and change.now is not None)
+    )
     return [line for line in lines if line]
 
 
