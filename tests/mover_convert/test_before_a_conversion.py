@@ -53,6 +53,7 @@ def refused(spec: ConvertSpec) -> ConvertResult:
     said: list[str] = []
     result = convert(spec, emit=lambda _: None, say=said.append, digest=lambda _: "", environ={"PATH": ""})
     assert not result.ok
+    assert result.untouched
     assert said == [], "something was started"
     assert not list(Path(spec.work_dir).glob("overlay-*"))
     return result
