@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--data-payload-mb", type=int, default=20, help="payload on the data disk in MiB")
     build.add_argument("--virtio", action="store_true", help="virtio drivers in the initramfs, as after a conversion")
     build.add_argument("--full", action="store_true", help="leave too little free space for a conversion")
+    build.add_argument("--encrypted", action="store_true", help="root in LUKS; its key is 'sesame of HOSTNAME'")
     boot = commands.add_parser("boot", help="boot raw disks, print the console, power off again")
     boot.add_argument("disks", type=Path, nargs="+")
     boot.add_argument("--bus", type=Bus, choices=list(Bus), default=Bus.PVSCSI)
@@ -60,6 +61,7 @@ def _build(options: argparse.Namespace) -> None:
         data_payload_mb=options.data_payload_mb,
         virtio=options.virtio,
         full=options.full,
+        encrypted=options.encrypted,
     )
     image = copy_image(guest_image(spec), options.out.parent / f".{options.out.name}.parts")
     image.root.replace(options.out)

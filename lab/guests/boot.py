@@ -22,6 +22,7 @@ BOOT_LINE = re.compile(
 )
 PAYLOAD_LINE = re.compile(r"^MTV-PAYLOAD (?P<sha256>[0-9a-f]{64}) (?P<path>\S+)", re.M)
 BOOTS_LINE = re.compile(r"^MTV-BOOTS (?P<count>\d+)", re.M)
+ENCRYPTED_LINE = re.compile(r"^MTV-ENCRYPTED (?P<what>\S+)", re.M)
 NO_ROOT_LINE = re.compile(r"ALERT!.*does not exist")
 _TICK_S = 0.1
 

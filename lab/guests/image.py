@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lab.cache import cached
+from lab.guests import encryption
 from lab.guests.kernel import Kernel, kernel
 from lab.guests.spec import GuestSpec
 from lab.guests.tools import run
@@ -23,6 +24,7 @@ _GRUB_MODULES = (
     *("linux", "serial", "terminal", "echo"),
 )
 _FULL_LEAVES_MIB = 4
+_BOOT_MIB = 128  # of an encrypted guest; virt-v2v wants 50 free, and keeps the old initramfs beside the new one
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def guest_image(spec: GuestSpec) -> GuestImage:
     boot = kernel()
     here = Path(__file__).parent
     # Only what goes into an image: how it is booted later does not matter.
-    sources = [here / name for name in ("image.py", "tree.py", "spec.py", "rootfs")]
+    sources = [here / name for name in ("image.py", "tree.py", "spec.py", "encryption.py", "rootfs")]
     key = json.dumps({"spec": asdict(spec), "kernel": boot.version}, sort_keys=True)
     folder = cached(f"guest-{spec.hostname}", sources=sources, build=lambda out: _build(spec, boot, out), extra_key=key)
     data = folder / "data.raw"
@@ -69,12 +71,8 @@ def _build(spec: GuestSpec, boot: Kernel, out: Path) -> None:
     _grub_menu(root, spec, boot)
     core = out / "core.img"
     _grub_core(core, spec)
-    filesystem = out / "root.fs"
-    _make_filesystem(filesystem, spec.root_mb - 1, spec.root_uuid, root)
-    if spec.full:
-        _fill(root, filesystem, spec)
-        _make_filesystem(filesystem, spec.root_mb - 1, spec.root_uuid, root)
-    _assemble(out / "root.raw", spec.root_mb, filesystem, core)
+    partitions = _partitions(out, root, spec)
+    _assemble(out / "root.raw", spec.root_mb, partitions, core)
     if spec.data_mb:
         content = out / "data.tree"
         sums = write_payload(content, spec.data_payload_mb, f"{spec.hostname}/data")
@@ -83,8 +81,29 @@ def _build(spec: GuestSpec, boot: Kernel, out: Path) -> None:
         shutil.rmtree(content)
     (out / "payload.json").write_text(json.dumps(payload, indent=1))
     shutil.rmtree(root)
-    filesystem.unlink()
-    core.unlink()
+    for content in (*partitions.values(), core):
+        content.unlink()
+
+
+def _partitions(out: Path, root: Path, spec: GuestSpec) -> dict[int, Path]:
+    """What the root disk's partitions hold, by the MiB where each begins: the root, or /boot and the encrypted root."""
+    filesystem = out / "root.fs"
+    if spec.encrypted:
+        start = 1 + _BOOT_MIB
+        boot = out / "boot.fs"
+        _make_filesystem(boot, _BOOT_MIB, spec.boot_uuid, root / "boot")
+        shutil.rmtree(root / "boot")
+        (root / "boot").mkdir()
+        partitions, size_mb = {1: boot, start: filesystem}, spec.root_mb - start - encryption.HEADER_MIB
+    else:
+        partitions, size_mb = {1: filesystem}, spec.root_mb - 1
+    _make_filesystem(filesystem, size_mb, spec.root_uuid, root)
+    if spec.full:
+        _fill(root, filesystem, spec)
+        _make_filesystem(filesystem, size_mb, spec.root_uuid, root)
+    if spec.encrypted:
+        encryption.encrypt(filesystem, spec)
+    return partitions
 
 
 def _make_filesystem(path: Path, size_mb: int, uuid: str, content: Path) -> None:
@@ -117,31 +136,43 @@ def _grub_menu(root: Path, spec: GuestSpec, boot: Kernel) -> None:
     for pattern in ("*.mod", "*.lst"):
         for path in GRUB.glob(pattern):
             shutil.copyfile(path, root / "boot/grub/i386-pc" / path.name)
+    folder = _boot_folder(spec)
     (root / "boot/grub/grub.cfg").write_text(
         "serial --speed=115200\nterminal_output console serial\nset timeout=0\nset default=0\n"
         "menuentry 'Debian GNU/Linux' --class debian {\n"
-        f"\tsearch --no-floppy --fs-uuid --set=root {spec.root_uuid}\n"
-        f"\tlinux\t/boot/vmlinuz-{boot.version} root=UUID={spec.root_uuid} ro console=ttyS0,115200 "
+        f"\tsearch --no-floppy --fs-uuid --set=root {spec.boot_uuid}\n"
+        f"\tlinux\t{folder}/vmlinuz-{boot.version} root=UUID={spec.root_uuid} ro console=ttyS0,115200 "
         "no_timer_check tsc=reliable\n"
-        f"\tinitrd\t/boot/initrd.img-{boot.version}\n}}\n"
+        f"\tinitrd\t{folder}/initrd.img-{boot.version}\n}}\n"
     )
 
 
 def _grub_core(core: Path, spec: GuestSpec) -> None:
     early = core.with_suffix(".cfg")
-    early.write_text(f"search --no-floppy --fs-uuid --set=root {spec.root_uuid}\nset prefix=($root)/boot/grub\n")
-    argv = ["grub-mkimage", "-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-c", str(early), "-o", str(core)]
+    folder = f"{_boot_folder(spec)}/grub"
+    early.write_text(f"search --no-floppy --fs-uuid --set=root {spec.boot_uuid}\nset prefix=($root){folder}\n")
+    argv = ["grub-mkimage", "-O", "i386-pc", "-p", f"(hd0,msdos1){folder}", "-c", str(early), "-o", str(core)]
     run([*argv, *_GRUB_MODULES], what="make GRUB's core image")
     early.unlink()
 
 
-def _assemble(disk: Path, size_mb: int, filesystem: Path, core: Path) -> None:
-    """Partition table, file system at 1 MiB, boot sector, and GRUB's core in the gap between them."""
+def _boot_folder(spec: GuestSpec) -> str:
+    """Where kernel and initramfs lie on the file system that GRUB reads."""
+    return "" if spec.encrypted else "/boot"
+
+
+def _assemble(disk: Path, size_mb: int, partitions: Mapping[int, Path], core: Path) -> None:
+    """Partition table, partitions by the MiB at which they begin, boot sector, and GRUB's core in the first gap."""
     with disk.open("wb") as file:
         file.truncate(size_mb * MIB)
-    run(["sfdisk", "-q", str(disk)], what="partition the disk", stdin="label: dos\nstart=1MiB, type=83, bootable\n")
-    argv = ["dd", f"if={filesystem}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none"]
-    run(argv, what="write the file system to the disk")
+    table = "label: dos\n"
+    for start, content in partitions.items():
+        bootable = ", bootable" if start == 1 else ""
+        table += f"start={start}MiB, size={content.stat().st_size // MIB}MiB, type=83{bootable}\n"
+    run(["sfdisk", "-q", str(disk)], what="partition the disk", stdin=table)
+    for start, content in partitions.items():
+        argv = ["dd", f"if={content}", f"of={disk}", "bs=1M", f"seek={start}", "conv=notrunc,sparse", "status=none"]
+        run(argv, what="write a partition to the disk")
     loader = core.read_bytes()
     if len(loader) > MIB - 512:
         raise PermanentError(f"GRUB's core image has {len(loader)} bytes and does not fit before the partition")

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mtv.model.errors import PermanentError
 
 
-def run(argv: Sequence[str], *, what: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
+def run(
+    argv: Sequence[str],
+    *,
+    what: str,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> str:
     """Run `argv` (at most 300 s) and return what it printed; `what` completes the sentence "cannot …"."""
     try:
         done = subprocess.run(
@@ -20,6 +28,7 @@ def run(argv: Sequence[str], *, what: str, stdin: str = "", env: Mapping[str, st
             timeout=300,
             check=False,
             env={**os.environ, **(env or {})},
+            cwd=cwd,
         )
     except FileNotFoundError as error:
         raise PermanentError(f"cannot {what}: {argv[0]} is missing", cure=f"install {argv[0]}") from error

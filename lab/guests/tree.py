@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from lab.guests import encryption
 from lab.guests.kernel import Kernel
 from lab.guests.spec import GuestSpec
 from lab.guests.tools import run
@@ -55,12 +56,15 @@ def make_tree(root: Path, spec: GuestSpec, kernel: Kernel) -> dict[str, str]:
         (root / folder).mkdir(parents=True)
     _userland(root)
     _identity(root, spec)
-    _modules(root, kernel)
+    _modules(root, kernel, encryption.DRIVERS if spec.encrypted else ())
     _packages(root, kernel)
+    if spec.encrypted:
+        encryption.prepare_tree(root, spec)
     sums = write_payload(root / PAYLOAD_FOLDER, spec.payload_mb, f"{spec.hostname}/root")
     folders = [f"/{PAYLOAD_FOLDER}"] + ([f"/{DATA_FOLDER}"] if spec.data_mb else [])
     (root / "etc/payload-folders").write_text("\n".join(folders) + "\n")
     drivers = _SOURCE_DRIVERS + (_TARGET_DRIVERS if spec.virtio else ())
+    drivers += encryption.DRIVERS if spec.encrypted else ()
     (root / "etc/initramfs-tools/modules").write_text("\n".join(drivers) + "\n")
     run(
         ["sh", str(root / "usr/sbin/update-initramfs"), "-c", "-k", kernel.version],
@@ -102,16 +106,18 @@ def _identity(root: Path, spec: GuestSpec) -> None:
         f"    address {spec.address}\n    gateway 10.0.2.1\n"
     )
     table = f"UUID={spec.root_uuid} / ext4 defaults 0 1\n"
+    if spec.encrypted:
+        table += f"UUID={spec.boot_uuid} /boot ext4 defaults 0 2\n"
     if spec.data_mb:
         (root / DATA_FOLDER).mkdir()
         table += f"UUID={spec.data_uuid} /{DATA_FOLDER} ext4 defaults,nofail 0 2\n"
     (etc / "fstab").write_text(table)
 
 
-def _modules(root: Path, kernel: Kernel) -> None:
-    """Kernel, and the modules of both worlds with what they need: the source's and the target's."""
+def _modules(root: Path, kernel: Kernel, more: Sequence[str]) -> None:
+    """Kernel, the modules of both worlds with what they need, the source's and the target's, and `more` of them."""
     target = root / "lib/modules" / kernel.version
-    for module in (*_SOURCE_DRIVERS, *_TARGET_DRIVERS, *_OTHER_MODULES):
+    for module in (*_SOURCE_DRIVERS, *_TARGET_DRIVERS, *_OTHER_MODULES, *more):
         for path in _files_of(module, kernel):
             copy = target / path.relative_to(kernel.modules)
             copy.parent.mkdir(parents=True, exist_ok=True)

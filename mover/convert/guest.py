@@ -22,7 +22,7 @@ from mover.convert.volumes import Volume
 from mover.failure import Interrupted
 from mover.halt import Halt
 from mtv.model.conversion import ConvertNic, GuestScript, Inspection, Notice
-from mtv.model.errors import NOT_UNDERSTOOD
+from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
 from mtv.model.transfer import Failure
 
 LOG = "inspection.log"
@@ -44,6 +44,36 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str
     path: str
+
+
+def passphrase(path: Path) -> str:
+    """The key in a file: one line of text, for that is what virt-v2v reads of it.
+
+    Raises `PermanentError` (code luks-key), which never quotes it, for a file that cannot be read, is empty or is more.
+    """
+    try:
+        content = path.read_bytes().rstrip(b"\n")
+    except OSError as error:
+        raise PermanentError(
+            f"the LUKS key file {path.name!r} cannot be read: {error.strerror}",
+            cure="put the key into the VM's secret under that name",
+            code="luks-key",
+        ) from error
+    if not content:
+        raise PermanentError(
+            f"the LUKS key file {path.name!r} is empty", cure="put the key into the VM's secret", code="luks-key"
+        )
+    try:
+        key = content.decode()
+    except UnicodeDecodeError:
+        key = "\0"  # no text; the error itself would quote the key
+    if "\n" in key or "\0" in key:
+        raise PermanentError(
+            f"the LUKS key file {path.name!r} is not one line of text, and virt-v2v takes nothing else",
+            cure="give the device a passphrase (cryptsetup luksAddKey), and put that into the VM's secret",
+            code="luks-key",
+        )
+    return key
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

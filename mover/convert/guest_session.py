@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mover.convert import failures, interface_names, linux_files, windows_files
-from mover.convert.guest import Answer, Drive, Key, Request
+from mover.convert.guest import Answer, Drive, Key, Request, passphrase
 from mover.convert.linux_files import GuestFile
 from mover.convert.scripts import When, sorted_scripts
 from mover.convert.survey import shortage, survey
@@ -106,7 +106,7 @@ def _unlock(guest: Any, keys: tuple[Key, ...]) -> None:
     for number, (device, paths) in enumerate(wanted.items()):
         for path in paths:
             try:
-                guest.cryptsetup_open(device, path.read_text().rstrip("\n"), f"mtvcrypt{number}")
+                guest.cryptsetup_open(device, passphrase(path), f"mtvcrypt{number}")
                 break
             except RuntimeError:
                 continue  # not this key; libguestfs does not say more

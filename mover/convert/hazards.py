@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mover.convert import failures, ntfs
 from mover.convert.domain import disk_letters
-from mover.convert.guest import Key
+from mover.convert.guest import Key, passphrase
 from mover.convert.volumes import Read, Volume, volumes_of
 from mover.failure import storage_error
 from mtv.model.conversion import ANY_FILE, LuksKey, Notice
@@ -104,18 +104,17 @@ def keys_for(wanted: Sequence[LuksKey], folder: Path, found: Iterable[Volume]) -
     """Key files by device: `all` becomes every LUKS volume found, the file `*` every file of `folder`.
 
     Raises `PermanentError` (code encrypted) for a LUKS volume without a key, and (code luks-key) for a key file that is
-    missing, empty or outside `folder`.
+    missing, empty, not one line of text, or outside `folder`.
     """
     encrypted = [volume for volume in found if volume.kind == "luks"]
     keys: list[Key] = []
     for key in _named(wanted, folder):
         path = folder / key.file
-        if Path(key.file).name != key.file or not path.is_file() or not path.stat().st_size:
+        if Path(key.file).name != key.file:
             raise PermanentError(
-                f"the LUKS key file {key.file!r} is missing or empty",
-                cure="put the key into the VM's secret under that name",
-                code="luks-key",
+                f"the LUKS key file {key.file!r} is not in the VM's secret", cure="name a key of it", code="luks-key"
             )
+        passphrase(path)
         if key.device == "all":
             keys += [Key(device=volume.device, path=str(path)) for volume in encrypted]
         else:

@@ -80,7 +80,7 @@ def convert(
         check_lock()
         if not result.ok:
             overlay.discard(work, spec.disks)
-            return msgspec.structs.replace(result, seconds=round(time.monotonic() - started, 3))
+            return msgspec.structs.replace(result, untouched=True, seconds=round(time.monotonic() - started, 3))
         overlay.write_journal(work, _journal("commit_started", spec, result))
     emit(Progress(phase="commit", percent=0))
     for disk in spec.disks:

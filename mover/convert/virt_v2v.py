@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -65,7 +66,8 @@ def run(
 ) -> Report:
     """Run `argv` plus the reporting options; keep its whole debug output in `log`.
 
-    The process group is killed when `timeout_s` is over (`timed_out`) or `halt` is raised: `exit_code` is negative.
+    A run is over when its children have ended, too: their servers write to the overlays until then. The process group
+    is killed when `timeout_s` is over (`timed_out`), `halt` is raised, or virt-v2v has failed; `exit_code` is not zero.
     """
     read_fd, write_fd = os.pipe()
     messages: list[Message] = []
@@ -88,16 +90,19 @@ def run(
                     if message := _parse(line):
                         messages.append(message)
                         on_message(message)
-            exit_code = process.wait()
+            exit_code = process.wait() or (-signal.SIGKILL if watchdog.cut_off else 0)
         finally:
             watchdog.end()
             if process.poll() is None:
                 kill_group(process.pid)
                 process.wait()
+    errors = tuple(m.message for m in messages if m.type == "error")
+    if exit_code and not errors:
+        errors = last_words(log, Path(argv[0]).name)
     return Report(
         exit_code=exit_code,
         warnings=tuple(m.message for m in messages if m.type == "warning"),
-        errors=tuple(m.message for m in messages if m.type == "error"),
+        errors=errors,
         facts=read_facts(log),
         timed_out=watchdog.timed_out,
     )
@@ -111,6 +116,20 @@ def read_facts(log: Path) -> dict[str, str]:
             if match := _INSPECTION.search(line):
                 facts[match[1]] = match[2].strip()
     return facts
+
+
+def last_words(log: Path, program: str) -> tuple[str, ...]:
+    """Return what `program` said last in its own name, if anything.
+
+    Its parts in C, which open encrypted disks, end it with a line in the log and no message.
+    """
+    said = ""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            name, colon, words = line.partition(": ")
+            if colon and name == program and not words.startswith("virt-v2v "):  # it begins with its version
+                said = words.strip()
+    return (said,) if said else ()
 
 
 def phase_of(message: str) -> tuple[str, int] | None:
@@ -134,11 +153,12 @@ def _parse(line: bytes) -> Message | None:
 
 
 class _Watchdog(threading.Thread):
-    """Ends a process group when its time is over or somebody wants to stop."""
+    """Ends a process group when its time is over, somebody wants to stop, or its leader has failed."""
 
     def __init__(self, group: int, timeout_s: float, halt: Halt) -> None:
         super().__init__(name="watchdog", daemon=True)
         self.timed_out = False
+        self.cut_off = False
         self._group = group
         self._deadline = time.monotonic() + timeout_s
         self._halt = halt
@@ -147,9 +167,19 @@ class _Watchdog(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(_LOOK_S):
             self.timed_out = time.monotonic() > self._deadline
-            if self.timed_out or self._halt.is_set():
+            # A virt-v2v that fails while it opens the disks leaves its qemu-nbd behind, which would run for ever.
+            if self.timed_out or self._halt.is_set() or self._leader_has_failed():
+                self.cut_off = True
                 kill_group(self._group)
                 return
+
+    def _leader_has_failed(self) -> bool:
+        """Whether the leader ended with a failure; it is left to be waited for, so its number is still its own."""
+        try:
+            ended = os.waitid(os.P_PID, self._group, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False  # waited for already
+        return ended is not None and ended.si_status != 0
 
     def end(self) -> None:
         """Stop watching; the process has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,25 @@ def test_the_root_file_system_is_clean_and_holds_the_payload(tmp_path: Path) -> 
         ["debugfs", "-R", "ls -p /srv/data", str(filesystem)], capture_output=True, text=True, check=True
     ).stdout
     assert all(Path(path).name in listing for path in image.payload)
+
+
+def test_an_encrypted_root_shows_nothing_and_is_opened_by_its_own_key_only(tmp_path: Path) -> None:
+    spec = GuestSpec(hostname="vault-1", root_mb=288, payload_mb=4, encrypted=True)
+    image = guest_image(spec)
+    table = subprocess.run(["sfdisk", "--json", str(image.root)], capture_output=True, text=True, check=True).stdout
+    boot, root = json.loads(table)["partitiontable"]["partitions"]
+    content = image.root.read_bytes()
+    volume = tmp_path / "root.luks"
+    volume.write_bytes(content[root["start"] * 512 : (root["start"] + root["size"]) * 512])
+    assert b"MTV-BOOT-OK" not in volume.read_bytes(), "the guest's own script is there to be read"
+    assert spec.luks_key.encode() not in volume.read_bytes()
+    assert content[boot["start"] * 512 + 1080 :][:2] == b"\x53\xef", "GRUB has no file system to read"
+    argv = ["/usr/sbin/cryptsetup", "open", "--test-passphrase", "--disable-locks", "--key-file", "-", str(volume)]
+    codes = [
+        subprocess.run(argv, input=key.encode(), capture_output=True, check=False).returncode
+        for key in (spec.luks_key, "another")
+    ]
+    assert codes == [0, 2]
 
 
 def test_a_root_disk_that_is_too_small_says_so() -> None:

@@ -53,6 +53,7 @@ def refused(spec: ConvertSpec) -> ConvertResult:
     said: list[str] = []
     result = convert(spec, emit=lambda _: None, say=said.append, digest=lambda _: "", environ={"PATH": ""})
     assert not result.ok
+    assert result.untouched
     assert said == [], "something was started"
     assert not list(Path(spec.work_dir).glob("overlay-*"))
     return result
@@ -176,6 +177,41 @@ def test_a_run_that_must_end_is_ended_with_all_its_children(tmp_path, how):
     )
     assert report.exit_code
     assert report.timed_out == (how == "time")
+    assert not is_alive(f"{tmp_path}/never")
+
+
+def program_that_leaves_a_child(folder: Path, child: str, *, exit_code: int) -> list[str]:
+    """A program that ends while its child still holds the pipe of its messages, as virt-v2v does with qemu-nbd."""
+    (folder / "never").touch()
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\n{child} &\nexit {exit_code}\n")
+    program.chmod(0o755)
+    return [str(program)]
+
+
+def report_of(argv: list[str], folder: Path, *, timeout_s: float) -> virt_v2v.Report:
+    return virt_v2v.run(argv, env=dict(os.environ), log=folder / "log", on_message=lambda _: None, timeout_s=timeout_s)
+
+
+def test_a_run_that_failed_is_over_though_a_child_of_it_lives_on(tmp_path):
+    argv = program_that_leaves_a_child(tmp_path, f"tail -f {tmp_path}/never", exit_code=1)
+    report = report_of(argv, tmp_path, timeout_s=60)
+    assert (report.exit_code, report.timed_out) == (1, False)
+    assert not is_alive(f"{tmp_path}/never")
+
+
+def test_a_run_that_succeeded_is_over_when_its_children_have_written_what_they_hold(tmp_path):
+    argv = program_that_leaves_a_child(tmp_path, f"(sleep 1.5; echo flushed >{tmp_path}/written)", exit_code=0)
+    report = report_of(argv, tmp_path, timeout_s=600)
+    assert (report.exit_code, report.timed_out) == (0, False)
+    assert (tmp_path / "written").read_text() == "flushed\n"
+
+
+def test_a_run_whose_children_were_cut_off_while_writing_has_not_succeeded(tmp_path):
+    argv = program_that_leaves_a_child(tmp_path, f"tail -f {tmp_path}/never", exit_code=0)
+    report = report_of(argv, tmp_path, timeout_s=1)
+    assert report.timed_out
+    assert report.exit_code
     assert not is_alive(f"{tmp_path}/never")
 
 

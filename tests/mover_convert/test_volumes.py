@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import subprocess
+import traceback
 from pathlib import Path
 
 import pytest
@@ -220,15 +221,20 @@ def test_an_encrypted_volume_without_a_key_is_refused_before_anything_starts(luk
     assert raised.value.code == "encrypted"
 
 
-@pytest.mark.parametrize("name", ["missing", "empty", "../secret", ""])
-def test_a_key_file_that_is_missing_empty_or_elsewhere_is_refused(luks, tmp_path, name):
+@pytest.mark.parametrize("name", ["missing", "empty", "newline", "lines", "binary", "nul", "../secret", ""])
+def test_a_key_file_that_is_missing_empty_elsewhere_or_no_line_of_text_is_refused_and_not_quoted(luks, tmp_path, name):
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "empty").touch()
+    contents = {"newline": b"\n", "lines": b"canary\nmore\n", "binary": b"canary\xff", "nul": b"canary\0"}
+    for other, content in contents.items():
+        (folder / other).write_bytes(content)
     (tmp_path / "secret").write_text("x")
     with pytest.raises(PermanentError) as raised:
         hazards.keys_for([LuksKey(file=name)], folder, luks)
     assert raised.value.code == "luks-key"
+    assert raised.value.cure
+    assert "canary" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_every_file_of_a_mounted_secret_is_tried_as_a_key(luks, tmp_path):

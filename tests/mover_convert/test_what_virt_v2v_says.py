@@ -139,6 +139,17 @@ def test_facts_are_read_from_the_debug_log(tmp_path):
     assert virt_v2v.read_facts(log) == {"i_distro": "debian", "gcaps_block_bus": "virtio-blk"}
 
 
+def test_an_error_that_only_the_log_has_is_what_the_program_said_last_in_its_own_name(tmp_path):
+    log = tmp_path / "log"
+    version = "virt-v2v-in-place: virt-v2v 2.2.0 (x86_64)\n"
+    key = "could not find key to open LUKS encrypted /dev/sda2."
+    log.write_text(f"{version}libguestfs: error: no\nvirt-v2v-in-place: {key}\n\nTry --key\nlibguestfs: closing\n")
+    assert virt_v2v.last_words(log, "virt-v2v-in-place") == (key,)
+    assert failures.explain([key], exit_code=1).code == "encrypted"
+    log.write_text(version)
+    assert virt_v2v.last_words(log, "virt-v2v-in-place") == ()
+
+
 @pytest.mark.parametrize(
     ("cpu", "tried"),
     [

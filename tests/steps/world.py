@@ -217,7 +217,7 @@ class World:
 
     def _convert(self, request: PodRequest, spec: ConvertSpec, work: str, *, fails: bool) -> str:
         if fails:
-            return '{"ok": false, "failure": {"code": "no-space", "message": "guest root full"}}'
+            return '{"ok": false, "untouched": true, "failure": {"code": "no-space", "message": "guest root full"}}'
         if not self.committed.get(work):
             for disk in spec.disks:
                 claim = _claim(request, disk.path)

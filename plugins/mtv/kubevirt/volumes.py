@@ -5,6 +5,7 @@ Annotations tell the truth about a disk claim:
 - nothing but `mtv/disk-source`: nothing is proven
 - `mtv/copying`: a mover may be writing a copy of that generation
 - `mtv/digest` + `mtv/generation`: a proven copy of that generation; with `mtv/converted-digest` it was converted
+- `mtv/converting`: a conversion was sent to it and may be writing; with `mtv/untouched` it ended before it wrote
 - `mtv/stale: "true"`: the source has moved on since
 """
 
@@ -28,6 +29,7 @@ UNPROVEN: Mapping[str, str | None] = {
     labels.GENERATION: None,
     labels.DIGEST: None,
     labels.CONVERTING: None,
+    labels.UNTOUCHED: None,
     labels.CONVERTED: None,
 }
 """Annotations that take back everything said about a claim's bytes but that they are stale."""
@@ -46,11 +48,16 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     converted: str = ""
     conversion_run: str = ""
+    untouched: bool = False
     stale: bool = False
 
     def is_proven(self, generation: str) -> bool:
         """Whether the claim is proven to hold the source's bytes of `generation`."""
         return bool(self.digest) and self.generation == generation and not self.stale
+
+    def may_be_half_committed(self) -> bool:
+        """Whether a conversion may have begun to write to the claim: then its journal must stay."""
+        return bool(self.conversion_run) and not self.untouched
 
 
 def require_class(cluster: Cluster, name: str) -> dict[str, Any]:
@@ -153,6 +160,12 @@ def disk_states(
     }
 
 
+def differs(cluster: Cluster, namespace: str, claim: Claim) -> bool:
+    """Whether a claim of that name exists and was made for something else: `ensure_claims` would refuse it."""
+    found = cluster.get(CLAIMS, claim.name, namespace)
+    return found is not None and bool(_differences(claim, found))
+
+
 def mark(cluster: Cluster, namespace: str, claim_name: str, annotations: Mapping[str, str | None]) -> None:
     """Set annotations of a claim; None removes one."""
     cluster.annotate(CLAIMS, claim_name, namespace, annotations)
@@ -168,6 +181,7 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
         digest=notes.get(labels.DIGEST, ""),
         converted=notes.get(labels.CONVERTED, ""),
         conversion_run=notes.get(labels.CONVERTING, ""),
+        untouched=notes.get(labels.UNTOUCHED) == "true",
         stale=notes.get(labels.STALE) == "true",
     )
 
@@ -175,20 +189,25 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
 def _check(claim: Claim, found: Mapping[str, Any]) -> None:
     if found["metadata"].get("deletionTimestamp"):
         raise TemporaryError(f"claim {claim.name} is still being deleted", code="claim-terminating")
-    spec = found["spec"]
-    notes = found["metadata"].get("annotations") or {}
-    differs: list[str] = []
-    if spec.get("storageClassName") != claim.storage_class:
-        differs.append(f"class {spec.get('storageClassName')} instead of {claim.storage_class}")
-    if spec.get("volumeMode", "Filesystem") != claim.volume_mode:
-        differs.append(f"volume mode {spec.get('volumeMode')} instead of {claim.volume_mode}")
-    if quantities.whole(spec["resources"]["requests"]["storage"]) < claim.size_bytes:
-        differs.append(f"{spec['resources']['requests']['storage']} instead of {claim.size_bytes} bytes")
-    if claim.disk_id and notes.get(labels.DISK_SOURCE) != claim.identity:
-        differs.append("it belongs to another source disk")
-    if differs:
+    if differences := _differences(claim, found):
         raise PermanentError(
-            f"claim {claim.name} was made for something else: {'; '.join(differs)}",
+            f"claim {claim.name} was made for something else: {'; '.join(differences)}",
             cure=f"if its data is not needed: kubectl delete pvc {claim.name} -n {found['metadata']['namespace']}",
             code="claim-differs",
         )
+
+
+def _differences(claim: Claim, found: Mapping[str, Any]) -> list[str]:
+    """What keeps an existing claim from being the one that is wanted, in words."""
+    spec = found["spec"]
+    notes = found["metadata"].get("annotations") or {}
+    differences: list[str] = []
+    if spec.get("storageClassName") != claim.storage_class:
+        differences.append(f"class {spec.get('storageClassName')} instead of {claim.storage_class}")
+    if spec.get("volumeMode", "Filesystem") != claim.volume_mode:
+        differences.append(f"volume mode {spec.get('volumeMode')} instead of {claim.volume_mode}")
+    if quantities.whole(spec["resources"]["requests"]["storage"]) < claim.size_bytes:
+        differences.append(f"{spec['resources']['requests']['storage']} instead of {claim.size_bytes} bytes")
+    if claim.disk_id and notes.get(labels.DISK_SOURCE) != claim.identity:
+        differences.append("it belongs to another source disk")
+    return differences

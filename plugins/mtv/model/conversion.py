@@ -171,9 +171,11 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What virt-v2v found and did. `digests` are of the disks after the commit, by disk id.
     `accelerator` is kvm or tcg, as probed by a real launch. `warnings` are sentences for people; `notices` are the same
     with codes and cures. A termination message has as much of `inspection` and `notices` as fits, the file all.
+    `untouched` says of a failure that it came before anything was written to the disks.
     """
 
     ok: bool
+    untouched: bool = False
     os_name: str = ""
     os_id: str = ""
     firmware: str = ""

@@ -59,7 +59,8 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
             ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTING)
             # From here on the pod may commit at any moment: the copy's journal must never be resumed on these bytes.
             for state in found.values():
-                volumes.mark(cluster, ctx.namespace, state.claim.name, {labels.CONVERTING: ctx.run.id})
+                changes = {labels.CONVERTING: ctx.run.id, labels.UNTOUCHED: None}
+                volumes.mark(cluster, ctx.namespace, state.claim.name, changes)
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
             return _request(ctx, msgspec.structs.replace(spec, epoch=epoch), decided, with_kvm=kvm.is_offered(cluster))
 
@@ -73,9 +74,13 @@ def finish(ctx: VmContext, termination_message: str) -> None:
             found = inspection.whole(ctx, cluster, Role.CONVERT, result.inspection)
         result = msgspec.structs.replace(result, inspection=found)
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONVERSION, msgspec.to_builtins(result))
-        if not result.ok:
-            raise results.error_of(ctx, STEP, result.failure)
         decided = layout.recorded(ctx)
+        if not result.ok:
+            if result.untouched:
+                with ctx.cluster() as cluster:
+                    for claim in decided.disks:
+                        volumes.mark(cluster, ctx.namespace, claim.name, {labels.UNTOUCHED: "true"})
+            raise results.error_of(ctx, STEP, result.failure)
         missing = [claim.disk_id for claim in decided.disks if not result.digests.get(claim.disk_id)]
         if missing:
             raise PermanentError(

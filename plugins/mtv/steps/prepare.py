@@ -51,6 +51,7 @@ def prepare(ctx: VmContext) -> None:
             guest.pin(ctx, cluster, source.pinned(ctx))
             source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
+            _drop_outgrown_work(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
             ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.VOLUMES, decided.document())
             if provider.power_state(now) is PowerState.OFF:
@@ -111,6 +112,20 @@ def _make_claims(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
         vm=ctx.vm.id,
         run=ctx.run.id,
     )
+
+
+def _drop_outgrown_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
+    """Remove a work claim that a mended plan has outgrown, as by a larger root disk: it is made anew at its new size.
+
+    Proven copies need its journals no more, and an unproven one begins anew. Where a conversion may have begun to
+    commit, its journal alone says what the disks hold: such a claim is left, and refused when the claims are made.
+    """
+    if not volumes.differs(cluster, ctx.namespace, decided.work):
+        return
+    found = volumes.disk_states(cluster, ctx.namespace, decided.disks, plan=ctx.plan.name, vm=ctx.vm.id)
+    if not any(state.may_be_half_committed() for state in found.values()):
+        ctx.log(f"{ctx.vm.name}: the plan needs another work volume than the one that is there: it is made anew")
+        drop_work(ctx, cluster)
 
 
 def _reset_work(ctx: VmContext, cluster: Cluster, decided: Layout, final: SourceVm) -> None:
