@@ -51,6 +51,7 @@ FOR_LAB: Mapping[str, str] = {
 
 FOR_TESTS: Mapping[str, str] = {
     "ntfs-3g": "makes NTFS volumes like those of Windows guests",
+    "cryptsetup-bin": "encrypts the root of a guest",
     "genisoimage": "makes ISO images like virtio-win",
     "postgresql": "databases of the lab's OpenStack, and of Airflow and the store in one lane of the tests",
     "openssh-client": "keys for the tests' ssh server, and libraries that it needs",
