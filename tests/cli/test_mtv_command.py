@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from mtv.cli import main
 from mtv.cli.columns import table
 from mtv.cli.examples import EXAMPLES
-from mtv.cli.main import parser, with_default
+from mtv.cli.main import handler, parser, with_default
 from mtv.store import Store, default_dsn
 from tests.reporting.sample import fill
 
@@ -153,6 +155,39 @@ def test_every_example_of_the_help_is_a_command_that_is_understood() -> None:
     for line in lines:
         command = re.split(r"\s{2,}|\s[|>]\s", line)[0]  # before a remark, a pipe or a file
         parser().parse_args(with_default(shlex.split(command)[1:]))
+
+
+def handlers(of: argparse.ArgumentParser) -> Iterator[str]:
+    """The names of the functions of all commands below a parser."""
+    if name := of.get_default("handler"):
+        yield name
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from handlers(below)
+
+
+def test_every_command_has_its_function() -> None:
+    names = list(handlers(parser()))
+    assert len(names) > 10
+    assert all(callable(handler(name)) for name in names)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["rules", "list"]])
+def test_help_and_rules_load_no_sdk_and_no_database(state: Path, words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from mtv.cli import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "finally:\n"
+        "    heavy = {'kubernetes', 'sqlalchemy', 'pandas', 'great_expectations', 'pyVmomi', 'openstack'}\n"
+        "    assert not heavy & sys.modules.keys()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words], check=False, capture_output=True, text=True, env=os.environ
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_rules_examples_are_run_for_every_provider(

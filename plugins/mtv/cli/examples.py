@@ -1,8 +1,11 @@
-"""What the help of each command ends with."""
+"""Words of the help: what that of each command ends with, and how moments are written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+MOMENTS = "2h, 3d, 1w (ago), 2026-11-25, 2026-11-25T22:00 (UTC unless it says otherwise)"
+SINCE = f"{MOMENTS}, or `last`: the look before the newest"
 
 _INVENTORY = """\
 examples:

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtv.model.errors import PermanentError
 from mtv.model.settings import Settings
 from mtv.providers.connections import FileConnections
-from mtv.store import STORE_CONNECTION, Store, default_dsn, dsn_of
+
+if TYPE_CHECKING:
+    from mtv.store import Store
 
 
 class Installation:
@@ -39,6 +42,8 @@ class Installation:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Open the store that `mtv_store` names, else the default one, and bring it up to date."""
+        from mtv.store import Store  # SQLAlchemy, which commands without a store need not pay for
+
         with Store.open(self._dsn()) as store:
             store.upgrade()
             yield store
@@ -49,6 +54,8 @@ class Installation:
         return not dsn.startswith("sqlite:///") or Path(dsn.removeprefix("sqlite:///")).exists()
 
     def _dsn(self) -> str:
+        from mtv.store import STORE_CONNECTION, default_dsn, dsn_of
+
         if self.settings.connections_file is not None and STORE_CONNECTION in self.connections.ids():
             return dsn_of(self.connections.get(STORE_CONNECTION))
         return default_dsn(self.settings.state_folder)

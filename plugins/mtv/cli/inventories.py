@@ -15,6 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from mtv.cli.columns import paragraph, table
+from mtv.cli.examples import MOMENTS
 from mtv.cli.installation import Installation
 from mtv.inventory import Snapshot, snapshot
 from mtv.inventory.drift import size_in_words
@@ -30,8 +31,6 @@ from mtv.store import InventoryMoment, Store
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-MOMENTS = "2h, 3d, 1w (ago), 2026-11-25, 2026-11-25T22:00 (UTC unless it says otherwise)"
-SINCE = f"{MOMENTS}, or `last`: the look before the newest"
 
 
 def take(arguments: argparse.Namespace, installation: Installation) -> int:

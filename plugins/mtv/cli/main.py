@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mtv.cli import approvals, inventories, plans, rules, runs, sources
-from mtv.cli.examples import EXAMPLES
+from mtv.cli.examples import EXAMPLES, SINCE
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError, TemporaryError
 
@@ -43,9 +43,8 @@ Handler = Callable[[argparse.Namespace, Installation], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = parser().parse_args(with_default(sys.argv[1:] if argv is None else argv))
-    handler: Handler = arguments.handler
     try:
-        code = handler(arguments, Installation.from_environ())
+        code = handler(arguments.handler)(arguments, Installation.from_environ())
         sys.stdout.flush()
     except TemporaryError as error:
         return _complain(str(error), EXIT_TRY_AGAIN)
@@ -58,6 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     return code
+
+
+def handler(name: str) -> Handler:
+    """Return `module.function` of this package: what one command needs (SDKs, SQLAlchemy) is loaded for no other."""
+    module, function = name.split(".")
+    found: Handler = getattr(importlib.import_module(f"mtv.cli.{module}"), function)
+    return found
 
 
 def _complain(message: str, code: int) -> int:
@@ -76,36 +82,38 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     plan = _group(commands, "plan", "check, show and approve plan files")
-    check = _command(plan, "check", plans.check, "say everything that is wrong with plans; exit 1 if anything is")
+    check = _command(plan, "check", "plans.check", "say everything that is wrong with plans; exit 1 if anything is")
     check.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a YAML or CSV plan, or a folder of them")
-    show = _command(plan, "show", plans.show, "show a plan's waves and VMs with every option decided")
+    show = _command(plan, "show", "plans.show", "show a plan's waves and VMs with every option decided")
     show.add_argument("path", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="the plan as its model sees it")
-    approve = _command(plan, "approve", approvals.approve, "pin the VMs of waves as the newest inventory has them")
+    approve = _command(plan, "approve", "approvals.approve", "pin the VMs of waves as the newest inventory has them")
     approve.add_argument("path", type=Path, metavar="FILE")
     approve.add_argument("--wave", help="only this wave")
     approve.add_argument("--by", required=True, metavar="WHO", help="who approves")
-    _command(plan, "schema", plans.schema, "print the JSON Schema of the YAML form")
+    _command(plan, "schema", "plans.schema", "print the JSON Schema of the YAML form")
 
-    report = _command(commands, "report", runs.report, "write a run's report (HTML, CSV, JSON)")
+    report = _command(commands, "report", "runs.report", "write a run's report (HTML, CSV, JSON)")
     report.add_argument("run", metavar="RUN", help="a run's id, as `mtv runs` shows it, or `last`")
     report.add_argument("--folder", type=Path, help="where to (default: reports below MTV_STATE_FOLDER)")
-    listing = _command(commands, "runs", runs.show, "list runs, the newest first")
+    listing = _command(commands, "runs", "runs.show", "list runs, the newest first")
     listing.add_argument("--plan", help="only runs of this plan")
 
     _inventory(commands)
     validate = _command(
-        commands, "validate", sources.validate, "read a plan's VMs and say what rules find; changes nothing"
+        commands, "validate", "sources.validate", "read a plan's VMs and say what rules find; changes nothing"
     )
     validate.add_argument("path", type=Path, metavar="FILE")
     validate.add_argument("--wave", help="only this wave")
     validate.add_argument("--json", action="store_true", help="the same as JSON, by VM and by concern")
 
     rule = _group(commands, "rules", "list and try validation rules")
-    listing = _command(rule, "list", rules.show, "list rules with the ids that accept_concerns takes")
+    listing = _command(rule, "list", "rules.show", "list rules with the ids that accept_concerns takes")
     listing.add_argument("--provider", help="only rules of this folder, such as vmware or ova")
-    test = _command(rule, "test", rules.test, "run the examples that every rule file carries")
-    evaluate = _command(rule, "evaluate", rules.evaluate, "say what rules find in VM documents, one JSON object a line")
+    test = _command(rule, "test", "rules.test", "run the examples that every rule file carries")
+    evaluate = _command(
+        rule, "evaluate", "rules.evaluate", "say what rules find in VM documents, one JSON object a line"
+    )
     evaluate.add_argument("path", type=Path, metavar="FILE", help="JSON Lines; - is standard input")
     evaluate.add_argument("--provider", required=True, help="whose rules: a folder of them, such as vmware or ova")
     for command in (listing, test, evaluate):
@@ -134,9 +142,9 @@ def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = top.add_subparsers(required=True, metavar="CONNECTION, show or diff", prog="mtv inventory")
-    take = _command(what, "take", inventories.take, "read a source, keep what it holds and print it (the default)")
-    show = _command(what, "show", inventories.show, "show a VM as the newest inventory knows it")
-    diff = _command(what, "diff", inventories.diff, "say what changed between two moments")
+    take = _command(what, "take", "inventories.take", "read a source, keep what it holds and print it (the default)")
+    show = _command(what, "show", "inventories.show", "show a VM as the newest inventory knows it")
+    diff = _command(what, "diff", "inventories.diff", "say what changed between two moments")
     for command in (take, show, diff):
         command.add_argument("connection", metavar="CONNECTION", help="a connection of MTV_CONNECTIONS_FILE")
     take.add_argument("--vm", action="append", metavar="NAME", help="only this VM (may be repeated); nothing is kept")
@@ -144,7 +152,7 @@ def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     show.add_argument("--at", metavar="WHEN", help="as it was then; see --since of diff")
     for command in (take, show):
         command.add_argument("--json", action="store_true", help="everything that is known, as JSON")
-    diff.add_argument("--since", default="last", metavar="WHEN", help=f"{inventories.SINCE} (default)")
+    diff.add_argument("--since", default="last", metavar="WHEN", help=f"{SINCE} (default)")
     diff.add_argument("--until", metavar="WHEN", help="default: the newest inventory")
 
 
@@ -162,7 +170,7 @@ def _group(
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, handler: Handler, what: str
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, handler: str, what: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name,

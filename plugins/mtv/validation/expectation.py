@@ -13,8 +13,11 @@ from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.execution_engine.execution_engine import ExecutionEngine
 from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
 from great_expectations.expectations.expectation import ColumnAggregateExpectation
+from great_expectations.expectations.expectation_configuration import parse_result_format
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+from great_expectations.validator.metric_configuration import MetricConfiguration
+from great_expectations.validator.validator import ValidationDependencies
 
 _COUNTS = "table.rule_counts"
 
@@ -38,12 +41,22 @@ class RuleCounts(TableMetricProvider):
 class ExpectRuleToStaySilent(ColumnAggregateExpectation):
     """Expect that a rule's column, null where the rule is undefined, is true in no row."""
 
-    metric_dependencies = (_COUNTS,)
+    def get_validation_dependencies(
+        self,
+        execution_engine: ExecutionEngine[Any] | None = None,  # noqa: ARG002  # it is called by these names
+        runtime_configuration: dict[str, Any] | None = None,
+    ) -> ValidationDependencies:
+        """Return the one metric, for the batch as a whole; by default its name is looked up anew for each rule."""
+        counts = MetricConfiguration(_COUNTS, metric_domain_kwargs={"batch_id": self.batch_id, "table": None})
+        return ValidationDependencies(
+            metric_configurations={_COUNTS: counts},
+            result_format=parse_result_format((runtime_configuration or {}).get("result_format", "BASIC")),
+        )
 
     def _validate(
         self,
         metrics: dict[str, Any],
-        runtime_configuration: dict[str, Any] | None = None,  # noqa: ARG002  # it is called by these names
+        runtime_configuration: dict[str, Any] | None = None,  # noqa: ARG002
         execution_engine: ExecutionEngine[Any] | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
         counts = metrics[_COUNTS]
