@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _compare(vms: int, rounds: int) -> float:
-    """Start a vCenter with so many VMs, measure, print two rows; return inventory ÷ bare."""
+    """Start a vCenter with so many VMs, measure, print two rows and a verdict; return inventory ÷ bare."""
     with tempfile.TemporaryDirectory(prefix="mtv-bench-") as name:
         folder = Path(name)
         connection = _vcenter(folder, vms)
@@ -80,7 +80,9 @@ def _compare(vms: int, rounds: int) -> float:
             f"| {medians[kind] / medians['bare']:.2f} | {cpus[kind] / cpus['bare']:.2f} |",
             flush=True,
         )
-    return medians["inventory"] / medians["bare"]
+    ratio = medians["inventory"] / medians["bare"]
+    print(f"| {vms} | wall ÷ bare at most {BAR}: {'met' if ratio <= BAR else 'MISSED'} | | | | | |", flush=True)
+    return ratio
 
 
 def _weigh(vms: int) -> None:

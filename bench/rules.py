@@ -3,7 +3,8 @@
     nice .venv/bin/python bench/rules.py
 
 `judging` is what a task does once it runs: rules are loaded and compiled, the suite runs over the documents, concerns
-come back. `evaluate` is the command `mtv rules evaluate` reading JSON Lines, a process of its own with its imports.
+come back. `mtv rules evaluate` reads JSON Lines in a process of its own, whose clock starts when all that the command
+needs is loaded. The best of some rounds counts.
 Documents are those of vSphere VMs of two disks and two cards; a tenth of them gives rules something to say.
 """
 
@@ -21,9 +22,18 @@ from pathlib import Path
 from typing import Any
 
 RULES = Path(__file__).parents[1] / "include" / "validation_rules"
-JUDGING, EVALUATE = "judging", "`mtv rules evaluate`, imports and all"
+JUDGING, EVALUATE = "judging", "`mtv rules evaluate`"
 BARS_S = {(1000, EVALUATE): 2.0, (5000, JUDGING): 1.0}
 """CPU seconds, after imports."""
+LOAD = "import mtv.cli, mtv.cli.rules, great_expectations, mtv.validation.expectation, pandas"
+TIMED = f"""\
+import sys, time
+{LOAD}
+before = time.process_time()
+code = mtv.cli.main(sys.argv[1:])
+print(time.process_time() - before, file=sys.stderr)
+sys.exit(code)
+"""
 
 
 def main() -> int:
@@ -32,25 +42,24 @@ def main() -> int:
     parser.add_argument("--documents", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts (default: %(default)s)")
     arguments = parser.parse_args()
-    imports = _imports()
-    print(f"imports: {imports:.2f} CPU-s\n")
-    print("| documents | what | CPU | wall | largest memory | concerns |\n|---|---|---|---|---|---|")
+    print(f"imports: {_imports():.2f} CPU-s\n")
+    print("| documents | what | CPU after imports | bar | largest memory | concerns |\n|---|---|---|---|---|---|")
     missed = False
     for count in arguments.documents:
         documents = [_document(number) for number in range(count)]
         for what, measure in ((JUDGING, _judge), (EVALUATE, _evaluate)):
-            cpu, wall, memory, concerns = min(measure(documents) for _ in range(arguments.rounds))
-            print(f"| {count} | {what} | {cpu:.2f} s | {wall:.2f} s | {memory:.0f} MiB | {concerns} |", flush=True)
-            after_imports = cpu - (imports if what is EVALUATE else 0)
-            missed |= after_imports > BARS_S.get((count, what), after_imports)
+            cpu, memory, concerns = min(measure(documents) for _ in range(arguments.rounds))
+            bar = BARS_S.get((count, what))
+            verdict = "" if bar is None else f"{bar:.0f} s: {'met' if cpu <= bar else 'MISSED'}"
+            print(f"| {count} | {what} | {cpu:.2f} s | {verdict} | {memory:.0f} MiB | {concerns} |", flush=True)
+            missed |= bar is not None and cpu > bar
     return int(missed)
 
 
 def _imports() -> float:
     """CPU seconds of a process that loads what `mtv rules evaluate` loads, and does nothing with it."""
-    load = "import mtv.cli.rules, mtv.validation.suite, great_expectations.expectations.core, pandas"
     before = _cpu_of_children()
-    subprocess.run([sys.executable, "-c", load], check=True, env={**os.environ, "GX_ANALYTICS_ENABLED": "false"})
+    subprocess.run([sys.executable, "-c", LOAD], check=True, env={**os.environ, "GX_ANALYTICS_ENABLED": "false"})
     return _cpu_of_children() - before
 
 
@@ -59,27 +68,25 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _judge(documents: list[dict[str, Any]]) -> tuple[float, float, float, int]:
+def _judge(documents: list[dict[str, Any]]) -> tuple[float, float, int]:
     from mtv.validation import evaluate, load_rules
 
-    begin, cpu = time.monotonic(), time.process_time()
-    said = evaluate(load_rules(RULES, "vsphere", ()), documents)
-    cpu, wall = time.process_time() - cpu, time.monotonic() - begin
-    return cpu, wall, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, sum(map(len, said))
+    evaluate(load_rules(RULES, "vsphere"), documents[:1])  # what is imported on the way
+    before = time.process_time()
+    said = evaluate(load_rules(RULES, "vsphere"), documents)
+    return time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, sum(map(len, said))
 
 
-def _evaluate(documents: list[dict[str, Any]]) -> tuple[float, float, float, int]:
+def _evaluate(documents: list[dict[str, Any]]) -> tuple[float, float, int]:
     with tempfile.TemporaryDirectory(prefix="mtv-bench-") as name:
         file = Path(name) / "vms.jsonl"
         file.write_text("".join(json.dumps(document) + "\n" for document in documents))
-        command = [sys.executable, "-m", "mtv.cli", "rules", "evaluate", "--provider", "vmware", str(file)]
-        before, begin = _cpu_of_children(), time.monotonic()
-        ended = subprocess.run(
-            command, check=True, capture_output=True, env={**os.environ, "MTV_RULES_FOLDER": str(RULES)}
-        )
-        wall, cpu = time.monotonic() - begin, _cpu_of_children() - before
+        command = [sys.executable, "-c", TIMED, "rules", "evaluate", "--provider", "vmware", str(file)]
+        environment = {**os.environ, "MTV_RULES_FOLDER": str(RULES), "GX_ANALYTICS_ENABLED": "false"}
+        ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    cpu = float(ended.stderr.splitlines()[-1])
     concerns = sum(len(json.loads(line)["concerns"]) for line in ended.stdout.splitlines())
-    return cpu, wall, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, concerns
+    return cpu, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, concerns
 
 
 def _document(number: int) -> dict[str, Any]:
