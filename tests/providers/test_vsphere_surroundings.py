@@ -44,6 +44,21 @@ def test_what_no_vm_uses_is_listed_with_its_facts(seen: Snapshot) -> None:
 
 
 @pytest.mark.lab
+def test_a_distributed_switch_is_a_network_that_its_portgroups_name(seen: Snapshot) -> None:
+    networks = [thing for thing in seen.things if thing.kind == "network"]
+    switches = {thing.key: thing.document for thing in networks if thing.document["variant"] == "DvSwitch"}
+    hosts = {thing.key for thing in seen.things if thing.kind == "host"}
+    assert switches
+    assert {thing.document["dvSwitch"] for thing in networks if thing.document["variant"] == "DvPortGroup"} <= {
+        *switches
+    }
+    for switch in switches.values():
+        assert switch["key"]
+        assert switch["hosts"]
+        assert set(switch["hosts"]) <= hosts
+
+
+@pytest.mark.lab
 def test_tags_and_custom_attributes_are_read_with_their_names(seen: Snapshot) -> None:
     web, other = seen.vm("web-1"), seen.vm("off-1")
     assert [tag["name"] for tag in web.document["tags"]] == ["production", "shop"]

@@ -114,6 +114,7 @@ LISTED_PATHS: dict[str, tuple[str, ...]] = {
     "HostSystem": (*SURROUNDING_PATHS["HostSystem"], *hosts.PATHS),
     "Datastore": (*SURROUNDING_PATHS["Datastore"], "iormConfiguration"),
     "Network": (*SURROUNDING_PATHS["Network"], "host"),
+    "DistributedVirtualSwitch": ("name", "parent", "uuid", "summary.hostMember"),
 }
 """The same with what only an inventory keeps: a host with many disks has much to say of them."""
 

@@ -15,7 +15,14 @@ from mtv.providers.vmware import hosts
 from mtv.providers.vmware.collect import Found, moref
 from mtv.providers.vmware.surroundings import Surroundings
 
-_NETWORKS = ("Network", "OpaqueNetwork", "DistributedVirtualPortgroup")
+_NETWORKS: Mapping[str, str] = {
+    "Network": "Standard",
+    "OpaqueNetwork": "OpaqueNetwork",
+    "DistributedVirtualPortgroup": "DvPortGroup",
+    "DistributedVirtualSwitch": "DvSwitch",
+    "VmwareDistributedVirtualSwitch": "DvSwitch",
+}
+"""Kinds of networks to their variants. A switch is listed, though no card is in it but in one of its portgroups."""
 
 
 def things(around: Surroundings) -> list[Thing]:
@@ -106,11 +113,11 @@ def _network(entry: Found, around: Surroundings) -> dict[str, Any]:
     switch = own.get("config.distributedVirtualSwitch")
     return {
         "datacenter": around.reference(around.datacenter_of(entry.id)),
-        "variant": {"Network": "Standard", "DistributedVirtualPortgroup": "DvPortGroup"}.get(entry.kind, entry.kind),
-        "key": _text(own, "key"),
+        "variant": _NETWORKS[entry.kind],
+        "key": _text(own, "key") or _text(own, "uuid"),
         "dvSwitch": moref(switch),
         "vlanId": _vlan(own.get("config.defaultPortConfig")),
-        "hosts": _ids(entry, "host"),
+        "hosts": _ids(entry, "host") or _ids(entry, "summary.hostMember"),
     }
 
 
