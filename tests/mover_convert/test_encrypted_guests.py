@@ -192,11 +192,3 @@ def test_a_plan_that_names_no_keys_is_told_before_anything_starts(
 def test_a_key_that_does_not_open_the_disk_is_told_before_the_copy(image: GuestImage, tmp_path: Path) -> None:
     result = preflight(image, tmp_path, {"old": WRONG})
     assert refused(result.failure) == "encrypted: /dev/sda2 is encrypted and none of the 1 keys opens it"
-
-
-@pytest.mark.long
-def test_an_encrypted_guest_is_looked_into_before_the_copy_with_its_key(image: GuestImage, tmp_path: Path) -> None:
-    result = preflight(image, tmp_path, {"key": VAULT.luks_key})
-    assert result.ok, result.failure
-    assert result.inspection is not None
-    assert result.inspection.hostname == "vault-1"
