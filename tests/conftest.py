@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +20,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from lab.state import PYTHON_PATH, State
 
 # How long an example takes is the machine's business.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,8 +34,6 @@ class Lab:
     """Parts of the lab on demand. `lab.endpoints("cluster")` brings the cluster up if no worker did so yet."""
 
     def __init__(self, folder: Path) -> None:
-        from lab.state import State
-
         self.state = State(folder)
         self._known: dict[str, dict[str, Any]] = {}
 
@@ -154,19 +156,22 @@ class _LastUse:
         self._left[group].discard(nodeid)
         for parts, users in _USERS.items():
             if group in users and not any(self._left.get(user) for user in users):
-                self._stopped.append(self._stops.submit(self._stop, parts))
-
-    def _stop(self, parts: tuple[str, ...]) -> None:
-        from lab import control
-        from lab.state import State
-
-        control.down(State(self._folder), parts)
+                self._stopped.append(self._stops.submit(_take_down, self._folder, *parts))
 
     def wait(self) -> None:
         """Wait for what is being stopped; raises what went wrong there."""
         self._stops.shutdown()
         for stopped in self._stopped:
             stopped.result()
+
+
+def _take_down(folder: Path, *parts: str) -> None:
+    """Stop parts of the shared lab (none named: all), in a process of its own.
+
+    In this one pytest may just be making errors of the warnings of whatever is imported.
+    """
+    argv = [sys.executable, "-m", "lab", "down", "--state", folder, *parts]
+    subprocess.run(argv, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=True)
 
 
 @pytest.hookimpl(trylast=True)  # after the order was shuffled
@@ -197,13 +202,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(_STATE, None)
     if folder is None or hasattr(config, "workerinput") or os.environ.get("MTV_LAB_KEEP") or not folder.is_dir():
         return
-    from lab import control
-    from lab.state import State
-
     try:
         if last_use := config.pluginmanager.get_plugin("mtv-last-use"):
             last_use.wait()
     finally:
-        control.down(State(folder))
+        _take_down(folder)
     if not os.environ.get("MTV_LAB_STATE"):
         shutil.rmtree(folder)
