@@ -121,13 +121,14 @@ def read_facts(log: Path) -> dict[str, str]:
 def last_words(log: Path, program: str) -> tuple[str, ...]:
     """Return what `program` said last in its own name, if anything.
 
-    Its parts in C, which open encrypted disks, end it with a line in the log and no message.
+    Its parts in C, which open encrypted disks, end it with a line in the log and no message. The appliance writes there
+    as well, so that the line may begin behind what that was saying.
     """
     said = ""
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            name, colon, words = line.partition(": ")
-            if colon and name == program and not words.startswith("virt-v2v "):  # it begins with its version
+            _, its_name, words = line.rpartition(f"{program}: ")
+            if its_name and not words.startswith("virt-v2v "):  # it begins with its version
                 said = words.strip()
     return (said,) if said else ()
 

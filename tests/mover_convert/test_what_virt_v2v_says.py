@@ -146,6 +146,8 @@ def test_an_error_that_only_the_log_has_is_what_the_program_said_last_in_its_own
     log.write_text(f"{version}libguestfs: error: no\nvirt-v2v-in-place: {key}\n\nTry --key\nlibguestfs: closing\n")
     assert virt_v2v.last_words(log, "virt-v2v-in-place") == (key,)
     assert failures.explain([key], exit_code=1).code == "encrypted"
+    log.write_text(f"{version}guestfsd: => cryptsetup_open virt-v2v-in-place: {key}\n\nlibguestfs: closing\n")
+    assert virt_v2v.last_words(log, "virt-v2v-in-place") == (key,), "the appliance was amid a line of its own"
     log.write_text(version)
     assert virt_v2v.last_words(log, "virt-v2v-in-place") == ()
 
