@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,20 @@ from mtv.cli import columns, main
 from tests.providers.conftest import NAMESPACES, envelope, system, write_tar
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
+
+
+def boxes(folder: Path, monkeypatch: pytest.MonkeyPatch, names: Iterable[str]) -> None:
+    """A connection `boxes` to an appliance of VMs that lie on the same disk."""
+    (folder / "ova").mkdir()
+    systems = "".join(system(name, "disk-file1") for name in names)
+    collection = f'<VirtualSystemCollection ovf:id="all"><Info/>{systems}</VirtualSystemCollection>'
+    descriptor = envelope(collection, namespaces=NAMESPACES.partition(" xmlns:vmw")[0])
+    write_tar(folder / "ova" / "a.ova", {"a.ovf": descriptor, "disk1.vmdk": b"x" * (1 << 20)})
+    connections = folder / "connections.json"
+    connections.write_text(json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(folder / "ova")}}}))
+    connections.chmod(0o600)
+    monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(connections))
+    monkeypatch.setenv("MTV_RULES_FOLDER", str(RULES))
 
 
 def test_a_target_that_cannot_be_used_blocks_the_plan_and_its_vms_are_judged_all_the_same(
@@ -40,16 +55,7 @@ def test_a_target_that_cannot_be_used_blocks_the_plan_and_its_vms_are_judged_all
 def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ova").mkdir()
-    systems = system("app-1", "disk-file1") + system("app-2", "disk-file1")
-    collection = f'<VirtualSystemCollection ovf:id="both"><Info/>{systems}</VirtualSystemCollection>'
-    descriptor = envelope(collection, namespaces=NAMESPACES.partition(" xmlns:vmw")[0])
-    write_tar(tmp_path / "ova" / "a.ova", {"a.ovf": descriptor, "disk1.vmdk": b"x" * (1 << 20)})
-    connections = tmp_path / "connections.json"
-    connections.write_text(json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(tmp_path / "ova")}}}))
-    connections.chmod(0o600)
-    monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(connections))
-    monkeypatch.setenv("MTV_RULES_FOLDER", str(RULES))
+    boxes(tmp_path, monkeypatch, ["app-1", "app-2"])
     plan = tmp_path / "p.yaml"
     plan.write_text(
         "source: {connection: boxes}\ntarget: {connection: cluster, namespace: n}\nstorage_map: {}\n"
@@ -77,18 +83,9 @@ def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_js
 @pytest.fixture
 def fifty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plan of fifty VMs of one appliance that have the same concerns."""
-    (tmp_path / "ova").mkdir()
     names = [f"app-{number:02d}" for number in range(50)]
-    systems = "".join(system(name, "disk-file1") for name in names)
-    collection = f'<VirtualSystemCollection ovf:id="all"><Info/>{systems}</VirtualSystemCollection>'
-    descriptor = envelope(collection, namespaces=NAMESPACES.partition(" xmlns:vmw")[0])
-    write_tar(tmp_path / "ova" / "a.ova", {"a.ovf": descriptor, "disk1.vmdk": b"x" * (1 << 20)})
-    connections = tmp_path / "connections.json"
-    connections.write_text(json.dumps({"boxes": {"conn_type": "ova", "extra": {"path": str(tmp_path / "ova")}}}))
-    connections.chmod(0o600)
-    monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(connections))
+    boxes(tmp_path, monkeypatch, names)
     monkeypatch.setenv("MTV_STATE_FOLDER", str(tmp_path / "state"))
-    monkeypatch.setenv("MTV_RULES_FOLDER", str(RULES))
     plan = tmp_path / "p.yaml"
     plan.write_text(
         "source: {connection: boxes}\ntarget: {connection: cluster, namespace: n}\n"

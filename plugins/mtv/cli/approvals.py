@@ -15,7 +15,7 @@ from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.plan import Plan, Wave
 from mtv.model.source import SourceVm
-from mtv.model.text import printable
+from mtv.model.text import count_of, printable
 from mtv.plan import effective
 from mtv.reporting import words
 from mtv.store import Judgement, Store
@@ -62,7 +62,7 @@ def approve(arguments: argparse.Namespace, installation: Installation) -> int:
             vms = {vm_id: vm for vm_id, (vm, _) in known[wave.name].items()}
             for vm_id, fingerprint in pin(store, plan, wave, arguments.by, vms).items():
                 print(f"{wave.name}/{vm_id}: pinned as {fingerprint[:16]}")
-            print(f"wave {wave.name}: approved by {printable(arguments.by)}, {words.count(len(vms), 'VM')}")
+            print(f"wave {wave.name}: approved by {printable(arguments.by)}, {count_of(len(vms), 'VM')}")
     return 0
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from mtv.cli.columns import paragraph
 from mtv.model.concern import Acceptance, Category, Concern
 from mtv.model.condition import Condition
-from mtv.reporting import words
+from mtv.model.text import count_of
 
-ORDER = list(Category)
 _INDENT = "    "
 
 
@@ -32,9 +31,9 @@ def about_vms(wave: str, concerns: Mapping[str, Iterable[Concern]]) -> Iterator[
             vms = labels.setdefault(f"{concern.label}{_by(concern.accepted)}", [])
             if vm not in vms:
                 vms.append(vm)
-    for category, id_, assessment in sorted(found, key=lambda key: (ORDER.index(key[0]), *key[1:])):
+    for category, id_, assessment in sorted(found, key=lambda key: (key[0].rank, *key[1:])):
         for label, vms in found[category, id_, assessment].items():
-            count = f" ({words.count(len(vms), 'VM')})" if len(vms) > 1 else ""
+            count = f" ({count_of(len(vms), 'VM')})" if len(vms) > 1 else ""
             yield _line(wave, category, f"{label}{count}: {', '.join(vms)}")
         yield _remark(id_, assessment)
 

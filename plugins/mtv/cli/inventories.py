@@ -24,7 +24,7 @@ from mtv.inventory.progress import spoken
 from mtv.model.errors import PermanentError
 from mtv.model.near_names import nearest
 from mtv.model.source import SourceVm
-from mtv.model.text import printable
+from mtv.model.text import count_of, printable
 from mtv.providers.registry import open_provider
 from mtv.reporting import words
 from mtv.store import InventoryMoment, Store
@@ -93,7 +93,7 @@ def diff(arguments: argparse.Namespace, installation: Installation) -> int:
     for line in lines:
         print(printable(line))
     span = f"{words.instant(before.taken_at)} and {words.instant(now.taken_at)}"
-    print(f"{words.count(len(lines), 'change')} between {span}")
+    print(f"{count_of(len(lines), 'change')} between {span}")
     return 0
 
 
@@ -197,26 +197,26 @@ def _print_vms(vms: Sequence[SourceVm]) -> None:
 def _print_summary(seen: Snapshot, recorded: Recorded | None) -> None:
     power = Counter(vm.power.value for vm in seen.vms)
     size = words.size(sum(disk.size_bytes for vm in seen.vms for disk in vm.disks))
-    disks = words.count(sum(len(vm.disks) for vm in seen.vms), "disk")
+    disks = count_of(sum(len(vm.disks) for vm in seen.vms), "disk")
     states = ", ".join(f"{count} {state}" for state, count in sorted(power.items()))
-    print(f"\n{words.count(len(seen.vms), 'VM')} ({states or 'none'}), {disks} of {size}")
+    print(f"\n{count_of(len(seen.vms), 'VM')} ({states or 'none'}), {disks} of {size}")
     for name, number in Counter(vm.name for vm in seen.vms).items():
         if number > 1:
             print(f"{number} VMs are called {printable(name)}: a plan cannot tell which of them is meant")
     kinds = Counter(thing.kind for thing in seen.things)
     if kinds:
-        print("on " + ", ".join(words.count(count, kind) for kind, count in sorted(kinds.items())))
+        print("on " + ", ".join(count_of(count, kind) for kind, count in sorted(kinds.items())))
     names = {vm.name for vm in seen.vms}
     for what, found in seen.unreadable.items():
         noun = "VM" if names.issuperset(found) else "object"
-        of = f"{words.count(len(found), noun)}, such as {printable(found[0])}"
+        of = f"{count_of(len(found), noun)}, such as {printable(found[0])}"
         print(f"the user may not read {printable(what)} of {of}")
     if recorded is None:
         return
     if recorded.before is None:
         print("kept in the store, for the first time")
         return
-    print(f"{words.count(len(recorded.changes), 'change')} since {words.instant(recorded.before.taken_at)}")
+    print(f"{count_of(len(recorded.changes), 'change')} since {words.instant(recorded.before.taken_at)}")
     for line in recorded.changes:
         print(f"  {printable(line)}")
 
@@ -230,9 +230,7 @@ def _print_vm(vm: SourceVm) -> None:
     who = f"vm {vm.name} ({vm.id}), power {vm.power}, {', '.join(_places(vm))}"
     print(f"\n{paragraph(who, rest='  ')}")
     guest = printable(vm.guest_os or "unknown guest")
-    print(
-        f"{words.count(vm.cpu_count, 'CPU')}, {vm.memory_bytes >> 20} MiB, {', '.join([vm.firmware, *flags])}, {guest}"
-    )
+    print(f"{count_of(vm.cpu_count, 'CPU')}, {vm.memory_bytes >> 20} MiB, {', '.join([vm.firmware, *flags])}, {guest}")
     disks = [
         (disk.id, disk.bus, size_in_words(disk.size_bytes), disk.storage, "shared" if disk.shared else "")
         for disk in vm.disks

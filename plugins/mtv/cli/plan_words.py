@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mtv.model.plan import BootProof, EffectiveVm, NetworkTarget, Plan, StorageTarget, Wave
+from mtv.model.text import count_of
 from mtv.reporting import words
 from mtv.store import Approval
 from mtv.store.runs import hash_of
@@ -49,7 +50,7 @@ def approved_words(plan: Plan, wave: Wave, approvals: Mapping[str, Approval]) ->
     if not approvals:
         return
     first = next(iter(approvals.values()))
-    yield f"approved by {first.by} {words.instant(first.approved_at)}, {words.count(len(approvals), 'VM')} pinned:"
+    yield f"approved by {first.by} {words.instant(first.approved_at)}, {count_of(len(approvals), 'VM')} pinned:"
     for vm_id, approval in approvals.items():
         yield f"  {vm_id} as {approval.fingerprint[:16]}"
     if first.plan_hash != hash_of(plan):

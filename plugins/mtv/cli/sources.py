@@ -11,20 +11,19 @@ from typing import Any
 import msgspec
 
 from mtv.cli.columns import table
-from mtv.cli.concerns import ORDER, about_plan, about_vms
+from mtv.cli.concerns import about_plan, about_vms
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
 from mtv.kubevirt.target_facts import facts_of
-from mtv.model.concern import Concern
+from mtv.model.concern import Category, Concern
 from mtv.model.condition import Condition
 from mtv.model.errors import PlanError, TemporaryError
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.model.source import SourceVm
 from mtv.model.target_facts import TargetFacts
-from mtv.model.text import printable
+from mtv.model.text import count_of, printable
 from mtv.plan import effective
 from mtv.providers.registry import open_provider
-from mtv.reporting import words
 
 
 class _Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +47,7 @@ class _Judged(msgspec.Struct, frozen=True, kw_only=True):
         for vm in self.wave.vms:
             for concern in self.concerns[vm.id]:
                 vms.setdefault(concern, []).append(vm.name)
-        return sorted(vms.items(), key=lambda pair: (ORDER.index(pair[0].category), pair[0].id))
+        return sorted(vms.items(), key=lambda pair: (pair[0].category.rank, pair[0].id))
 
 
 def validate(arguments: argparse.Namespace, installation: Installation) -> int:
@@ -95,9 +94,7 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
         read=sum(map(len, seen.values())),
         conditions=tuple(for_plan(said)),
         concerns={
-            vm.id: sorted(
-                [*concerns[vm.id], *for_vm(about_vms, vm.id)], key=lambda concern: ORDER.index(concern.category)
-            )
+            vm.id: sorted([*concerns[vm.id], *for_vm(about_vms, vm.id)], key=lambda concern: concern.category.rank)
             for vm in wave.vms
         },
         rules_versions=versions,
@@ -114,10 +111,10 @@ def _print(judged: _Judged) -> None:
     rows = []
     for vm, verdict in zip(judged.wave.vms, verdicts, strict=True):
         counted = Counter(concern.category for concern in judged.concerns[vm.id])
-        rows.append((vm.name, verdict, *(counted[category] for category in ORDER)))
-    print(f"\n{table(('VM', 'VERDICT', *(category.upper() for category in ORDER)), rows, right=(2, 3, 4))}")
+        rows.append((vm.name, verdict, *(counted[category] for category in Category)))
+    print(f"\n{table(('VM', 'VERDICT', *(category.upper() for category in Category)), rows, right=(2, 3, 4))}")
     together = ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts).items())
-    print(f"\nwave {wave}: {words.count(judged.read, 'VM')} read, {len(judged.wave.vms)} judged: {together}")
+    print(f"\nwave {wave}: {count_of(judged.read, 'VM')} read, {len(judged.wave.vms)} judged: {together}")
 
 
 def _document(judged: _Judged) -> dict[str, Any]:

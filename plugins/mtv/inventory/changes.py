@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mtv.inventory.drift import size_in_words
+from mtv.model.text import count_of
 from mtv.store import InventoryChange
 
 Document = Mapping[str, Any]
@@ -149,12 +150,8 @@ def _readable(old: Document, new: Document) -> Iterable[str]:
 
 def _size(vm: Document) -> str:
     disks = vm["disks"]
-    size = f"{_count(len(disks), 'disk')} of {size_in_words(sum(disk['size_bytes'] for disk in disks))}"
-    return f" ({_count(vm['cpu_count'], 'CPU')}, {vm['memory_bytes'] >> 20} MiB, {size})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    size = f"{count_of(len(disks), 'disk')} of {size_in_words(sum(disk['size_bytes'] for disk in disks))}"
+    return f" ({count_of(vm['cpu_count'], 'CPU')}, {vm['memory_bytes'] >> 20} MiB, {size})"
 
 
 def _facts(facts: Iterable[tuple[str, str]], before: Document, now: Document) -> Iterable[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from mtv.providers.base import Progress
+
 EVERY_S = 5.0
 
 
 def spoken(
     say: Callable[[str], None], source: str, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
-) -> Callable[[int, int], None]:
+) -> Progress:
     """Return a function for `snapshot(on_progress=…)` that says at most every `every_s` seconds how far it is."""
     last = clock()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from mtv.inventory.surroundings import things_of
 from mtv.model.source import SourceVm, Thing
-from mtv.providers.base import ListsThings, Provider, Refuses, TellsTags
+from mtv.providers.base import ListsThings, Progress, Provider, Refuses, TellsProgress, TellsTags
 
 if TYPE_CHECKING:
     from mtv.inventory.tables import Tables
@@ -58,19 +58,12 @@ class Snapshot:
         raise KeyError(name)
 
 
-@runtime_checkable
-class _TellsProgress(Protocol):
-    """A provider whose readings take long enough to be watched."""
-
-    on_progress: Callable[[int, int], None] | None
-
-
 def snapshot(
-    provider: Provider, names: Iterable[str] | None = None, *, on_progress: Callable[[int, int], None] | None = None
+    provider: Provider, names: Iterable[str] | None = None, *, on_progress: Progress | None = None
 ) -> Snapshot:
     """Read VMs (all, or those named) from an open provider; `on_progress` is told how many are read, of how many."""
     wanted = None if names is None else list(dict.fromkeys(names))
-    if isinstance(provider, _TellsProgress):
+    if isinstance(provider, TellsProgress):
         provider.on_progress = on_progress
     vms = provider.vms(wanted)
     if isinstance(provider, TellsTags):

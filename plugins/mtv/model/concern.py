@@ -14,6 +14,11 @@ class Category(StrEnum):
     WARNING = "Warning"
     INFORMATION = "Information"
 
+    @property
+    def rank(self) -> int:
+        """0 for the gravest."""
+        return list(Category).index(self)
+
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """Who has accepted a concern in the plan, and why."""

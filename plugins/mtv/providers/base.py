@@ -7,13 +7,16 @@ by the caller beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from mtv.model.connection import Connection
 from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
 from mtv.model.transfer import DiskSource
+
+Progress = Callable[[int, int], None]
+"""Told how many VMs are read, of how many."""
 
 
 class Provider(Protocol):
@@ -77,6 +80,13 @@ class Refuses(Protocol):
 
     refused: Mapping[str, str]
     """What the last `vms` could not take, to the reason."""
+
+
+@runtime_checkable
+class TellsProgress(Protocol):
+    """A provider whose readings take long enough to be watched."""
+
+    on_progress: Progress | None
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mtv.model.text import count_of
 from mtv.reporting import words
 from mtv.reporting.facts import RunFacts, VmFacts
 
@@ -26,7 +27,7 @@ def as_html(facts: RunFacts) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(size=words.size, duration=words.duration, instant=words.instant)
-    environment.globals.update(tone=tone, count=words.count, bar=bar, boot_words=boot_words, target_words=target_words)
+    environment.globals.update(tone=tone, count=count_of, bar=bar, boot_words=boot_words, target_words=target_words)
     return environment.get_template("report.html.j2").render(run=facts, headline=headline(facts))
 
 
@@ -39,7 +40,7 @@ def headline(facts: RunFacts) -> str:
     """Return the run in one sentence."""
     summary = facts.summary
     migrated = summary.outcomes.get("migrated", 0)
-    text = f"{migrated} of {words.count(summary.vms, 'VM')} migrated"
+    text = f"{migrated} of {count_of(summary.vms, 'VM')} migrated"
     others = [f"{number} {outcome}" for outcome, number in sorted(summary.outcomes.items()) if outcome != "migrated"]
     if others:
         text += f", {', '.join(others)}"

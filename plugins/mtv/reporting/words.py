@@ -36,8 +36,3 @@ def duration(seconds: float | None) -> str:
 def instant(value: datetime | None) -> str:
     """Return an instant in UTC."""
     return "—" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """Return a number and its noun: `1 disk`, `2 disks`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -17,7 +17,6 @@ from mtv.validation.firing import Document, Firing, firings
 from mtv.validation.rules import RuleSet
 
 _SEVERITY = {Category.CRITICAL: "critical", Category.WARNING: "warning", Category.INFORMATION: "info"}
-_RANK = {category: rank for rank, category in enumerate(Category)}
 
 
 class Validation(NamedTuple):
@@ -36,7 +35,7 @@ def validate(rules: RuleSet, documents: Sequence[Document]) -> Validation:
     """Run the provider's suite over the documents."""
     if not documents or not rules.rules:
         return Validation([[] for _ in documents], {})
-    found = sorted(firings(rules, documents), key=lambda firing: (_RANK[firing.rule.category], firing.rule.id))
+    found = sorted(firings(rules, documents), key=lambda firing: (firing.rule.category.rank, firing.rule.id))
     result = run_suite(rules, found)
     require_agreement(found, result)
     concerns: list[list[Concern]] = [[] for _ in documents]

@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError
+from mtv.providers.base import Progress
 from mtv.providers.ovirt.faults import BUSY, FORBIDDEN, GONE
 from mtv.providers.ovirt.session import Session
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Told how many VMs are read, of how many."""
 
 PAGE_VMS = 100
 _MAX_PAGES = 10_000

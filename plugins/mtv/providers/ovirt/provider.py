@@ -11,6 +11,7 @@ from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
 from mtv.model.transfer import DiskSource, OvirtDisk
 from mtv.providers import tls
+from mtv.providers.base import Progress
 from mtv.providers.ovirt import collect
 from mtv.providers.ovirt.build import build_vms
 from mtv.providers.ovirt.power import Power
@@ -29,7 +30,7 @@ class OvirtProvider:
         self.connection = connection
         self.session = Session(connection)
         self.power = Power(self.session)
-        self.on_progress: collect.Progress | None = None
+        self.on_progress: Progress | None = None
         self._around = Surroundings(collect.Around({}))
 
     def __enter__(self) -> Self:

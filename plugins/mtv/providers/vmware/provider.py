@@ -12,10 +12,11 @@ from mtv.model.connection import Connection
 from mtv.model.source import PowerState, SourceDisk, SourceVm, Thing
 from mtv.model.transfer import DiskSource
 from mtv.providers import tls
+from mtv.providers.base import Progress
 from mtv.providers.power import refuse_unless_off
 from mtv.providers.vmware import disk_access
 from mtv.providers.vmware.power import Power
-from mtv.providers.vmware.reading import Progress, read_vms
+from mtv.providers.vmware.reading import read_vms
 from mtv.providers.vmware.session import Session
 from mtv.providers.vmware.surroundings import Surroundings
 from mtv.providers.vmware.tags import tags_of

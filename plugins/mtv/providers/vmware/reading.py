@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from mtv.model.source import SourceVm
+from mtv.providers.base import Progress
 from mtv.providers.vmware import collect
 from mtv.providers.vmware.build import Draft, drafts_of, finish
 from mtv.providers.vmware.session import Api, Session
@@ -18,9 +19,6 @@ from mtv.providers.vmware.surroundings import Surroundings, readable_name
 T = TypeVar("T")
 
 _TRIES = 3  # of one call whose connection breaks; an ended session is renewed once in each of them
-
-Progress = Callable[[int, int], None]
-"""Told how many VMs are read, of how many."""
 
 
 class Read(NamedTuple):
