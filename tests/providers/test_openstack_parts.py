@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from keystoneauth1 import exceptions as auth
 from openstack import exceptions as sdk
 
@@ -105,6 +107,37 @@ def test_a_name_that_two_networks_share_is_no_key() -> None:
     vm = built(Surroundings(networks=networks, ports={"s1": ports}))
     assert [nic.network for nic in vm.nics] == ["n1", "n2", "wan"]
     assert vm.nics[0].mac == "fa:16:3e:00:00:01"
+
+
+@given(st.data())
+def test_cards_stand_as_nova_has_them_whatever_neutron_tells_of_times_and_in_which_order(data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(["blue", "red", "green"]), min_size=1, unique=True))
+    ports, addresses = [], {}
+    for name in names:
+        count = data.draw(st.integers(1, 3))
+        macs = [f"FA:16:3E:00:{len(addresses):02X}:{card:02X}" for card in range(count)]
+        # Two addresses of a card are two entries of nova's.
+        addresses[name] = [{"OS-EXT-IPS-MAC:mac_addr": mac.lower(), "addr": at} for mac in macs for at in ("v4", "v6")]
+        ports += [{"network_id": f"id-{name}", "mac_address": mac} for mac in macs]
+    wanted = [str(port["mac_address"]).lower() for port in ports]
+    for port in ports:
+        port["id"] = str(data.draw(st.uuids()))
+        port["created_at"] = data.draw(st.sampled_from(["2026-01-01", "2026-01-02"]))
+    networks = {f"id-{name}": {"id": f"id-{name}", "name": name} for name in names}
+    around = Surroundings(networks=networks, ports={"s1": data.draw(st.permutations(ports))})
+    assert [nic.mac for nic in built(around, addresses=addresses).nics] == wanted
+
+
+def test_cards_without_an_address_stand_at_their_network_and_then_by_age() -> None:
+    networks = {key: {"id": key, "name": key} for key in ("a", "b", "c")}
+    ports = [
+        {"id": "1", "network_id": "a", "mac_address": "fa:16:3e:00:00:01", "created_at": "2026-01-02"},
+        {"id": "2", "network_id": "c", "mac_address": "fa:16:3e:00:00:02", "created_at": "2026-01-03"},
+        {"id": "3", "network_id": "a", "mac_address": "fa:16:3e:00:00:03", "created_at": "2026-01-01"},
+        {"id": "4", "network_id": "b", "mac_address": "fa:16:3e:00:00:04", "created_at": "2026-01-04"},
+    ]
+    vm = built(Surroundings(networks=networks, ports={"s1": ports}), addresses={"b": [], "a": []})
+    assert [nic.mac[-1] for nic in vm.nics] == ["4", "3", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def _document(server: Mapping[str, Any], around: Surroundings, flavor_ids: Mappi
         "snapshots": [_snapshot(entry) for entry in around.snapshots.values() if entry.get("volume_id") in attached],
         "networks": [_network(network) for key, network in around.networks.items() if key in used],
         "subnets": [_subnet(subnet) for subnet in around.subnets.values() if subnet.get("network_id") in used],
-        "ports": [_port(port) for port in sorted(around.ports.get(server["id"], ()), key=_port_order)],
+        "ports": [_port(port) for port in _in_order(around.ports.get(server["id"], ()), server, around)],
         "unreadable": [f"volume {key}" for key in attached if key not in around.volumes],
     }
     image = _image(image_id, volumes, around)
@@ -217,8 +217,28 @@ def _port(port: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _port_order(port: Mapping[str, Any]) -> tuple[str, str]:
-    return str(port.get("created_at", "")), port["id"]
+def _in_order(
+    ports: Iterable[Mapping[str, Any]], server: Mapping[str, Any], around: Surroundings
+) -> list[Mapping[str, Any]]:
+    """Sort ports as the guest sees its cards.
+
+    Nova keeps that order in a server's addresses, network by network. Neutron's times do not tell it: they are in whole
+    seconds, and ports may be older than the server. A port without an address is known there by its network alone.
+    """
+    addresses: Mapping[str, Sequence[Mapping[str, Any]]] = server.get("addresses") or {}
+    networks = list(addresses)
+    cards = [str(entry.get("OS-EXT-IPS-MAC:mac_addr", "")).lower() for found in addresses.values() for entry in found]
+
+    def place(port: Mapping[str, Any]) -> tuple[int, int, str, str]:
+        network = str(around.networks.get(port.get("network_id", ""), {}).get("name", ""))
+        return (
+            networks.index(network) if network in networks else len(networks),
+            cards.index(mac) if (mac := str(port.get("mac_address", "")).lower()) in cards else len(cards),
+            str(port.get("created_at", "")),
+            port["id"],
+        )
+
+    return sorted(ports, key=place)
 
 
 def _names(volumes: Iterable[Mapping[str, Any]]) -> list[str]:
