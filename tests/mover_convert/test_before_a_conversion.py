@@ -162,6 +162,21 @@ def test_the_appliance_has_the_memory_that_the_spec_allows(tmp_path, memory_mb, 
     assert "LIBGUESTFS_BACKEND_SETTINGS" not in accelerator.environment({}, "kvm", scratch=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "chosen", "wanted"),
+    [
+        ({}, "tcg", "norandmaps"),
+        ({"LIBGUESTFS_APPEND": "quiet"}, "tcg", "quiet norandmaps"),
+        ({"LIBGUESTFS_APPEND": "quiet"}, "kvm", "quiet"),
+        ({}, "kvm", None),
+    ],
+)
+def test_an_emulated_appliance_has_its_programs_at_fixed_addresses_beside_what_the_user_asks_for(
+    tmp_path, given, chosen, wanted
+):
+    assert accelerator.environment(given, chosen, scratch=tmp_path).get("LIBGUESTFS_APPEND") == wanted
+
+
 @pytest.mark.parametrize("how", ["time", "halt"])
 def test_a_run_that_must_end_is_ended_with_all_its_children(tmp_path, how):
     halt = Halt()
