@@ -7,8 +7,9 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+
+from rich.cells import cell_len
 
 from mtv.model.text import printable
 
@@ -32,7 +33,7 @@ def table(
     """Return rows under a header; columns in `right` are aligned right. `width` in cells; else that of the terminal."""
     width = width or terminal_width()
     cells = [list(header), *([printable(value) for value in row] for row in rows)]
-    wanted = [max(_cells_of(row[column]) for row in cells) for column in range(len(header))]
+    wanted = [max(cell_len(row[column]) for row in cells) for column in range(len(header))]
     widths = wanted if width is None else _fitted(wanted, width - len(_GAP) * (len(wanted) - 1))
     lines = []
     for row in cells:
@@ -52,7 +53,7 @@ def paragraph(text: object, *, first: str = "", rest: str = "", width: int | Non
     shown = printable(text)
     if width is None:
         return f"{first}{shown}"
-    room = max(width - max(_cells_of(first), _cells_of(rest)), _NARROWEST)
+    room = max(width - max(cell_len(first), cell_len(rest)), _NARROWEST)
     lines = _folded(shown, room)
     return "\n".join(f"{rest if number else first}{line}" for number, line in enumerate(lines))
 
@@ -70,11 +71,11 @@ def _fitted(wanted: Sequence[int], room: int) -> list[int]:
 
 def _folded(text: str, room: int) -> list[str]:
     """Return a text in lines of at most `room` cells, folded between words; a longer word is broken."""
-    if _cells_of(text) <= room:
+    if cell_len(text) <= room:
         return [text]
     lines = [""]
     for piece in _pieces(text, room):
-        if _cells_of(lines[-1] + piece.rstrip()) > room:
+        if cell_len(lines[-1] + piece.rstrip()) > room:
             lines[-1] = lines[-1].rstrip()
             lines.append("")
         lines[-1] += piece
@@ -84,26 +85,13 @@ def _folded(text: str, room: int) -> list[str]:
 def _pieces(text: str, room: int) -> Iterator[str]:
     """Yield what is not to be broken: words, parts of those that are longer than a line, else characters."""
     for word in _WORD.findall(text):
-        for part in _PART.findall(word) if _cells_of(word) > room else [word]:
-            if _cells_of(part) > room:
+        for part in _PART.findall(word) if cell_len(word) > room else [word]:
+            if cell_len(part) > room:
                 yield from part
             else:
                 yield part
 
 
 def _padded(text: str, room: int, *, right: bool) -> str:
-    space = " " * (room - _cells_of(text))
+    space = " " * (room - cell_len(text))
     return space + text if right else text + space
-
-
-def _cells_of(text: str) -> int:
-    """Return how many cells of a terminal a text takes: East Asian wide characters two, combining marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(_cells_of_one(character) for character in text)
-
-
-def _cells_of_one(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
