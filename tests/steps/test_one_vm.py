@@ -282,26 +282,6 @@ def test_a_suspended_vm_is_not_powered_off(make_run: MakeRun, world: World) -> N
         prepare.prepare(through_validation(make_run()))
 
 
-def test_a_shutdown_that_was_cut_off_midway_still_ends_with_the_source_on(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    world.cut_off_shutdown = True
-    with pytest.raises(TemporaryError, match="cut off"):
-        prepare.prepare(vm)
-    settle.settle(vm)
-    world.finish_going_down()
-    assert world.vm.power is PowerState.ON
-    assert vm.store.open_source_changes("first", "web-1") == []
-
-
-def test_a_shutdown_that_outlives_its_run_is_undone(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    world.meanwhile = lambda: settle.settle(vm)
-    with pytest.raises(PermanentError, match="lost the VM while it shut the source down"):
-        prepare.prepare(vm)
-    assert world.vm.power is PowerState.ON
-    assert vm.store.open_source_changes("first", "web-1") == []
-
-
 def test_a_result_that_leaves_a_disk_out_is_not_believed(make_run: MakeRun, world: World) -> None:
     vm = through_validation(make_run())
     prepare.prepare(vm)

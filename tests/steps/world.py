@@ -304,7 +304,8 @@ class MemoryProvider:
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         self._world.called("read the source")
-        return [self._world.source_now()]
+        now = self._world.source_now()
+        return [now] if names is None or now.name in names else []
 
     def power_state(self, vm: SourceVm) -> PowerState:
         self._world.called("read the source's power")

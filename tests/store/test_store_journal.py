@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import Plan
 from mtv.model.transfer import Progress
-from mtv.store import NotFound, Run, StaleHolder, Store
+from mtv.store import HeldByAnother, NotFound, Run, StaleHolder, Store
 
 
 def test_a_step_is_kept_with_its_times_and_its_first_end(store: Store, run: Run) -> None:
@@ -74,6 +76,60 @@ def test_a_run_that_no_longer_holds_the_vm_may_not_change_its_source(store: Stor
     with pytest.raises(StaleHolder, match="may not change its source"):
         store.record_source_change(run.id, "web-1", "power", {"before": "on"})
     assert store.open_source_changes("dc1", "web-1") == []
+
+
+SHUTDOWN = {"connection": "vc", "source_id": "vm-1"}
+
+
+def another_run(store: Store, plan: Plan) -> Run:
+    other = plan.model_copy(update={"name": "dc2"})
+    begun = store.start_run(
+        plan_hash=store.put_plan(other), plan_name="dc2", wave="pilot", dag_id="mtv.dc2.pilot", dag_run_id="first"
+    )
+    store.claim_vm("dc2", "web-1", begun.id)
+    return begun
+
+
+def test_what_one_run_changes_alone_no_other_changes_before_it_lets_go(store: Store, plan: Plan, run: Run) -> None:
+    other = another_run(store, plan)
+    for vm_id in ("web-1", "db-1"):
+        store.claim_vm("dc1", vm_id, run.id)
+    store.record_source_change(run.id, "web-1", "power", SHUTDOWN, alone=True)
+    store.record_source_change(run.id, "web-1", "power", SHUTDOWN, alone=True)  # it may repeat itself
+    for begun, vm_id in ((other, "web-1"), (run, "db-1")):
+        with pytest.raises(HeldByAnother, match="by plan dc1"):
+            store.record_source_change(begun.id, vm_id, "power", SHUTDOWN, alone=True)
+        with pytest.raises(HeldByAnother, match="by plan dc1"):
+            store.require_source_alone(begun.plan_name, vm_id, "power", SHUTDOWN)
+    assert store.source_changes(other.id) == []
+    for differs in ({"connection": "vc2"}, {"source_id": "vm-2"}):
+        store.record_source_change(other.id, "web-1", "power", SHUTDOWN | differs, alone=True)
+    store.record_source_change(other.id, "web-1", "copies", SHUTDOWN, alone=True)
+    store.release_vm("dc1", "web-1", run.id, VmPhase.FAILED)  # held: it is off, and stays on record
+    store.record_source_change(other.id, "web-1", "power", SHUTDOWN, alone=True)
+
+
+def test_of_two_runs_that_change_one_source_at_the_same_moment_one_is_refused(
+    store: Store, plan: Plan, run: Run
+) -> None:
+    other = another_run(store, plan)
+    store.claim_vm("dc1", "web-1", run.id)
+    together = threading.Barrier(2)
+
+    def record(begun: Run) -> bool:
+        together.wait(timeout=60)
+        try:
+            store.record_source_change(begun.id, "web-1", "power", SHUTDOWN, alone=True)
+        except HeldByAnother:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            assert sorted(pool.map(record, (run, other))) == [False, True]
+            for begun in (run, other):
+                for change in store.source_changes(begun.id):
+                    store.undo_source_change(change.id)
 
 
 def test_progress_keeps_the_newest_line_of_each_disk(store: Store, run: Run) -> None:

@@ -62,7 +62,11 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
     # A namesake that appeared meanwhile is nobody's concern: the id says which one was validated.
     now = next((vm for vm in found if vm.id == before.id), next(iter(found), None))
     if now is None:
-        raise DriftError(f"{ctx.vm.name} is no longer on {ctx.vm.source}", cure="start a new run", code="source-gone")
+        raise DriftError(
+            f"{ctx.vm.source} has no VM of this name any more: {ctx.vm.name}",
+            cure="if it was renamed, mend the name in the plan; then start a new run",
+            code="source-gone",
+        )
     if now.id != before.id:
         raise DriftError(
             f"{ctx.vm.name} is another VM now ({now.id} instead of {before.id})", cure="start a new run", code="drift"
@@ -92,15 +96,14 @@ def _without_our_own_change(ctx: VmContext, before: SourceVm, now: SourceVm) -> 
 
 def _changed_by_us(ctx: VmContext, power: PowerState) -> bool:
     if power is PowerState.OFF:
-        return any(change.kind == POWER for change in ctx.store.open_source_changes(*ctx.key))
+        return bool(_shutdowns(ctx))
     # A run that has settled may have started it again, and was then told to go on.
     return power is PowerState.ON and bool(ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED))
 
 
 def original_power(ctx: VmContext) -> PowerState:
     """Return whether the VM ran before the factory touched it: an earlier run may have shut it down and held it."""
-    changes = ctx.store.open_source_changes(*ctx.key)
-    if any(change.kind == POWER and change.detail.get("before") == PowerState.ON for change in changes):
+    if any(change.detail.get("before") == PowerState.ON for change in _shutdowns(ctx)):
         return PowerState.ON
     return pinned(ctx).power
 
@@ -119,7 +122,10 @@ def require_off(ctx: VmContext, provider: Provider, vm: SourceVm, why: str) -> N
 def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
     """Bring the source to power-off. The change is recorded before the call, so that it can be undone by name."""
     power = provider.power_state(vm)
+    detail = {"before": PowerState.ON.value, "connection": ctx.vm.source, "name": vm.name, "source_id": vm.id}
     if power is PowerState.OFF:
+        # One that another plan has shut down for itself is not one that was off: its rollback would start it.
+        ctx.store.require_source_alone(*ctx.key, POWER, detail)
         _note_power(ctx, before=original_power(ctx), method="already off", seconds=0.0)
         return
     if power is not PowerState.ON:
@@ -128,13 +134,10 @@ def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
             cure="resume it or shut it down, then start a new run",
             code="source-suspended",
         )
-    if not any(change.kind == POWER for change in ctx.store.open_source_changes(*ctx.key)):
-        ctx.store.record_source_change(
-            ctx.run.id,
-            ctx.vm.id,
-            POWER,
-            {"before": PowerState.ON.value, "connection": ctx.vm.source, "name": vm.name, "source_id": vm.id},
-        )
+    changes = _shutdowns(ctx)
+    # A retry of a shutdown that was cut off is on record; one of a source that was started since is another one.
+    if not changes or changes[0].run_id != ctx.run.id or _was_seen_off(ctx, changes[0]):
+        ctx.store.record_source_change(ctx.run.id, ctx.vm.id, POWER, detail, alone=True)
     ctx.log(f"{ctx.vm.name}: shutting the source down (guest shutdown, at most {ctx.vm.shutdown_timeout_s} s)")
     started = ctx.clock()
     method = provider.power_off(vm, timeout_s=ctx.vm.shutdown_timeout_s)
@@ -165,16 +168,11 @@ def power_back_on(ctx: VmContext) -> PowerState:
 
     The caller has proven that the target is stopped.
     """
-    changes = [change for change in ctx.store.open_source_changes(*ctx.key) if change.kind == POWER]
+    changes = _shutdowns(ctx)
     if not changes:
         return power_now(ctx)
+    found = _as_shut_down(ctx, changes[0])
     with ctx.provider(ctx.vm.source) as provider:
-        found = next((vm for vm in provider.vms([ctx.vm.name]) if vm.id == changes[0].detail["source_id"]), None)
-        if found is None:
-            raise PermanentError(
-                f"{ctx.vm.name} is no longer on {ctx.vm.source}; it was shut down by this plan and cannot be started",
-                code="source-gone",
-            )
         if provider.power_state(found) is PowerState.ON and not _was_seen_off(ctx, changes[0]):
             # The guest may be on its way down and cannot be asked back: left alone now, it would be off in a minute.
             ctx.log(f"{ctx.vm.name}: the shutdown was cut off; finishing it before the source is started again")
@@ -188,6 +186,18 @@ def power_back_on(ctx: VmContext) -> PowerState:
     for change in changes:
         ctx.store.undo_source_change(change.id)
     return power
+
+
+def _shutdowns(ctx: VmContext) -> list[SourceChange]:
+    """Return the shutdowns that nobody has undone, newest first."""
+    return [change for change in ctx.store.open_source_changes(*ctx.key) if change.kind == POWER]
+
+
+def _as_shut_down(ctx: VmContext, change: SourceChange) -> SourceVm:
+    """Return the VM as the run that shut it down saw it. Its id leads to it, whatever it is called by now."""
+    rows = ctx.store.evidence(change.run_id, ctx.vm.id, EvidenceKind.SOURCE)
+    of_it = [row.document for row in rows if row.document["id"] == change.detail["source_id"]]
+    return msgspec.convert(of_it[-1], SourceVm)
 
 
 def _was_seen_off(ctx: VmContext, change: SourceChange) -> bool:

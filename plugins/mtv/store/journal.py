@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, text, update
+from sqlalchemy.orm import Session
 
 from mtv.model.evidence import EvidenceKind
 from mtv.model.transfer import Progress
-from mtv.store.errors import NotFound, StaleHolder
+from mtv.store.errors import HeldByAnother, NotFound, StaleHolder
 from mtv.store.rows import EvidenceRow, ProgressRow, SourceChange, StepRow
 from mtv.store.runs import Runs
 from mtv.store.tables import EvidenceRecord, ProgressRecord, SourceChangeRecord, StepRecord, VmRecord
@@ -112,11 +114,13 @@ class Journal(Runs):
         with self._reading() as session:
             return session.scalars(query).one_or_none()
 
-    def record_source_change(self, run_id: str, vm_id: str, kind: str, detail: dict[str, Any]) -> int:
+    def record_source_change(
+        self, run_id: str, vm_id: str, kind: str, detail: dict[str, Any], *, alone: bool = False
+    ) -> int:
         """Write down a change of the source before the call that makes it; return its id for the undoing.
 
         Only the run that holds the VM may: a step that goes on after its run was settled gets `StaleHolder` here, in
-        the same transaction that would have let it touch the source.
+        the same transaction that would have let it touch the source. `alone`: so does `require_source_alone`.
         """
         plan_name, now = self.run(run_id).plan_name, datetime.now(UTC)
         mine = (VmRecord.plan_name == plan_name, VmRecord.vm_id == vm_id, VmRecord.holder == run_id)
@@ -124,6 +128,10 @@ class Journal(Runs):
             run_id=run_id, plan_name=plan_name, vm_id=vm_id, kind=kind, detail=detail, recorded_at=now
         )
         with self._writing() as session:
+            if alone:
+                if self.dialect == "postgresql":  # a writing transaction of SQLite is alone anyway
+                    session.execute(text(f"LOCK TABLE {SourceChangeRecord.__tablename__} IN EXCLUSIVE MODE"))
+                _require_alone(session, plan_name, vm_id, kind, detail)
             held = session.execute(update(VmRecord).where(*mine).values(updated_at=now))
             if getattr(held, "rowcount", 0) != 1:
                 raise StaleHolder(
@@ -133,6 +141,13 @@ class Journal(Runs):
             session.add(record)
             session.flush()
             return record.id
+
+    def require_source_alone(self, plan_name: str, vm_id: str, kind: str, detail: Mapping[str, Any]) -> None:
+        """Make sure that no run holds another VM, of this plan or of another, with an open change of the same kind on
+        the same thing of the source (`connection` and `source_id` of `detail`). Raises `HeldByAnother` naming it.
+        """
+        with self._reading() as session:
+            _require_alone(session, plan_name, vm_id, kind, detail)
 
     def undo_source_change(self, change_id: int) -> None:
         """Mark a change undone, after it was. Repeating it is harmless. Raises `NotFound`."""
@@ -193,6 +208,30 @@ class Journal(Runs):
                 )
                 for record in session.scalars(query)
             ]
+
+
+def _require_alone(session: Session, plan_name: str, vm_id: str, kind: str, detail: Mapping[str, Any]) -> None:
+    query = (
+        select(SourceChangeRecord)
+        .join(
+            VmRecord,
+            (VmRecord.plan_name == SourceChangeRecord.plan_name) & (VmRecord.vm_id == SourceChangeRecord.vm_id),
+        )
+        .where(
+            SourceChangeRecord.kind == kind,
+            SourceChangeRecord.undone_at.is_(None),
+            VmRecord.holder != "",
+            or_(SourceChangeRecord.plan_name != plan_name, SourceChangeRecord.vm_id != vm_id),
+        )
+    )
+    for other in session.scalars(query):
+        if all(other.detail.get(key) == detail[key] for key in ("connection", "source_id")):
+            raise HeldByAnother(
+                f"the source of VM {vm_id} of plan {plan_name} is migrated by plan {other.plan_name} (its VM"
+                f" {other.vm_id}), whose run has not let go of it",
+                cure="take it out of one of the plans, or wait for that run, or clear its `settle` task if the run has"
+                " ended without it",
+            )
 
 
 def _change(record: SourceChangeRecord) -> SourceChange:

@@ -1,0 +1,121 @@
+"""The source's power: one plan alone shuts it down; the record starts it again, whatever was cut off or renamed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
+from mtv.model.plan import Plan, Target
+from mtv.model.source import PowerState
+from mtv.steps import create_vm, prepare, run, settle, transfer, verify
+from mtv.store.errors import HeldByAnother
+from tests.steps.conftest import plan_of, through_validation
+from tests.steps.test_one_vm import MakeRun, migrate, play_convert, play_transfer, settled
+from tests.steps.world import World
+
+
+def test_a_shutdown_that_was_cut_off_midway_still_ends_with_the_source_on(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    world.cut_off_shutdown = True
+    with pytest.raises(TemporaryError, match="cut off"):
+        prepare.prepare(vm)
+    settle.settle(vm)
+    world.finish_going_down()
+    assert world.vm.power is PowerState.ON
+    assert vm.store.open_source_changes("first", "web-1") == []
+
+
+def test_a_shutdown_that_outlives_its_run_is_undone(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    world.meanwhile = lambda: settle.settle(vm)
+    with pytest.raises(PermanentError, match="lost the VM while it shut the source down"):
+        prepare.prepare(vm)
+    assert world.vm.power is PowerState.ON
+    assert vm.store.open_source_changes("first", "web-1") == []
+
+
+def test_a_second_shutdown_that_is_cut_off_is_not_taken_for_the_first_that_was_seen_through(
+    make_run: MakeRun, world: World
+) -> None:
+    held = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(held)
+    settle.settle(held)
+    run.close(held)
+    world.power(PowerState.ON)  # somebody needs it in between
+    vm = through_validation(make_run("r2"))
+    world.cut_off_shutdown = True
+    with pytest.raises(TemporaryError, match="cut off"):
+        prepare.prepare(vm)
+    settle.settle(vm)
+    world.finish_going_down()
+    assert world.vm.power is PowerState.ON
+    assert vm.store.open_source_changes("first", "web-1") == []
+    assert [change.kind for change in vm.store.source_changes(vm.run.id)] == ["power"]
+
+
+def test_a_retry_that_finds_the_source_on_again_is_a_shutdown_of_its_own(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    world.power(PowerState.ON)
+    world.cut_off_shutdown = True
+    with pytest.raises(MtvError):
+        prepare.prepare(vm)
+    settle.settle(vm)
+    world.finish_going_down()
+    assert world.vm.power is PowerState.ON
+
+
+@pytest.mark.parametrize("on_failure", ["rollback", "hold"])
+def test_a_source_that_was_renamed_meanwhile_is_rolled_back_by_its_id(
+    make_run: MakeRun, world: World, on_failure: str
+) -> None:
+    vm = through_validation(make_run(on_failure=on_failure))
+    prepare.prepare(vm)
+    world.vm = msgspec.structs.replace(world.vm, name="web-1-old")
+    with pytest.raises(DriftError, match="has no VM of this name any more"):
+        transfer.pod_request(vm)
+    settle.settle(vm)
+    assert world.vm.power is (PowerState.ON if on_failure == "rollback" else PowerState.OFF)
+    assert vm.store.vm("first", "web-1").holder == ""
+
+
+def second_plan() -> Plan:
+    return plan_of().model_copy(update={"name": "second", "target": Target(connection="cluster", namespace="other")})
+
+
+def test_a_source_that_another_plan_is_shutting_down_is_left_to_that_plan(make_run: MakeRun, world: World) -> None:
+    """Else the second one would fail later, and start the source while the first one's target runs."""
+    first, second = through_validation(make_run()), through_validation(make_run("r2", plan=second_plan()))
+
+    def second_comes_by() -> None:
+        with pytest.raises(HeldByAnother, match="is migrated by plan first"):
+            prepare.prepare(second)
+
+    world.meanwhile = second_comes_by
+    prepare.prepare(first)
+    settle.settle(second)
+    assert world.vm.power is PowerState.OFF
+    play_transfer(first, world)
+    play_convert(first, world)
+    create_vm.create_vm(first)
+    verify.verify(first)
+    settle.settle(first)
+    assert settled(first)["outcome"] == "migrated"
+
+
+def test_a_source_that_another_plan_has_shut_down_is_not_taken_as_one_that_was_off(
+    make_run: MakeRun, world: World
+) -> None:
+    first = through_validation(make_run())
+    prepare.prepare(first)
+    second = through_validation(make_run("r2", plan=second_plan()))
+    with pytest.raises(HeldByAnother, match="is migrated by plan first"):
+        prepare.prepare(second)
+    settle.settle(first)
+    run.close(first)
+    assert world.vm.power is PowerState.ON
+    settle.settle(second)
+    run.close(second)
+    migrate(through_validation(make_run("r3", plan=second_plan())), world)
+    assert world.vm.power is PowerState.OFF
