@@ -155,7 +155,7 @@ def _undo_if_settled_meanwhile(ctx: VmContext, provider: Provider, vm: SourceVm)
     row = ctx.store.vm(*ctx.key)
     if row.holder == ctx.run.id:
         return
-    if not row.holder and not ctx.store.open_source_changes(*ctx.key):
+    if not row.holder and not _shutdowns(ctx):
         ctx.log(f"{ctx.vm.name}: the run was settled meanwhile; powering the source on again")
         provider.power_on(vm)
     raise PermanentError(
