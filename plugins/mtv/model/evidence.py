@@ -39,3 +39,9 @@ class VmPhase(StrEnum):
     VERIFIED = "verified"
     MIGRATED = "migrated"
     FAILED = "failed"
+
+
+COPY_KEPT = "the claims hold a proven copy of the source as it is"
+"""Why `transfer` was skipped: the copy of an earlier run was kept and is used."""
+CONVERSION_KEPT = "the claims are converted already"
+"""Why `convert` was skipped: the conversion of an earlier run was kept and is used."""
