@@ -99,6 +99,15 @@ def test_what_was_found_about_the_plan_itself_is_shown_and_what_is_about_vms_sta
     assert "about web-1" not in page
 
 
+def test_a_row_of_the_table_tells_the_cause_and_not_what_settle_met_afterwards(store: Store, run_id: str) -> None:
+    for vm_id in (BILLING, "web-1"):
+        later = {"step": "settle", "code": "copies-left", "message": "left behind"}
+        store.add_evidence(run_id, vm_id, EvidenceKind.FAILURE, later, subject="settle")
+    rows = {row["vm"]: row["failure"] for row in csv.DictReader(io.StringIO(as_csv(read_run(store, run_id))))}
+    assert rows["web-1"] == "left behind"
+    assert "no space left on device" in next(words for vm, words in rows.items() if vm.startswith("Billing"))
+
+
 def run_again(store: Store, run_id: str, name: str) -> str:
     """Start another run of the sample's wave, for the VM that was rolled back only."""
     run = store.run(run_id)

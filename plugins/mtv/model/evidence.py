@@ -19,9 +19,8 @@ class EvidenceKind(StrEnum):
     TARGET_VM = "target_vm"  # {"name": n, "namespace": ns, "uid": u, "run_strategy": "Always|Halted"}
     BOOT = "boot"  # {"proven": bool, "how": "console marker|guest agent", "marker": line, "lines": [...], "seconds": s}
     FAILURE = "failure"  # Failure, with the step that failed
-    SETTLED = (
-        "settled"  # {"outcome": "migrated|rolled back|held|blocked", "removed": [...], "source_power": PowerState}
-    )
+    SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched", "removed": [...],
+    #                       "left": [what a source still has of its copies], "source_power": PowerState}
 
 
 class VmPhase(StrEnum):
