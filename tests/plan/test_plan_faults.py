@@ -121,6 +121,7 @@ def test_a_bad_cell_is_reported_with_its_row_and_column(data: st.DataObject, tmp
         (b"vm,source,target,namespace,typ\nx,v,c,n,cold\n", "1:5: unknown column typ — did you mean type?"),
         (b"vm,source,target,namespace,vm\nx,v,c,n,y\n", "1:5: column vm stands here a second time"),
         (b"vm,source,target,namespace\n\nx,v,c,n,zz\n", "3:5: a cell without a column: 'zz'"),
+        (b"vm,source,,target,namespace\nx,v,hold,c,n\n", "2:3: a cell without a column: 'hold'"),
         (b"vm,source,target,namespace\nx,,c,n\n", "2:2: nothing says where VM x comes from"),
         (b"vm,source,target,namespace,wave\nx,v,c,n,\n", "2:5: VM x has no wave"),
         (b"vm,source,target,namespace\n,v,c,n\n", "2:1: a row without a VM"),
@@ -135,6 +136,16 @@ def test_a_fault_of_a_sheet_is_named_with_row_and_column(content: bytes, expecte
     (tmp_path / "p.csv").write_bytes(content)
     found = [str(problem).removeprefix(f"{tmp_path / 'p.csv'}:") for problem in problems_of(tmp_path / "p.csv")]
     assert any(line.startswith(expected) for line in found), found
+
+
+def test_every_cell_without_a_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(b"vm,source,,target,namespace,\nx,v,a,c,n, b ,c\n")
+    assert [(problem.line, problem.column) for problem in problems_of(tmp_path / "p.csv")] == [(2, 3), (2, 6), (2, 7)]
+
+
+def test_columns_without_a_name_are_no_fault_while_they_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(b"vm,,source,target,namespace,,\nx,,v,c,n,,\n")
+    assert problems_of(tmp_path / "p.csv") == []
 
 
 @same_folder

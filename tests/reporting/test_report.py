@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mtv.model.evidence import EvidenceKind
+from mtv.model.evidence import COPY_KEPT, EvidenceKind
 from mtv.model.transfer import DiskResult, Proof, TransferResult, Verify
 from mtv.reporting import headline, read_run, words, write_report
 from mtv.reporting.reading import _steps
@@ -22,6 +22,7 @@ from mtv.store import NotFound, StepRow, Store
 from tests.reporting.sample import BEGIN
 
 MIB = 1024**2
+BILLING = "billing-frontend-production"
 
 
 def test_every_vm_has_the_outcome_that_was_settled(store: Store, run_id: str) -> None:
@@ -98,16 +99,67 @@ def test_what_was_found_about_the_plan_itself_is_shown_and_what_is_about_vms_sta
     assert "about web-1" not in page
 
 
-def test_a_copy_of_an_earlier_run_is_named_as_such(store: Store, run_id: str) -> None:
+def test_a_row_of_the_table_tells_the_cause_and_not_what_settle_met_afterwards(store: Store, run_id: str) -> None:
+    for vm_id in (BILLING, "web-1"):
+        later = {"step": "settle", "code": "copies-left", "message": "left behind"}
+        store.add_evidence(run_id, vm_id, EvidenceKind.FAILURE, later, subject="settle")
+    rows = {row["vm"]: row["failure"] for row in csv.DictReader(io.StringIO(as_csv(read_run(store, run_id))))}
+    assert rows["web-1"] == "left behind"
+    assert "no space left on device" in next(words for vm, words in rows.items() if vm.startswith("Billing"))
+
+
+def run_again(store: Store, run_id: str, name: str) -> str:
+    """Start another run of the sample's wave, for the VM that was rolled back only."""
     run = store.run(run_id)
     again = store.start_run(
-        plan_hash=run.plan_hash, plan_name=run.plan_name, wave="first", dag_id="d", dag_run_id="again"
-    )
-    store.freeze_vms(again.id, ["billing-frontend-production"])
-    (vm,) = read_run(store, again.id).vms
-    assert vm.earlier == ("volumes", "transfer")
-    assert vm.disks[0].digest
+        plan_hash=run.plan_hash, plan_name=run.plan_name, wave="first", dag_id="d", dag_run_id=name
+    ).id
+    store.freeze_vms(again, [BILLING])
+    return again
+
+
+def test_a_copy_of_an_earlier_run_is_named_as_such_and_not_counted_again(
+    store: Store, run_id: str, tmp_path: Path
+) -> None:
+    again = run_again(store, run_id, "again")
+    step = store.begin_step(again, BILLING, "transfer")
+    store.end_step(step, state="skipped", error=COPY_KEPT)
+    facts = read_run(store, again)
+    (vm,) = facts.vms
+    (disk,) = vm.disks
+    assert vm.earlier == ("transfer",)
+    assert (disk.digest, disk.proof) == (read_run(store, run_id).vms[3].disks[0].digest, "as read")
+    assert (disk.read_bytes, disk.resumed_bytes, disk.seconds) == (None, None, None)
+    assert (facts.summary.read_bytes, facts.summary.resumed_bytes) == (0, 0)
     assert vm.failures == ()
+    page = write_report(store, again, tmp_path).html.read_text()
+    assert "transfer: kept and used again" in page
+    assert "copied by an earlier run" in page
+
+
+@pytest.mark.parametrize("skipped", ["", "migrated already"], ids=["never-got-there", "migrated-already"])
+def test_a_run_that_used_no_copy_is_credited_with_none(store: Store, run_id: str, skipped: str) -> None:
+    again = run_again(store, run_id, "again")
+    if skipped:
+        step = store.begin_step(again, BILLING, "transfer")
+        store.end_step(step, state="skipped", error=skipped)
+    (vm,) = read_run(store, again).vms
+    assert vm.earlier == ()
+    assert not vm.is_copied
+    assert all(disk.digest == "" for disk in vm.disks)
+
+
+def test_a_copy_that_was_made_later_is_not_the_one_that_was_kept(store: Store, run_id: str) -> None:
+    again = run_again(store, run_id, "again")
+    step = store.begin_step(again, BILLING, "transfer")
+    store.end_step(step, state="skipped", error=COPY_KEPT)
+    store.finish_run(again, "failed")
+    before = read_run(store, again).vms[0].disks
+    other = TransferResult(ok=True, disks=(DiskResult(id=before[0].id, size_bytes=1, digest="e" * 64),))
+    later = run_again(store, run_id, "later")
+    store.add_evidence(later, BILLING, EvidenceKind.TRANSFER, msgspec.to_builtins(other))
+    assert read_run(store, again).vms[0].disks == before
+    assert read_run(store, later).vms[0].disks[0].digest == "e" * 64
 
 
 def test_a_run_that_has_just_begun_can_be_reported(store: Store, run_id: str, tmp_path: Path) -> None:

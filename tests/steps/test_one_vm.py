@@ -13,6 +13,7 @@ from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import BootProof
 from mtv.model.source import PowerState
 from mtv.model.transfer import Failure, TransferResult
+from mtv.reporting import read_run
 from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
 from mtv.steps.context import RunContext, VmContext
 from tests.kubevirt.values import disk, source_vm
@@ -174,6 +175,25 @@ def test_a_retry_after_hold_converts_without_copying(make_run: MakeRun, world: W
     assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
     steps = {row.step: row.state for row in again.store.steps(again.run.id)}
     assert steps["transfer"] == "skipped"
+    first, second = (read_run(vm.store, one.run.id).vms[0] for one in (vm, again))
+    assert second.earlier == ("transfer",)
+    assert [disk.digest for disk in second.disks] == [disk.digest for disk in first.disks]
+    assert all(disk.digest and disk.read_bytes is None for disk in second.disks)
+
+
+def test_a_retry_after_hold_does_not_convert_again_what_is_converted(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    settle.settle(vm)
+    again = through_validation(make_run("r2", on_failure="hold"))
+    prepare.prepare(again)
+    assert transfer.pod_request(again) is None
+    assert convert.pod_request(again) is None
+    (told,) = read_run(vm.store, again.run.id).vms
+    assert told.earlier == ("transfer", "conversion")
+    assert all(disk.converted_digest for disk in told.disks)
 
 
 def test_a_held_vm_that_somebody_started_meanwhile_is_copied_again(make_run: MakeRun, world: World) -> None:

@@ -19,9 +19,8 @@ class EvidenceKind(StrEnum):
     TARGET_VM = "target_vm"  # {"name": n, "namespace": ns, "uid": u, "run_strategy": "Always|Halted"}
     BOOT = "boot"  # {"proven": bool, "how": "console marker|guest agent", "marker": line, "lines": [...], "seconds": s}
     FAILURE = "failure"  # Failure, with the step that failed
-    SETTLED = (
-        "settled"  # {"outcome": "migrated|rolled back|held|blocked", "removed": [...], "source_power": PowerState}
-    )
+    SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched", "removed": [...],
+    #                       "left": [what a source still has of its copies], "source_power": PowerState}
 
 
 class VmPhase(StrEnum):
@@ -39,3 +38,9 @@ class VmPhase(StrEnum):
     VERIFIED = "verified"
     MIGRATED = "migrated"
     FAILED = "failed"
+
+
+COPY_KEPT = "the claims hold a proven copy of the source as it is"
+"""Why `transfer` was skipped: the copy of an earlier run was kept and is used."""
+CONVERSION_KEPT = "the claims are converted already"
+"""Why `convert` was skipped: the conversion of an earlier run was kept and is used."""

@@ -21,11 +21,12 @@ class SheetRow:
 
 
 class Sheet:
-    """A CSV file: its columns (name → cell number from 1) and rows."""
+    """A CSV file: its columns (name → cell number from 1), the numbers of all cells below a name, and rows."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.columns: dict[str, int] = {}
+        self.named: set[int] = set()
         self.header_line = 1
         self.rows: list[SheetRow] = []
         self.problems: list[Problem] = []
@@ -84,6 +85,7 @@ def _take_header(sheet: Sheet, line: int, cells: list[str], known: frozenset[str
         name = cell.strip()
         if not name:
             continue
+        sheet.named.add(number)
         if name not in known:
             sheet.problems.append(
                 Problem(sheet.file, line, number, f"unknown column {name}", did_you_mean(name, known))
@@ -100,19 +102,10 @@ def _take_header(sheet: Sheet, line: int, cells: list[str], known: frozenset[str
 
 def _take_row(sheet: Sheet, line: int, cells: list[str]) -> None:
     width = len(cells)
-    last = max(sheet.columns.values())
-    for number in range(last, width):
-        if cells[number].strip():
-            sheet.problems.append(
-                Problem(
-                    sheet.file,
-                    line,
-                    number + 1,
-                    f"a cell without a column: {cells[number].strip()!r}",
-                    "put text that contains the separator in quotes",
-                )
-            )
-            break
+    for number, text in enumerate(cells, start=1):
+        if number not in sheet.named and text.strip():
+            cure = "put text that contains the separator in quotes, or name the column"
+            sheet.problems.append(Problem(sheet.file, line, number, f"a cell without a column: {text.strip()!r}", cure))
     filled = {}
     for name, number in sheet.columns.items():
         if number <= width:

@@ -12,7 +12,8 @@ class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One disk: how much it is, how much was read, what proves the copy, and what it became.
 
     `verify` is how the target was verified (full, sampled, off), `reread` whether the source was read a second time;
-    both are unknown of disks that were not copied or by a mover that did not say.
+    both are unknown of disks that were not copied or by a mover that did not say. `read_bytes`, `resumed_bytes` and
+    `seconds` are this run's own: None of a disk whose copy an earlier run made, which this one kept.
     """
 
     id: str
@@ -70,7 +71,7 @@ class ChangeFacts(msgspec.Struct, frozen=True, kw_only=True):
 class VmFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One VM of the run. Documents of evidence are kept as they were recorded, None when there is none.
 
-    `earlier` names kinds of evidence that an earlier run of the plan recorded (its copy was kept and used).
+    `earlier` names kinds of evidence that an earlier run of the plan recorded and whose work this run kept and used.
     """
 
     id: str
@@ -102,12 +103,12 @@ class VmFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_copied(self) -> bool:
-        """Whether any disk was read."""
+        """Whether this run read any disk."""
         return any(disk.read_bytes is not None for disk in self.disks)
 
     @property
     def read_bytes(self) -> int:
-        """What was read from the source."""
+        """What this run read from the source."""
         return sum(disk.read_bytes or 0 for disk in self.disks)
 
     @property

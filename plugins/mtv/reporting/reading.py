@@ -10,10 +10,10 @@ from typing import Any
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.reporting.facts import ChangeFacts, DiskFacts, FailureFacts, RunFacts, StepFacts, Summary, VmFacts
+from mtv.reporting.kept import KeptWork
 from mtv.store import EvidenceRow, Run, SourceChange, StepRow, Store
 
 _FINAL = "final"
-_FROM_EARLIER_RUNS = (EvidenceKind.VOLUMES, EvidenceKind.TRANSFER, EvidenceKind.CONVERSION)
 
 
 def read_run(store: Store, run_id: str, *, now: datetime | None = None) -> RunFacts:
@@ -26,6 +26,7 @@ def read_run(store: Store, run_id: str, *, now: datetime | None = None) -> RunFa
     frozen = run.frozen_vms
     planned = {vm.id: vm for vm in wave.vms}
     ids = list(planned) if frozen is None else list(frozen)
+    kept_work = KeptWork(store, run)
     vms = tuple(
         _read_vm(
             store,
@@ -36,6 +37,7 @@ def read_run(store: Store, run_id: str, *, now: datetime | None = None) -> RunFa
             [row for row in evidence if row.vm_id == vm_id],
             [row for row in steps if row.vm_id == vm_id],
             [change for change in changes if change.vm_id == vm_id],
+            kept_work,
         )
         for vm_id in ids
     )
@@ -72,6 +74,7 @@ def _read_vm(
     evidence: Sequence[EvidenceRow],
     steps: Sequence[StepRow],
     changes: Sequence[SourceChange],
+    kept_work: KeptWork,
 ) -> VmFacts:
     newest: dict[EvidenceKind, dict[str, Any]] = {}
     for row in evidence:
@@ -79,13 +82,8 @@ def _read_vm(
             newest[row.kind] = row.document
     # What is copied is the VM as it was after power-off; its disks count when it was read.
     final = next((row.document for row in reversed(evidence) if row.subject == _FINAL), None)
-    earlier = []
-    for kind in _FROM_EARLIER_RUNS:
-        if kind not in newest:
-            document = store.latest_evidence(run.plan_name, vm.id, kind)
-            if document is not None:
-                newest[kind] = document
-                earlier.append(kind.value)
+    kept = {kind: document for kind, document in kept_work.of_vm(vm.id, steps).items() if kind not in newest}
+    newest |= kept
     stand = store.vm(run.plan_name, vm.id)
     settled = newest.get(EvidenceKind.SETTLED)
     target_vm = newest.get(EvidenceKind.TARGET_VM)
@@ -100,7 +98,7 @@ def _read_vm(
         source_connection=connection or (plan.source.connection if plan.source else ""),
         target_name=str((target_vm or {}).get("name") or stand.target_name or vm.target_name or ""),
         namespace=str((target_vm or {}).get("namespace") or plan.target.namespace),
-        disks=_disks(final or source, newest),
+        disks=_disks(final or source, newest, is_copy_kept=EvidenceKind.TRANSFER in kept),
         steps=step_facts,
         seconds=_span(steps),
         concerns=tuple(judged.get("concerns", ())),
@@ -116,7 +114,7 @@ def _read_vm(
         target_vm=target_vm,
         boot=newest.get(EvidenceKind.BOOT),
         settled=settled,
-        earlier=tuple(earlier),
+        earlier=tuple(kind.value for kind in kept),
     )
 
 
@@ -147,7 +145,9 @@ def _outcome(
     return "not started" if not steps else "unfinished"
 
 
-def _disks(source: dict[str, Any] | None, newest: dict[EvidenceKind, dict[str, Any]]) -> tuple[DiskFacts, ...]:
+def _disks(
+    source: dict[str, Any] | None, newest: dict[EvidenceKind, dict[str, Any]], *, is_copy_kept: bool
+) -> tuple[DiskFacts, ...]:
     copied = {disk["id"]: disk for disk in newest.get(EvidenceKind.TRANSFER, {}).get("disks", ())}
     claims = {claim["disk"]: claim for claim in newest.get(EvidenceKind.VOLUMES, {}).get("claims", ())}
     converted = newest.get(EvidenceKind.CONVERSION, {}).get("digests", {})
@@ -155,20 +155,21 @@ def _disks(source: dict[str, Any] | None, newest: dict[EvidenceKind, dict[str, A
     facts = []
     for disk_id in dict.fromkeys([*known, *copied, *claims]):
         seen, copy, claim = known.get(disk_id, {}), copied.get(disk_id), claims.get(disk_id, {})
+        done = None if is_copy_kept else copy
         facts.append(
             DiskFacts(
                 id=disk_id,
                 size_bytes=int((copy or seen or claim).get("size_bytes", 0)),
                 data_bytes=None if copy is None else copy.get("bytes_data", 0),
-                read_bytes=None if copy is None else copy.get("bytes_read", 0),
-                resumed_bytes=None if copy is None else copy.get("bytes_resumed", 0),
+                read_bytes=None if done is None else done.get("bytes_read", 0),
+                resumed_bytes=None if done is None else done.get("bytes_resumed", 0),
                 digest="" if copy is None else copy.get("digest", ""),
                 proof="" if copy is None else copy.get("proof", "none"),
                 verify="" if copy is None else copy.get("verify") or "",
                 reread=None if copy is None else copy.get("reread", False),
                 source_digest="" if copy is None else copy.get("source_digest", ""),
                 converted_digest=converted.get(disk_id, ""),
-                seconds=None if copy is None else copy.get("seconds"),
+                seconds=None if done is None else done.get("seconds"),
                 storage=seen.get("storage", ""),
                 claim=claim.get("name", ""),
                 storage_class=claim.get("class", "") or "",

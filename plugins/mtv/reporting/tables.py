@@ -38,7 +38,9 @@ def as_csv(facts: RunFacts) -> str:
 
 def _vm_cells(facts: RunFacts, vm: VmFacts) -> dict[str, object]:
     boot = vm.boot or {}
-    failure = vm.failures[-1] if vm.failures else None
+    # The newest failure of a step counts; one of settle only when there is no other: it is seldom the cause.
+    failures = [failure for failure in vm.failures if failure.step != "settle"] or vm.failures
+    failure = failures[-1] if failures else None
     return {
         "run": facts.run_id,
         "plan": facts.plan_name,

@@ -11,7 +11,7 @@ from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 from mtv.model.errors import PermanentError, TemporaryError
-from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.evidence import CONVERSION_KEPT, EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
 from mtv.steps import guest, holding, inspection, kvm, layout, results, source
 from mtv.steps.context import VmContext
@@ -51,7 +51,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
             if all(state.converted for state in found.values()):
                 if row.phase in _BEFORE:
                     ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED)
-                skip(ctx, STEP, "the claims are converted already")
+                skip(ctx, STEP, CONVERSION_KEPT)
                 return None
             if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
                 raise TemporaryError(f"{ctx.vm.name}: an instance still runs on its claims", code="claims-in-use")

@@ -15,7 +15,7 @@ from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceVm
 from mtv.reporting import ReportFiles, write_report
-from mtv.steps import closing, source
+from mtv.steps import closing, source, source_copies
 from mtv.steps.approval import since_approval
 from mtv.steps.closing import close
 from mtv.steps.context import RunContext, VmContext
@@ -37,13 +37,15 @@ __all__ = ["close", "freeze", "report", "snapshot_inventory", "validate", "verdi
 def freeze(ctx: RunContext) -> list[str]:
     """Pin the run's VM ids (those not migrated yet, in plan order) and return them; cleared, the same list again.
 
-    VMs that an earlier run has left held are settled first, so that this run sees their sources as they should be.
+    VMs that an earlier run has left held are settled first, so that this run sees their sources as they should be, and
+    copies that one had to leave on a source are removed.
     """
     with recorded(ctx, "freeze"):
         pinned = ctx.store.run(ctx.run.id).frozen_vms
         if pinned is not None:
             return list(pinned)
         settle_leftovers(ctx)
+        source_copies.remove_left(ctx)
         migrated = {row.vm_id for row in ctx.store.vms(ctx.plan.name) if row.phase is VmPhase.MIGRATED}
         wanted = [vm.id for vm in ctx.wave.vms if vm.id not in migrated]
         ctx.log(f"wave {ctx.wave.name}: {len(wanted)} VM(s), {len(ctx.wave.vms) - len(wanted)} migrated already")

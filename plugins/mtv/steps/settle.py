@@ -8,18 +8,20 @@ source     stays off          on again if it was, once the          stays off
 target VM  runs or is halted  removed                               removed
 disks      owned by the VM    kept, marked stale                    kept; proven ones need no second copy
 pods       removed            removed                               removed
+copies     removed from the source, all three; what it does not let go is told of and tried again
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from mtv.kubevirt import labels, machines, volumes
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import POD_ROLES, Role
 from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
 from mtv.steps import closing, layout, source, source_copies
@@ -28,6 +30,11 @@ from mtv.steps.journal import close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
 
 STEP = "settle"
+TRIES_FOR_COPIES = 3
+"""How often a run's `settle` is tried for the sake of copies on the source; later runs of the plan go on with it.
+
+Fewer tries than the task has, so that a settled VM does not end red."""
+_COPIES_LEFT = "copies-left"
 _GONE_TIMEOUT_S = 180.0
 _POD_GRACE_S = 30
 
@@ -36,17 +43,42 @@ def settle(ctx: VmContext) -> None:
     """Finish or undo what this run did to the VM and let go of it. May be repeated at any time.
 
     Raises `TemporaryError` while something cannot be proven gone (a pod on a node that does not answer): the VM stays
-    held, and its source off, until it can.
+    held, and its source off, until it can. Raises it, too, while copies are left on the source: the VM is settled then,
+    and only they are tried again. Once that was often enough they are told of, and `freeze` of the next run tries.
     """
     with recorded(ctx, STEP):
         settle_leftover(ctx, ctx.vm.id)
-        row = ctx.store.vm(*ctx.key)
-        if row.holder == ctx.run.id:
-            with ctx.cluster() as cluster:
-                _settle_held(ctx, cluster, row.phase)
-        else:
-            _note_untouched(ctx, row.phase, row.holder)
+        _settle(ctx)
+        _ask_again_for_copies(ctx)
+
+
+def _settle(ctx: VmContext) -> None:
+    row = ctx.store.vm(*ctx.key)
+    if row.holder == ctx.run.id:
+        with ctx.cluster() as cluster:
+            _settle_held(ctx, cluster, row.phase)
+    else:
+        _note_untouched(ctx, row.phase, row.holder)
     closing.close_when_settled(ctx)
+
+
+def _ask_again_for_copies(ctx: VmContext) -> None:
+    """Fail while copies are left on the source, so that the task is tried again; give in after a few times.
+
+    Another run that holds the VM meanwhile removes them with its own.
+    """
+    left = _last_settled(ctx).get("left")
+    if not left or ctx.store.vm(*ctx.key).holder:
+        return
+    failures = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.FAILURE)
+    tries = 1 + sum(1 for row in failures if row.document.get("code") == _COPIES_LEFT)
+    if tries < TRIES_FOR_COPIES:
+        raise TemporaryError(
+            f"{ctx.vm.name} is settled, but left behind: {'; '.join(left)}",
+            cure="this is tried again, at last by the next run of the plan",
+            code=_COPIES_LEFT,
+        )
+    ctx.log(f"{ctx.vm.name}: left behind: {'; '.join(left)}; the next run of the plan removes them")
 
 
 def settle_leftover(ctx: RunContext, vm_id: str) -> bool:
@@ -62,7 +94,9 @@ def settle_leftover(ctx: RunContext, vm_id: str) -> bool:
         return False
     ctx.log(f"{vm_id}: run {holder} ended without settling it; settling it now")
     own = {field.name: getattr(ctx, field.name) for field in dataclasses.fields(RunContext)}
-    settle(RunContext(**{**own, "run": run, "plan": ctx.store.plan(run.plan_hash)}).for_vm(vm_id))
+    of_run = RunContext(**{**own, "run": run, "plan": ctx.store.plan(run.plan_hash)}).for_vm(vm_id)
+    with recorded(of_run, STEP):
+        _settle(of_run)
     return True
 
 
@@ -74,7 +108,8 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
             raise PermanentError(f"namespace {ctx.namespace} is gone, and {ctx.vm.name} with it", code="namespace-gone")
     else:
         removed = _end_pods(ctx, cluster)
-    removed += source_copies.remove(ctx)
+    copies = source_copies.remove(ctx, ctx.vm.id)
+    removed += copies.removed
     if phase is VmPhase.VERIFIED:
         outcome, power = "migrated", _accept(ctx, cluster, removed)
     elif ctx.vm.on_failure == "hold":
@@ -82,7 +117,7 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
         outcome, power = "held", source.power_now(ctx)
     else:
         outcome, power = "rolled back", _roll_back(ctx, cluster, removed)
-    _note(ctx, outcome, removed, power)
+    _note(ctx, outcome, removed, power, left=copies.left)
     ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.MIGRATED if outcome == "migrated" else VmPhase.FAILED)
     ctx.log(f"{ctx.vm.name}: {outcome}; the source is {power.value}")
 
@@ -151,14 +186,24 @@ def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:
 
 def _note_untouched(ctx: VmContext, phase: VmPhase, holder: str) -> None:
     """Say once how this run left a VM that it does not hold: settled before, never taken, or taken by another run."""
-    if any(ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED)):
+    before = _last_settled(ctx)
+    if before:
         ctx.log(f"{ctx.vm.name}: settled already")
+        if before.get("left") and not holder:
+            copies = source_copies.remove(ctx, ctx.vm.id)
+            document = {**before, "removed": [*before["removed"], *copies.removed], "left": copies.left}
+            ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED, document)
         return
     outcome = "blocked" if phase is VmPhase.BLOCKED else "not touched"
     ctx.log(f"{ctx.vm.name}: {outcome}" + (f"; run {holder} holds it" if holder else ""))
     _note(ctx, outcome, [], source.power_now(ctx))
 
 
-def _note(ctx: VmContext, outcome: str, removed: list[str], power: PowerState) -> None:
-    document: dict[str, Any] = {"outcome": outcome, "removed": removed, "source_power": power.value}
+def _last_settled(ctx: VmContext) -> dict[str, Any]:
+    rows = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED)
+    return rows[-1].document if rows else {}
+
+
+def _note(ctx: VmContext, outcome: str, removed: list[str], power: PowerState, *, left: Sequence[str] = ()) -> None:
+    document: dict[str, Any] = {"outcome": outcome, "removed": removed, "left": [*left], "source_power": power.value}
     ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED, document)

@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from typing import NamedTuple
+
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.source import SourceVm
 from mtv.providers.base import MakesCopies, Provider
 from mtv.steps import source
-from mtv.steps.context import VmContext
+from mtv.steps.context import RunContext, VmContext
+from mtv.store import SourceChange
 
 COPIES = "copies"
 """Kind of the source change that is recorded before the first copy is made."""
 
 
+class Removal(NamedTuple):
+    """Names of what was removed, and in words what a source still has because it did not let it be removed."""
+
+    removed: list[str]
+    left: list[str]
+
+
 def announce(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
-    """Record that copies of the VM's disks will be made on the source, if this provider makes any."""
+    """Record that this run makes copies of the VM's disks on the source, if this provider makes any."""
     if not isinstance(provider, MakesCopies):
         return
     ctx.log(f"{ctx.vm.name}: the source makes readable copies of {len(vm.disks)} disks; this may take long")
-    if not any(change.kind == COPIES for change in ctx.store.open_source_changes(*ctx.key)):
+    if not any(change.run_id == ctx.run.id for change in _open(ctx, ctx.vm.id)):
         detail = {"connection": ctx.vm.source, "name": vm.name, "source_id": vm.id}
         ctx.store.record_source_change(ctx.run.id, ctx.vm.id, COPIES, detail)
 
 
-def remove(ctx: VmContext) -> list[str]:
-    """Remove the copies that were announced, after the pods that read them; return their names.
+def remove(ctx: RunContext, vm_id: str) -> Removal:
+    """Remove the copies that runs have announced for a VM of the plan, after the pods that read them.
 
-    A source that does not answer must not keep a VM from being settled: the change then stays on record, and the next
-    run of the VM removes them.
+    A source that does not let them be removed raises nothing: the change stays on record, and whoever asks next tries
+    again.
     """
-    changes = [change for change in ctx.store.open_source_changes(*ctx.key) if change.kind == COPIES]
-    vm = source.seen(ctx, ctx.vm.id)
-    if not changes or vm is None:
-        return []
-    try:
-        with ctx.provider(ctx.vm.source) as provider:
-            removed = provider.release_disks(vm) if isinstance(provider, MakesCopies) else []
-    except (PermanentError, TemporaryError) as error:
-        ctx.log(f"{ctx.vm.name}: copies of its disks are left on {ctx.vm.source}: {error.message}")
-        return []
-    for change in changes:
+    done = Removal([], [])
+    for change in _open(ctx, vm_id):
+        name, connection = change.detail["name"], change.detail["connection"]
+        try:
+            removed = _release(ctx, change)
+        except (PermanentError, TemporaryError) as error:
+            ctx.log(f"{name}: copies of its disks are left on {connection}: {error.message}")
+            done.left.append(f"{connection}: copies of the disks of {name}")
+            continue
         ctx.store.undo_source_change(change.id)
-    return [f"source: {name}" for name in removed]
+        done.removed.extend(f"source: {each}" for each in removed)
+    return done
+
+
+def remove_left(ctx: RunContext) -> None:
+    """Remove what settled runs of the plan had to leave on sources. VMs that a run holds are that run's business."""
+    runs = ctx.store.runs(ctx.plan.name, limit=sys.maxsize)
+    changes = [change for run in runs for change in ctx.store.source_changes(run.id)]
+    for vm_id in dict.fromkeys(each.vm_id for each in changes if each.kind == COPIES and each.undone_at is None):
+        if not ctx.store.vm(ctx.plan.name, vm_id).holder:
+            for name in remove(ctx, vm_id).removed:
+                ctx.log(f"{vm_id}: removed what an earlier run had left: {name}")
+
+
+def _open(ctx: RunContext, vm_id: str) -> list[SourceChange]:
+    return [change for change in ctx.store.open_source_changes(ctx.plan.name, vm_id) if change.kind == COPIES]
+
+
+def _release(ctx: RunContext, change: SourceChange) -> list[str]:
+    """Remove the copies of one run: those of the VM as that run saw it."""
+    vm = source.seen(dataclasses.replace(ctx, run=ctx.store.run(change.run_id)), change.vm_id)
+    if vm is None:
+        raise PermanentError(f"run {change.run_id} has no snapshot of the VM", code="no-snapshot")
+    with ctx.provider(change.detail["connection"]) as provider:
+        return provider.release_disks(vm) if isinstance(provider, MakesCopies) else []

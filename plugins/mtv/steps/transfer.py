@@ -15,7 +15,7 @@ from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
 from mtv.model.errors import PermanentError, TemporaryError
-from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.evidence import COPY_KEPT, EvidenceKind, VmPhase
 from mtv.model.plan import Bandwidth, Wave
 from mtv.model.rates import parse_rate
 from mtv.model.source import PowerState, SourceVm
@@ -68,7 +68,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
             if layout.all_proven(now, found):
                 if row.phase in _BEFORE:
                     ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.TRANSFERRED)
-                skip(ctx, STEP, "the claims hold a proven copy of the source as it is")
+                skip(ctx, STEP, COPY_KEPT)
                 return None
             _refuse_unsafe(ctx, row.phase, found)
             if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
