@@ -37,7 +37,8 @@ class Vm:
 
     def __init__(self, store: Store, folder: Path, plan: str, *, disks: int = 10, host: str = "esx1.dc") -> None:
         self.store, self.folder, self.count = store, folder, 0
-        self.world = World(source_vm(host=host, disks=tuple(disk(index) for index in range(disks))))
+        disks_of_it = tuple(disk(index) for index in range(disks))
+        self.world = World(source_vm(id=f"vm-{plan}", host=host, disks=disks_of_it))
         one = plan_of()
         waves = (one.waves[0].model_copy(update={"max_vms_in_flight": 1}),)
         self.plan = one.model_copy(update={"name": plan, "waves": waves})
