@@ -12,7 +12,7 @@ import aiohttp
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiException
 
-from mtv.model.errors import MtvError
+from mtv.model.errors import MtvError, TemporaryError
 from mtv.orchestration.pods.clients import core_api, forget
 from mtv.orchestration.pods.lifecycle import ENDED, LONGEST_LIFE_S, START_TIMEOUT_S
 from mtv.orchestration.pods.log import LogTail, Told, read_lines
@@ -140,7 +140,10 @@ class MoverPodTrigger(BaseTrigger):
         for line in told.lines:
             self.log.info("%s", line)
         if told.progress and self.run_ref:
-            await read_store(partial(_keep, run=self.run_ref, vm_id=self.vm_id, step=self.step, told=told))
+            try:
+                await read_store(partial(_keep, run=self.run_ref, vm_id=self.vm_id, step=self.step, told=told))
+            except TemporaryError as trouble:  # not worth a task: the next look brings newer progress
+                self.log.warning("progress is not kept: %s", trouble.message)
 
 
 def _keep(store: Store, *, run: str, vm_id: str, step: str, told: Told) -> None:
