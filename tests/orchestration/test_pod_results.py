@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 
 from mtv.kubevirt.pods import PodRequest, secret_of
 from mtv.model.conversion import ConvertResult
 from mtv.model.transfer import TransferResult
-from mtv.orchestration.pods.lifecycle import PodKey, result_of, why
+from mtv.orchestration.pods.lifecycle import LONGEST_LIFE_S, START_TIMEOUT_S, PodKey, may_go_on, result_of, why
 
 KEY = PodKey(namespace="ns", name="web-1-transfer-3", uid="u-1")
 
@@ -57,6 +59,22 @@ def test_a_pod_without_a_result_is_a_failure_that_a_retry_may_mend(found, code, 
 def test_a_pod_that_finds_no_node_says_so():
     condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
     assert "0/3 nodes are available" in why(pod("Pending", conditions=[condition]))
+
+
+@pytest.mark.parametrize(
+    ("phase", "limit_s"), [("Pending", START_TIMEOUT_S), ("Running", LONGEST_LIFE_S), ("Unknown", LONGEST_LIFE_S)]
+)
+def test_a_pod_that_has_not_ended_goes_on_up_to_an_age(phase, limit_s):
+    found = {**pod(phase), "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}
+    limit = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=limit_s)
+    assert may_go_on(found, limit - timedelta(seconds=1))
+    assert not may_go_on(found, limit)
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_does_not_go_on(phase):
+    found = {**pod(phase), "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}
+    assert not may_go_on(found, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_the_secret_is_owned_by_its_pod_and_never_shows_its_content():

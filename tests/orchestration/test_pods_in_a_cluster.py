@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import multiprocessing
 import os
 import signal
+import socket
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -189,4 +193,65 @@ def test_another_pod_of_the_same_name_is_not_taken_for_ours(cluster, namespace, 
     assert pods.read(stranger) is None
     pods.end(stranger)
     assert pods.read(key) is not None
+    pods.end(key)
+
+
+@pytest.fixture
+def blind_triggerer(connection, monkeypatch, tmp_path):
+    """Make the triggerer's cluster a port where nobody listens, and its patience short."""
+    from mtv.orchestration.pods import trigger
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody else can answer
+        kubeconfig = _document(connection)
+        for entry in kubeconfig["clusters"]:
+            entry["cluster"]["server"] = f"https://127.0.0.1:{taken.getsockname()[1]}"
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(kubeconfig))
+        airflow = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(path)}}
+        monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps(airflow))
+        monkeypatch.setattr(trigger, "_SILENCE_LIMIT_S", 0)
+        yield
+
+
+def _document(connection: Connection) -> dict:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(Path(connection.extra["kube_config_path"]).read_text())
+
+
+@pytest.mark.usefixtures("blind_triggerer")
+def test_a_pod_that_lives_is_watched_on_when_the_triggerer_alone_cannot_see_it(
+    cluster, connection, request_of, settings
+):
+    from airflow.sdk.exceptions import TaskDeferred
+
+    from mtv.orchestration.pods.clients import forget
+    from mtv.orchestration.pods.operator import MoverPodOperator
+    from mtv.orchestration.pods.trigger import MoverPodTrigger
+    from mtv.orchestration.runner import StepRunner
+
+    async def event_of(watch: MoverPodTrigger) -> dict:
+        try:
+            return (await anext(watch.run())).payload
+        finally:
+            await forget("lab")
+
+    pods = Pods(cluster, quiet)
+    key = pods.create(request_of(1, WAIT_FOREVER), owned=lambda key: None)
+    reach(cluster, key, "Running")
+    watch = MoverPodTrigger(
+        connection_id="lab", namespace=key.namespace, pod=key.name, uid=key.uid, run="r1", vm_id="vm-1",
+        vm_name="web-1", step="transfer", poll_s=0.1,
+    )  # fmt: skip
+    runner = StepRunner(settings, SimpleNamespace(get=lambda conn_id: connection))
+    operator = MoverPodOperator(task_id="transfer", step="transfer", vm_id="vm-1", runner=runner, poll_s=0.1)
+    context = {"ti": SimpleNamespace(dag_id="mtv.p.w"), "run_id": "first"}
+
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute_complete(context, asyncio.run(event_of(watch)))
+
+    assert deferred.value.trigger.serialize() == watch.serialize()
+    assert deferred.value.method_name == "execute_complete"
+    assert "deletionTimestamp" not in pods.read(key)["metadata"]
     pods.end(key)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from lab.airflow.postgres import Postgres
-from mtv.model.errors import PermanentError
+from mtv.model.errors import PermanentError, TemporaryError
 from mtv.store import Run, SqliteLimit, Store, default_dsn, refuse_small_database
 from mtv.store.database import open_engine
 from mtv.store.migrate import HEAD, VERSION_TABLE, migration_config
@@ -116,3 +119,31 @@ def _upgrade(dsn: str) -> str:
     with Store.open(dsn) as store:
         store.upgrade()
         return store.vm("p", "v").phase.value
+
+
+@pytest.mark.postgres
+def test_a_server_that_is_away_is_said_in_words_and_the_same_store_answers_when_it_is_back() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="mtv-pg-"))  # pytest's own folders are closed to the user `postgres`
+    server = Postgres(folder)
+    try:
+        server.start()
+        with Store.open(server.dsn("away")) as store:
+            store.upgrade()
+            server.stop()
+            with (
+                pytest.raises(TemporaryError, match=r"store away on 127\.0\.0\.1 cannot be used") as away,
+                store.answering(),
+            ):
+                store.vms("p")
+            assert "psycopg2" not in str(away.value)
+            server.start()
+            with store.answering():
+                assert store.vms("p") == []
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def test_a_mistake_in_a_query_is_not_taken_for_a_store_that_is_away(store: Store) -> None:
+    with pytest.raises(DBAPIError, match="no_such_table"), store.answering(), store._reading() as session:
+        session.execute(text("select 1 from no_such_table"))

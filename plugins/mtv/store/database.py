@@ -17,7 +17,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -51,6 +52,12 @@ class Database:
     def _writing(self) -> Iterator[Session]:
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raise `TemporaryError` where the database is away for now; faults of a query leave as they are."""
+        with answered(self._engine):
+            yield
 
     def close(self) -> None:
         """Close every connection of this process."""
@@ -111,25 +118,48 @@ def _make_folder(folder: Path) -> None:
 def reached(engine: Engine) -> Iterator[None]:
     """Turn a database that does not answer into a refusal in words, without its DSN.
 
-    Raises `TemporaryError` for a server that is away and a file that is locked, else `PermanentError`.
+    Raises `TemporaryError` as `answered` does, else `PermanentError`.
+    """
+    try:
+        with answered(engine):
+            yield
+    except DatabaseError as error:
+        raise PermanentError(
+            _refusal(engine, error), cure="see MTV_STATE_FOLDER and the connection mtv_store", code="StoreUnreachable"
+        ) from None
+
+
+@contextmanager
+def answered(engine: Engine) -> Iterator[None]:
+    """Turn a database that is away for now into `TemporaryError`, in words and without its DSN.
+
+    Away is a server that does not answer, ends the connection or has none left, and a file that is locked. Every other
+    error of the database is a fault of the query or of the installation and leaves as it is.
     """
     try:
         yield
-    except DatabaseError as error:
-        why = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
-        place = (
-            engine.url.database if engine.dialect.name == "sqlite" else f"{engine.url.database} on {engine.url.host}"
-        )
-        message = f"the store {place} cannot be used: {why}"
-        if isinstance(error, OperationalError) and (engine.dialect.name != "sqlite" or "locked" in why):
-            raise TemporaryError(
-                message,
-                cure="see whether its server runs and what the connection mtv_store says",
-                code="StoreUnreachable",
-            ) from None
-        raise PermanentError(
-            message, cure="see MTV_STATE_FOLDER and the connection mtv_store", code="StoreUnreachable"
+    except (DBAPIError, PoolTimeout) as error:
+        if not _is_away(engine, error):
+            raise
+        raise TemporaryError(
+            _refusal(engine, error),
+            cure="see whether its server runs and what the connection mtv_store says",
+            code="StoreUnreachable",
         ) from None
+
+
+def _is_away(engine: Engine, error: DBAPIError | PoolTimeout) -> bool:
+    if isinstance(error, PoolTimeout) or error.connection_invalidated:
+        return True
+    # SQLite calls a missing table and a full disk "operational", too.
+    return isinstance(error, OperationalError) and (engine.dialect.name != "sqlite" or "locked" in str(error.orig))
+
+
+def _refusal(engine: Engine, error: DBAPIError | PoolTimeout) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    why = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    place = engine.url.database if engine.dialect.name == "sqlite" else f"{engine.url.database} on {engine.url.host}"
+    return f"the store {place} cannot be used: {why}"
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +17,10 @@ from mtv.model.transfer import Failure
 END_TIMEOUT_S = 90.0
 """How long a pod may take to end: its grace period of 30 s, the container's end, and the node's report."""
 ENDED = frozenset({"Succeeded", "Failed"})
+START_TIMEOUT_S = 900.0
+"""How long a pod may wait for a node, its volumes and its image."""
+LONGEST_LIFE_S = 14 * 24 * 3600.0
+"""How old a pod may grow before it counts as one that never ends."""
 
 
 class PodKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +113,15 @@ class Pods:
                 cure="if the node is lost, prove that it is off, then delete the pod with --force",
                 code="PodDoesNotEnd",
             ) from error
+
+
+def may_go_on(pod: Mapping[str, Any], now: datetime) -> bool:
+    """Has the pod not ended, and is it young enough to start, or to end by itself? `now` has a time zone."""
+    phase = pod.get("status", {}).get("phase", "Pending")
+    if phase in ENDED:
+        return False
+    age = now - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    return age.total_seconds() < (START_TIMEOUT_S if phase == "Pending" else LONGEST_LIFE_S)
 
 
 def result_of(pod: Mapping[str, Any] | None, key: PodKey) -> str:

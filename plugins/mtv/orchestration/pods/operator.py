@@ -4,8 +4,10 @@
                (streams of its ESXi host all taken? ──▶ wait in the triggerer, then look again)
     triggerer  tail the log, keep progress, wait for the pod's end
     worker     read the termination message ──▶ the step reads it ──▶ delete the pod
+               (not ended, only out of the triggerer's sight? ──▶ defer again)
 
-A pod that lives is always watched to its end, whoever created it: a killed worker or triggerer finds it again. A pod
+A pod that lives is always watched to its end, whoever created it: a killed worker or triggerer finds it again, and a
+triggerer that does not reach the cluster ends no pod. The only bound is the pod's age (`lifecycle.may_go_on`). A pod
 that has ended is read first and deleted afterwards, so its result is never lost. Clearing the task or marking it ends
 the pod, and a new one is created only when the old one is gone.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NoReturn
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -27,7 +30,7 @@ from mtv.model.errors import PermanentError
 from mtv.orchestration.errors import as_airflow_errors
 from mtv.orchestration.nfc_streams_trigger import NfcStreamsTrigger
 from mtv.orchestration.operators import label_of, task_ref
-from mtv.orchestration.pods.lifecycle import PodKey, Pods, result_of
+from mtv.orchestration.pods.lifecycle import PodKey, Pods, may_go_on, result_of, why
 from mtv.orchestration.pods.trigger import MoverPodTrigger
 from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
 from mtv.store import NfcStreamsTaken
@@ -104,12 +107,16 @@ class MoverPodOperator(KubernetesPodOperator):
         self.execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
-        """Read what the pod left. Raises what the step makes of it."""
+        """Read what the pod left, or have it watched on when it has not ended. Raises what the step makes of it."""
         key = PodKey(namespace=event["namespace"], name=event["pod"], uid=event["uid"])
         self.kubernetes_conn_id = event["connection_id"]
         self._watch(key)
         label_of(context)(event["vm_name"])
         with as_airflow_errors(), self._pods(event["connection_id"]) as pods:
+            pod = pods.read(key)
+            if pod is not None and may_go_on(pod, datetime.now(UTC)):
+                self.log.warning("pod %s has not ended (%s): it is watched on", key.name, why(pod))
+                self.defer(trigger=MoverPodTrigger(**event), method_name="execute_complete")
             self._read(pods, key, task_ref(context))
 
     def on_kill(self) -> NoReturn:
@@ -126,8 +133,8 @@ class MoverPodOperator(KubernetesPodOperator):
 
     def _read(self, pods: Pods, key: PodKey, task: TaskRef) -> None:
         """Give the pod's result to the step; the pod goes once it is read, whatever the step says."""
+        message = result_of(pods.read(key), key)
         try:
-            message = result_of(pods.read(key), key)
             self.runner.pod_finish(self.step, self.vm_id, message, task, log_lines(self.log))
         finally:
             pods.end(key)

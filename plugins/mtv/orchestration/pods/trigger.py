@@ -12,18 +12,15 @@ import aiohttp
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiException
 
-from mtv.model.errors import MtvError
+from mtv.model.errors import MtvError, TemporaryError
 from mtv.orchestration.pods.clients import core_api, forget
-from mtv.orchestration.pods.lifecycle import ENDED
+from mtv.orchestration.pods.lifecycle import ENDED, LONGEST_LIFE_S, START_TIMEOUT_S
 from mtv.orchestration.pods.log import LogTail, Told, read_lines
 from mtv.orchestration.trigger_store import read_store
 
 if TYPE_CHECKING:
     from mtv.store import Store
 
-START_TIMEOUT_S = 900.0
-"""How long a pod may wait for a node, its volumes and its image."""
-LONGEST_WATCH_S = 14 * 24 * 3600.0
 _REQUEST_TIMEOUT_S = 20
 _SILENCE_LIMIT_S = 600.0
 """How long the cluster may be silent before the task itself has a look."""
@@ -34,7 +31,10 @@ _FIELDS = ("connection_id", "namespace", "pod", "uid", "run", "vm_id", "vm_name"
 
 
 class MoverPodTrigger(BaseTrigger):
-    """Watches a mover pod. Its row in Airflow's database holds ids only: no credentials, no kubeconfig, no manifest."""
+    """Watches a mover pod. Its row in Airflow's database holds ids only: no credentials, no kubeconfig, no manifest.
+
+    Its event holds the same, so that the task can have a pod that has not ended watched on.
+    """
 
     def __init__(
         self, *, connection_id: str, namespace: str, pod: str, uid: str, run: str, vm_id: str, vm_name: str, step: str,
@@ -61,7 +61,7 @@ class MoverPodTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch until the pod has ended, does not start, or has been silent for too long; the task then looks."""
         heard = time.monotonic()
-        while time.monotonic() - self._begun < LONGEST_WATCH_S:
+        while time.monotonic() - self._begun < LONGEST_LIFE_S:
             try:
                 if await self._look():
                     break
@@ -73,8 +73,7 @@ class MoverPodTrigger(BaseTrigger):
                 if time.monotonic() - heard > _SILENCE_LIMIT_S:
                     break
             await asyncio.sleep(self.poll_s)
-        event = {name: getattr(self, name) for name in ("connection_id", "namespace", "pod", "uid", "vm_id", "vm_name")}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield TriggerEvent(self.serialize()[1])  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """End the pod and wait for its end: the task was cleared or marked while it was deferred."""
@@ -141,7 +140,10 @@ class MoverPodTrigger(BaseTrigger):
         for line in told.lines:
             self.log.info("%s", line)
         if told.progress and self.run_ref:
-            await read_store(partial(_keep, run=self.run_ref, vm_id=self.vm_id, step=self.step, told=told))
+            try:
+                await read_store(partial(_keep, run=self.run_ref, vm_id=self.vm_id, step=self.step, told=told))
+            except TemporaryError as trouble:  # not worth a task: the next look brings newer progress
+                self.log.warning("progress is not kept: %s", trouble.message)
 
 
 def _keep(store: Store, *, run: str, vm_id: str, step: str, told: Told) -> None:
