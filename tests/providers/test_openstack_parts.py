@@ -91,7 +91,7 @@ def test_a_volume_of_several_servers_is_shared_and_one_that_cannot_be_read_is_to
     assert with_volumes(volume("a", "", attachments=both)).disks[0].shared
     vm = built(**{"os-extended-volumes:volumes_attached": [{"id": "hidden"}]})
     assert vm.disks == ()
-    assert vm.document["unreadable"] == ["volume hidden"]
+    assert vm.document["unreadable"] == ["volumes.hidden"]
 
 
 def test_what_a_policy_hides_or_somebody_deleted_is_absent_and_not_empty() -> None:

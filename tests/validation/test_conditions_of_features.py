@@ -182,6 +182,8 @@ OF_VMS = [
      (plan_of(), document(unreadable=["guest.net"], missingPrivileges=["System.Read"])), (plan_of(), document())),
     ("VMNotReadable", "plan.vm.not_readable", C,
      (plan_of(), document(unreadable=["disk_attachments"])), (plan_of(), document())),
+    ("VMNotReadable", "plan.vm.not_readable", C,
+     (plan_of(), document(unreadable=["volumes.v1"])), (plan_of(), document())),
 ]  # fmt: skip
 
 CASES = [
@@ -202,6 +204,12 @@ def test_conditions(kind: str, id_: str, category: Any, set_: Any, not_set: Any)
 
 def _said(plan: Plan, vm: SourceVm, facts: TargetFacts) -> tuple[Condition, ...]:
     return said(plan, msgspec.convert(msgspec.to_builtins(vm), SourceVm), facts=facts)
+
+
+@pytest.mark.parametrize("hidden", ["config.hardware.device", "disk_attachments", "volumes.v1"])
+def test_a_vm_whose_disks_may_not_be_read_is_not_said_to_have_none(hidden: str) -> None:
+    found = said(plan_of(), seen(disks=(), document={"unreadable": [hidden]}))
+    assert [one.type for one in found] == ["VMNotReadable"]
 
 
 def test_what_may_not_be_read_is_said_with_the_privilege_and_not_taken_for_nothing() -> None:

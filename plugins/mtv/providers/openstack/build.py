@@ -99,7 +99,7 @@ def _document(server: Mapping[str, Any], around: Surroundings, flavor_ids: Mappi
         "networks": [_network(network) for key, network in around.networks.items() if key in used],
         "subnets": [_subnet(subnet) for subnet in around.subnets.values() if subnet.get("network_id") in used],
         "ports": [_port(port) for port in _in_order(around.ports.get(server["id"], ()), server, around)],
-        "unreadable": [f"volume {key}" for key in attached if key not in around.volumes],
+        "unreadable": [f"volumes.{key}" for key in attached if key not in around.volumes],
     }
     image = _image(image_id, volumes, around)
     if image:

@@ -15,7 +15,7 @@ from mtv.validation.conditions.case import Case, critical, rows_of, warning
 def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
     """What each disk is by itself."""
     vms = (case.vm.id,)
-    if not seen.disks and not set(readable.DISKS) & set(readable.unreadable(seen)):
+    if not seen.disks and not readable.hides_disks(seen):
         yield critical(
             "VMHasNoDisks",
             "plan.vm.no_disks",
