@@ -94,6 +94,18 @@ def test_a_volume_of_several_servers_is_shared_and_one_that_cannot_be_read_is_to
     assert vm.document["unreadable"] == ["volumes.hidden"]
 
 
+def test_snapshots_that_a_migration_has_made_are_none_of_the_server_s() -> None:
+    around = Surroundings(
+        volumes={"v": volume("v", "/dev/vda")},
+        snapshots={
+            "theirs": {"id": "theirs", "volume_id": "v", "metadata": {}},
+            "ours": {"id": "ours", "volume_id": "v", "metadata": {"mtv_server": "s1", "mtv_volume": "v"}},
+        },
+    )
+    vm = built(around, **{"os-extended-volumes:volumes_attached": [{"id": "v"}]})
+    assert [snapshot["id"] for snapshot in vm.document["snapshots"]] == ["theirs"]
+
+
 def test_what_a_policy_hides_or_somebody_deleted_is_absent_and_not_empty() -> None:
     flavor = {"original_name": "f", "vcpus": 1, "ram": 64, "disk": 3}
     document = built(flavor=flavor, image={"id": "deleted"}).document

@@ -13,6 +13,7 @@ from typing import Any
 
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
 from mtv.providers.openstack.collect import Surroundings
+from mtv.providers.openstack.export import SERVER_MARK
 
 PROVIDER = "openstack"
 IMAGE_STORAGE = "glance"
@@ -95,7 +96,7 @@ def _document(server: Mapping[str, Any], around: Surroundings, flavor_ids: Mappi
         "flavor": _flavor(server, flavor_ids),
         "volumes": volumes,
         "volumeTypes": [_volume_type(types[name]) for name in _names(volumes) if name in types],
-        "snapshots": [_snapshot(entry) for entry in around.snapshots.values() if entry.get("volume_id") in attached],
+        "snapshots": [_snapshot(entry) for entry in around.snapshots.values() if _is_theirs(entry, attached)],
         "networks": [_network(network) for key, network in around.networks.items() if key in used],
         "subnets": [_subnet(subnet) for subnet in around.subnets.values() if subnet.get("network_id") in used],
         "ports": [_port(port) for port in _in_order(around.ports.get(server["id"], ()), server, around)],
@@ -176,6 +177,11 @@ def _volume_type(kind: Mapping[str, Any]) -> dict[str, Any]:
         "qosSpecID": kind.get("qos_specs_id") or "",
         "isPublic": bool(kind.get("is_public", True)),
     }
+
+
+def _is_theirs(snapshot: Mapping[str, Any], volume_ids: Sequence[str]) -> bool:
+    """Whether somebody has made it; those of a migration come and go while nobody changes the server."""
+    return snapshot.get("volume_id") in volume_ids and SERVER_MARK not in (snapshot.get("metadata") or {})
 
 
 def _snapshot(snapshot: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,9 @@ _BYTES_PER_S = 10 << 20
 _BUSY = frozenset({"creating", "uploading", "downloading", "deleting"})
 """States in which cinder refuses to delete a volume or snapshot, or does so already."""
 _GONE = "gone"
-_VOLUME, _GENERATION, _SERVER = "mtv_volume", "mtv_generation", "mtv_server"
+SERVER_MARK = "mtv_server"
+"""Metadata of all that is made here: the server for which it was."""
+_VOLUME_MARK, _GENERATION_MARK = "mtv_volume", "mtv_generation"
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ class Exports:
         removed: list[str] = []
 
         def images(cloud: Any) -> None:
-            for image in cloud.image.images(**{_SERVER: vm.id}):
-                if image.properties.get(_SERVER) == vm.id:  # a service that does not know the filter gives all
+            for image in cloud.image.images(**{SERVER_MARK: vm.id}):
+                if image.properties.get(SERVER_MARK) == vm.id:  # a service that does not know the filter gives all
                     cloud.image.delete_image(image, ignore_missing=True)
                     removed.append(f"image {image.name}")
 
@@ -71,14 +73,14 @@ class Exports:
         return removed
 
     def _found(self, vm: SourceVm, disk: SourceDisk) -> str | None:
-        wanted = {_SERVER: vm.id, _VOLUME: disk.id, _GENERATION: disk.generation}
+        wanted = {SERVER_MARK: vm.id, _VOLUME_MARK: disk.id, _GENERATION_MARK: disk.generation}
 
         def look(cloud: Any) -> str | None:
             for image in cloud.image.images(name=_name(vm, disk.id)):
                 had = {key: image.properties.get(key) for key in wanted}
                 if had == wanted and image.status in ("active", "saving"):
                     return str(image.id)
-                if had[_SERVER] == vm.id:  # an older state of the disk, or an upload that failed
+                if had[SERVER_MARK] == vm.id:  # an older state of the disk, or an upload that failed
                     cloud.image.delete_image(image, ignore_missing=True)
             return None
 
@@ -86,7 +88,7 @@ class Exports:
 
     def _make(self, vm: SourceVm, disk: SourceDisk) -> str:
         what, name = f"volume {disk.id} of {vm.name}", _name(vm, disk.id)
-        marks = {_SERVER: vm.id, _VOLUME: disk.id}
+        marks = {SERVER_MARK: vm.id, _VOLUME_MARK: disk.id}
         self._remove_steps(vm, [disk.id])
         try:
             snapshot = self.session.run(
@@ -112,7 +114,7 @@ class Exports:
             # The image is born with these. Set on it while its upload begins they could undo its new status.
             self.session.run(
                 lambda cloud: cloud.block_storage.set_volume_image_metadata(
-                    volume, **marks, **{_GENERATION: disk.generation}
+                    volume, **marks, **{_GENERATION_MARK: disk.generation}
                 ),
                 doing=f"mark the copy of {what}",
             )
@@ -204,5 +206,5 @@ def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[
     return [
         entry.id
         for entry in found
-        if entry.metadata.get(_SERVER) == vm.id and entry.metadata.get(_VOLUME) in volume_ids
+        if entry.metadata.get(SERVER_MARK) == vm.id and entry.metadata.get(_VOLUME_MARK) in volume_ids
     ]
