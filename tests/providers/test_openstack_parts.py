@@ -130,12 +130,16 @@ def test_cards_stand_as_nova_has_them_whatever_neutron_tells_of_times_and_in_whi
         macs = [f"FA:16:3E:00:{len(addresses):02X}:{card:02X}" for card in range(count)]
         # Two addresses of a card are two entries of nova's.
         addresses[name] = [{"OS-EXT-IPS-MAC:mac_addr": mac.lower(), "addr": at} for mac in macs for at in ("v4", "v6")]
+        floating = data.draw(st.lists(st.sampled_from(macs), max_size=2))
+        addresses[name] += [{"OS-EXT-IPS-MAC:mac_addr": mac.lower(), "addr": "floating"} for mac in floating]
         ports += [{"network_id": f"id-{name}", "mac_address": mac} for mac in macs]
     wanted = [str(port["mac_address"]).lower() for port in ports]
     for port in ports:
         port["id"] = str(data.draw(st.uuids()))
         port["created_at"] = data.draw(st.sampled_from(["2026-01-01", "2026-01-02"]))
-    networks = {f"id-{name}": {"id": f"id-{name}", "name": name} for name in names}
+    # A network may have been renamed, even to what another was called: nova keeps the names of its cache for a while.
+    renamed = data.draw(st.permutations([*names, "new"]))
+    networks = {f"id-{name}": {"id": f"id-{name}", "name": now} for name, now in zip(names, renamed, strict=False)}
     around = Surroundings(networks=networks, ports={"s1": data.draw(st.permutations(ports))})
     assert [nic.mac for nic in built(around, addresses=addresses).nics] == wanted
 

@@ -124,6 +124,12 @@ def cards(count: int) -> tuple[SourceNic, ...]:
     return tuple(SourceNic(index=i, network=str(i), mac="") for i in range(count))
 
 
+def of_networks(*networks: str, provider: str = "openstack") -> SourceVm:
+    return seen(
+        provider=provider, nics=tuple(SourceNic(index=i, network=name, mac="") for i, name in enumerate(networks))
+    )
+
+
 MANY = plan_of(network_map={str(i): NetworkTarget(type="multus", name=f"n/net-{i}") for i in range(40)})
 IGNORING = plan_of(network_map={"*": NetworkTarget(type="ignored")})
 
@@ -152,6 +158,12 @@ OF_VMS = [
      (plan_of(), seen(disks=(disk(), disk(id="2001", index=1, size_bytes=3 * TIB))))),
     ("TooManyCards", "mtv.nic.count_exceeds_limit", W, (MANY, seen(nics=cards(29))), (MANY, seen(nics=cards(28)))),
     ("TooManyCards", "mtv.nic.count_exceeds_limit", W, (MANY, seen(nics=cards(29))), (IGNORING, seen(nics=cards(29)))),
+    ("CardOrderUnknown", "mtv.nic.order_unknown", W,
+     (plan_of(), of_networks("a", "a", "b")), (plan_of(), of_networks("a", "a"))),
+    ("CardOrderUnknown", "mtv.nic.order_unknown", W,
+     (plan_of(), of_networks("a", "b", "b")), (plan_of(), of_networks("a", "b", "c"))),
+    ("CardOrderUnknown", "mtv.nic.order_unknown", W,
+     (plan_of(), of_networks("a", "a", "b")), (plan_of(), of_networks("a", "a", "b", provider="ovirt"))),
     ("GuestCannotBeConverted", "mtv.guest.not_convertible", W,
      (plan_of(), document(guestId="freebsd13_64Guest")), (RAW, document(guestId="freebsd13_64Guest"))),
     ("GuestCannotBeConverted", "mtv.guest.not_convertible", W,

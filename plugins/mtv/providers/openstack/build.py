@@ -229,20 +229,21 @@ def _in_order(
     """Sort ports as the guest sees its cards.
 
     Nova keeps that order in a server's addresses, network by network. Neutron's times do not tell it: they are in whole
-    seconds, and ports may be older than the server. A port without an address is known there by its network alone.
+    seconds, and ports may be older than the server. Nor do neutron's names: nova may know a network by an older one. A
+    port without an address is known there by its network alone.
     """
     addresses: Mapping[str, Sequence[Mapping[str, Any]]] = server.get("addresses") or {}
-    networks = list(addresses)
-    cards = [str(entry.get("OS-EXT-IPS-MAC:mac_addr", "")).lower() for found in addresses.values() for entry in found]
+    networks = {name: rank for rank, name in enumerate(addresses)}
+    cards: dict[str, tuple[int, int]] = {}
+    for name, found in addresses.items():
+        for card, entry in enumerate(found):  # floating addresses stand last, with the MAC of a card that was told
+            cards.setdefault(str(entry.get("OS-EXT-IPS-MAC:mac_addr", "")).lower(), (networks[name], card))
 
-    def place(port: Mapping[str, Any]) -> tuple[int, int, str, str]:
+    def place(port: Mapping[str, Any]) -> tuple[tuple[int, int], str, str]:
         network = str(around.networks.get(port.get("network_id", ""), {}).get("name", ""))
-        return (
-            networks.index(network) if network in networks else len(networks),
-            cards.index(mac) if (mac := str(port.get("mac_address", "")).lower()) in cards else len(cards),
-            str(port.get("created_at", "")),
-            port["id"],
-        )
+        alone = (networks.get(network, len(networks)), len(cards))
+        mac = str(port.get("mac_address", "")).lower()
+        return cards.get(mac, alone), str(port.get("created_at", "")), port["id"]
 
     return sorted(ports, key=place)
 
