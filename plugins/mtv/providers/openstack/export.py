@@ -63,8 +63,8 @@ class Exports:
         removed: list[str] = []
 
         def images(cloud: Any) -> None:
-            for image in cloud.image.images(**{SERVER_MARK: vm.id}):
-                if image.properties.get(SERVER_MARK) == vm.id:  # a service that does not know the filter gives all
+            for image in (image for disk in vm.disks for image in _named(cloud, vm, disk.id)):
+                if image.properties.get(SERVER_MARK) == vm.id:  # anybody may give an image this name
                     cloud.image.delete_image(image, ignore_missing=True)
                     removed.append(f"image {image.name}")
 
@@ -76,7 +76,7 @@ class Exports:
         wanted = {SERVER_MARK: vm.id, _VOLUME_MARK: disk.id, _GENERATION_MARK: disk.generation}
 
         def look(cloud: Any) -> str | None:
-            for image in cloud.image.images(name=_name(vm, disk.id)):
+            for image in _named(cloud, vm, disk.id):
                 had = {key: image.properties.get(key) for key in wanted}
                 if had == wanted and image.status in ("active", "saving"):
                     return str(image.id)
@@ -199,6 +199,11 @@ class Exports:
 
 def _name(vm: SourceVm, volume_id: str) -> str:
     return f"mtv-{vm.id}-{volume_id}"
+
+
+def _named(cloud: Any, vm: SourceVm, volume_id: str) -> list[Any]:
+    """Return all images of a volume at once: a page after one that has been deleted cannot be asked for."""
+    return list(cloud.image.images(name=_name(vm, volume_id)))
 
 
 def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[str]:
