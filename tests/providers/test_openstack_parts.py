@@ -15,7 +15,7 @@ from openstack import exceptions as sdk
 
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
-from mtv.model.source import PowerState, SourceVm
+from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.providers.openstack.build import build_vms, power_state
 from mtv.providers.openstack.collect import Surroundings, servers
 from mtv.providers.openstack.faults import translate
@@ -51,10 +51,10 @@ def built(around: Surroundings | None = None, **changed: Any) -> SourceVm:
     return vm
 
 
-def with_volumes(*volumes: dict[str, Any]) -> SourceVm:
+def with_volumes(*volumes: dict[str, Any], **changed: Any) -> SourceVm:
     attached = [{"id": found["id"]} for found in reversed(volumes)]
     around = Surroundings(volumes={found["id"]: found for found in volumes})
-    return built(around, **{"os-extended-volumes:volumes_attached": attached})
+    return built(around, **{"os-extended-volumes:volumes_attached": attached, **changed})
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,24 @@ def test_the_flavor_counts_as_it_was_when_the_server_was_made() -> None:
 def test_volumes_stand_in_the_order_of_their_devices() -> None:
     vm = with_volumes(volume("a", "/dev/vdaa"), volume("b", "/dev/vdb"), volume("c", "/dev/vda"))
     assert [disk.id for disk in vm.disks] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("root", "iso", "told"),
+    [
+        ("/dev/vda", "/dev/sda", {}),
+        ("/dev/vda", "/dev/hda", {}),
+        ("/dev/sda", "/dev/hda", {}),
+        ("/dev/sda", "/dev/vda", {"OS-EXT-SRV-ATTR:root_device_name": "/dev/sda"}),
+    ],
+)
+def test_the_root_comes_before_a_cd_rom_and_its_image_says_the_hardware(
+    root: str, iso: str, told: dict[str, str]
+) -> None:
+    uefi = {"hw_firmware_type": "uefi"}
+    vm = with_volumes(volume("root", root, volume_image_metadata=uefi), volume("iso", iso), **told)
+    assert [disk.id for disk in vm.disks] == ["root", "iso"]
+    assert vm.firmware is Firmware.EFI
 
 
 def test_a_volume_of_several_servers_is_shared_and_one_that_cannot_be_read_is_told() -> None:

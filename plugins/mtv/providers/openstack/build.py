@@ -46,6 +46,7 @@ _IMAGE_FIELDS = {
     "protected": "protected",
 }
 _NO_PROPERTIES = {*_IMAGE_FIELDS, "owner", "file", "schema", "self", "locations", "direct_url", "stores", "os_hidden"}
+_DEVICES = ("vd", "sd", "hd")
 _BUSES = {"ide": "ide", "sata": "sata", "scsi": "scsi"}
 
 
@@ -65,7 +66,7 @@ def build_vms(servers: Sequence[Mapping[str, Any]], around: Surroundings) -> lis
 def _document(server: Mapping[str, Any], around: Surroundings, flavor_ids: Mapping[str, str]) -> dict[str, Any]:
     attached = [entry["id"] for entry in server.get("os-extended-volumes:volumes_attached") or ()]
     found = [around.volumes[key] for key in attached if key in around.volumes]
-    volumes = sorted((_volume(volume) for volume in found), key=lambda volume: _place(volume, server["id"]))
+    volumes = sorted((_volume(volume) for volume in found), key=lambda volume: _place(volume, server))
     image_id = str((server.get("image") or {}).get("id", ""))
     types = {str(kind.get("name", "")): kind for kind in around.volume_types.values()}
     used = {network for port in around.ports.get(server["id"], ()) if (network := port.get("network_id"))}
@@ -161,12 +162,17 @@ def _volume(volume: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _place(volume: Mapping[str, Any], server_id: str) -> tuple[int, str]:
-    """Order of a server's volumes: /dev/vdb before /dev/vdaa."""
+def _place(volume: Mapping[str, Any], server: Mapping[str, Any]) -> tuple[bool, int, int, str]:
+    """Order of a server's volumes: its root, as far as the user may know it, then /dev/vdb before /dev/vdaa.
+
+    A volume on another bus than virtio beside one on it is most often a CD-ROM, and that on IDE one beside SCSI.
+    """
     device = next(
-        (str(entry.get("device") or "") for entry in volume["attachments"] if entry["server_id"] == server_id), ""
+        (str(entry.get("device") or "") for entry in volume["attachments"] if entry["server_id"] == server["id"]), ""
     )
-    return len(device), device
+    bus = device.removeprefix("/dev/")[:2]
+    rank = _DEVICES.index(bus) if bus in _DEVICES else len(_DEVICES)
+    return device != server.get("OS-EXT-SRV-ATTR:root_device_name"), rank, len(device), device
 
 
 def _volume_type(kind: Mapping[str, Any]) -> dict[str, Any]:
