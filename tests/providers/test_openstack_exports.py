@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 import requests
 from keystoneauth1.noauth import NoAuth
 from keystoneauth1.session import Session as KeystoneSession
@@ -18,6 +19,7 @@ from requests.adapters import BaseAdapter
 
 from mtv.model.connection import Connection
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceVm
+from mtv.providers.openstack import export
 from mtv.providers.openstack.export import Exports
 from mtv.providers.openstack.session import Session
 
@@ -67,18 +69,16 @@ def answer(request: requests.PreparedRequest, status: int, body: dict[str, Any])
     return made
 
 
-def exports(glance: Glance, **block_storage: Any) -> Exports:
+def exports(glance: Glance, cinder: Any = None) -> Exports:
     plain = requests.Session()
     plain.mount(URL, glance)
-    image = Proxy(
-        KeystoneSession(auth=NoAuth(endpoint=URL), session=plain), service_type="image", endpoint_override=f"{URL}/v2"
-    )
+    image = Proxy(KeystoneSession(auth=NoAuth(endpoint=URL), session=plain), endpoint_override=f"{URL}/v2")
+    image.service_type = "image"
     image._connection = SimpleNamespace(
         _global_request_id=None, cache_enabled=False, _api_cache_keys=set(), current_location=None
     )
     session = Session(Connection(conn_id="cloud", conn_type="openstack", host="https://cloud.test/v3"))
-    storage = SimpleNamespace(**{"volumes": list, "snapshots": list, **block_storage})
-    session._cloud = SimpleNamespace(image=image, block_storage=storage)
+    session._cloud = SimpleNamespace(image=image, block_storage=cinder or Cinder())
     return Exports(session)
 
 
@@ -131,3 +131,76 @@ def test_older_images_of_a_disk_are_removed_while_the_right_one_is_looked_for() 
     glance = Glance(*old, right)
     assert exports(glance).image_of(server(disk("v1")), disk("v1")) == "r"
     assert set(glance.images) == {"r"}
+
+
+class Cinder:
+    """Snapshots and volumes that are at work for `LOOKS` looks before they are there, and before they are gone."""
+
+    LOOKS = 3
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Any]] = {"volume": {}, "snapshot": {}}
+
+    def volumes(self) -> list[Any]:
+        return list(self.made["volume"].values())
+
+    def snapshots(self) -> list[Any]:
+        return list(self.made["snapshot"].values())
+
+    def create_snapshot(self, *, volume_id: str, name: str, metadata: dict[str, str], force: bool) -> Any:
+        return self._create("snapshot", "snap", metadata, 1 << 10)
+
+    def create_volume(self, *, size: int, metadata: dict[str, str], **more: Any) -> Any:
+        return self._create("volume", "copy", metadata, size)
+
+    def get_snapshot(self, key: str) -> Any:
+        return self._look("snapshot", key)
+
+    def get_volume(self, key: str) -> Any:
+        return self._look("volume", key)
+
+    def find_snapshot(self, key: str, *, ignore_missing: bool) -> Any:
+        return self._look("snapshot", key)
+
+    def find_volume(self, key: str, *, ignore_missing: bool) -> Any:
+        return self._look("volume", key)
+
+    def delete_snapshot(self, key: str, *, ignore_missing: bool) -> None:
+        self._delete("snapshot", key)
+
+    def delete_volume(self, key: str, *, ignore_missing: bool) -> None:
+        self._delete("volume", key)
+
+    def set_volume_image_metadata(self, key: str, **marks: str) -> None:
+        """Kept by the image, which is made beforehand here."""
+
+    def upload_volume_to_image(self, key: str, name: str, **more: Any) -> dict[str, str]:
+        return {"image_id": "image"}
+
+    def _create(self, kind: str, key: str, metadata: dict[str, str], size: int) -> Any:
+        self.made[kind][key] = SimpleNamespace(id=key, metadata=metadata, size=size, status="creating", looks=0)
+        return self.made[kind][key]
+
+    def _delete(self, kind: str, key: str) -> None:
+        self.made[kind][key].status, self.made[kind][key].looks = "deleting", 0
+
+    def _look(self, kind: str, key: str) -> Any:
+        found = self.made[kind].get(key)
+        if found is None:
+            return None
+        found.looks += 1
+        if found.looks > self.LOOKS and found.status == "creating":
+            found.status = "available"
+        if found.looks > self.LOOKS and found.status == "deleting":
+            del self.made[kind][key]
+            return None
+        return found
+
+
+def test_copies_and_their_removal_are_given_time_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "STEP_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(export, "POLL_S", 0.0)
+    glance, cinder = Glance(image("image", "the upload")), Cinder()
+    large = disk("v1", 1 << 40)
+    assert exports(glance, cinder).image_of(server(large), large) == "image"
+    assert cinder.made == {"volume": {}, "snapshot": {}}

@@ -22,7 +22,7 @@ from mtv.providers.openstack.session import Session
 POLL_S = 1.0
 STEP_TIMEOUT_S = 900.0
 _BYTES_PER_S = 10 << 20
-"""The slowest upload that is waited for."""
+"""The slowest copy, removal or upload that is waited for, beyond `STEP_TIMEOUT_S` for whatever size."""
 _BUSY = frozenset({"creating", "uploading", "downloading", "deleting"})
 """States in which cinder refuses to delete a volume or snapshot, or does so already."""
 _GONE = "gone"
@@ -97,7 +97,7 @@ class Exports:
                 ),
                 doing=f"make a snapshot of {what}",
             )
-            self._wait_for("get_snapshot", snapshot, f"the snapshot of {what}")
+            self._wait_for("get_snapshot", snapshot, f"the snapshot of {what}", disk.size_bytes)
             volume = self.session.run(
                 lambda cloud: (
                     cloud.block_storage.create_volume(
@@ -110,7 +110,7 @@ class Exports:
                 ),
                 doing=f"make a volume of the snapshot of {what}",
             )
-            self._wait_for("get_volume", volume, f"the copy of {what}")
+            self._wait_for("get_volume", volume, f"the copy of {what}", disk.size_bytes)
             # The image is born with these. Set on it while its upload begins they could undo its new status.
             self.session.run(
                 lambda cloud: cloud.block_storage.set_volume_image_metadata(
@@ -142,12 +142,12 @@ class Exports:
         removed: list[str] = []
         for kind in ("volume", "snapshot"):
             ours = self.session.run(partial(_marked, kind, vm, volume_ids), doing="look for copies")
-            for key in ours:
-                self._remove(kind, key)
+            for key, size_bytes in ours:
+                self._remove(kind, key, size_bytes)
                 removed.append(f"{kind} {key}")
         return removed
 
-    def _remove(self, kind: str, key: str) -> None:
+    def _remove(self, kind: str, key: str, size_bytes: int) -> None:
         def remove(cloud: Any) -> str:
             found = getattr(cloud.block_storage, f"find_{kind}")(key, ignore_missing=True)
             if found is None:
@@ -157,38 +157,40 @@ class Exports:
                 getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
             return str(found.status)
 
-        self._wait(remove, f"{kind} {key}", until=_GONE, code="Removal", doing="remove")
+        # Some drivers wipe what they remove, block by block.
+        self._wait(remove, f"{kind} {key}", size_bytes, until=_GONE, code="Removal", doing="remove")
 
-    def _wait_for(self, getter: str, key: str, what: str) -> None:
+    def _wait_for(self, getter: str, key: str, what: str, size_bytes: int) -> None:
         def look(cloud: Any) -> str:
             return str(getattr(cloud.block_storage, getter)(key).status)
 
-        self._wait(look, what, until="available", hopeless=("error",), code="Copy")
+        self._wait(look, what, size_bytes, until="available", hopeless=("error",), code="Copy")
 
     def _wait_for_image(self, image: str, what: str, size_bytes: int) -> str:
         def look(cloud: Any) -> str:
             return str(cloud.image.get_image(image).status)
 
-        ended, timeout_s = ("killed", "deleted", "pending_delete"), STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
-        self._wait(look, what, until="active", hopeless=ended, code="Upload", timeout_s=timeout_s)
+        self._wait(
+            look, what, size_bytes, until="active", hopeless=("killed", "deleted", "pending_delete"), code="Upload"
+        )
         return image
 
     def _wait(
         self,
         look: Callable[[Any], str],
         what: str,
+        size_bytes: int,
         *,
         until: str,
         code: str,
         hopeless: tuple[str, ...] = (),
-        timeout_s: float = STEP_TIMEOUT_S,
         doing: str = "look at",
     ) -> None:
-        """Look again and again until the status is `until`.
+        """Look again and again until the status is `until`, for as long as a disk of that size may take.
 
         Raises `TemporaryError`: <code>Failed once the status begins with a hopeless word, <code>Timeout in the end.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
         while (status := self.session.run(look, doing=f"{doing} {what}")) != until:
             if status.startswith(hopeless):
                 raise TemporaryError(f"{self.session.where}: {what} is {status}", code=f"{code}Failed")
@@ -206,10 +208,11 @@ def _named(cloud: Any, vm: SourceVm, volume_id: str) -> list[Any]:
     return list(cloud.image.images(name=_name(vm, volume_id)))
 
 
-def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[str]:
+def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[tuple[str, int]]:
+    """Return ids and sizes in bytes."""
     found = cloud.block_storage.volumes() if kind == "volume" else cloud.block_storage.snapshots()
     return [
-        entry.id
+        (entry.id, int(entry.size or 0) << 30)
         for entry in found
         if entry.metadata.get(SERVER_MARK) == vm.id and entry.metadata.get(_VOLUME_MARK) in volume_ids
     ]
