@@ -18,6 +18,7 @@ from openstack.image.v2._proxy import Proxy
 from requests.adapters import BaseAdapter
 
 from mtv.model.connection import Connection
+from mtv.model.errors import TemporaryError
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceVm
 from mtv.providers.openstack import export
 from mtv.providers.openstack.export import Exports
@@ -204,3 +205,13 @@ def test_copies_and_their_removal_are_given_time_by_their_size(monkeypatch: pyte
     large = disk("v1", 1 << 40)
     assert exports(glance, cinder).image_of(server(large), large) == "image"
     assert cinder.made == {"volume": {}, "snapshot": {}}
+
+
+def test_an_upload_whose_image_cinder_has_removed_has_failed_and_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export, "POLL_S", 0.0)
+    small = disk("v1")
+    with pytest.raises(TemporaryError, match="quota") as caught:
+        exports(Glance()).image_of(server(small), small)
+    assert caught.value.code == "UploadFailed"

@@ -213,6 +213,7 @@ def test_other_urls_are_refused_before_anything_is_sent(fields: dict[str, Any], 
         (answered(sdk.ForbiddenException, 403), ConnectionRefused, "PrivilegeMissing"),
         (answered(sdk.NotFoundException, 404), PermanentError, "ObjectGone"),
         (answered(sdk.ConflictException, 409), TemporaryError, "ObjectBusy"),
+        (answered(sdk.HttpException, 413), TemporaryError, "QuotaExceeded"),
         (answered(sdk.HttpException, 503), TemporaryError, "Busy"),
     ],
 )

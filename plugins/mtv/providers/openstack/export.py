@@ -25,7 +25,7 @@ _BYTES_PER_S = 10 << 20
 """The slowest copy, removal or upload that is waited for, beyond `STEP_TIMEOUT_S` for whatever size."""
 _BUSY = frozenset({"creating", "uploading", "downloading", "deleting"})
 """States in which cinder refuses to delete a volume or snapshot, or does so already."""
-_GONE = "gone"
+_GONE, _DELETED = "gone", "deleted"
 SERVER_MARK = "mtv_server"
 """Metadata of all that is made here: the server for which it was."""
 _VOLUME_MARK, _GENERATION_MARK = "mtv_volume", "mtv_generation"
@@ -168,10 +168,18 @@ class Exports:
 
     def _wait_for_image(self, image: str, what: str, size_bytes: int) -> str:
         def look(cloud: Any) -> str:
-            return str(cloud.image.get_image(image).status)
+            found = cloud.image.find_image(image, ignore_missing=True)
+            # Cinder itself removes an image whose upload has failed.
+            return _DELETED if found is None else str(found.status)
 
         self._wait(
-            look, what, size_bytes, until="active", hopeless=("killed", "deleted", "pending_delete"), code="Upload"
+            look,
+            what,
+            size_bytes,
+            until="active",
+            hopeless=("killed", _DELETED, "pending_delete"),
+            code="Upload",
+            cure="see cinder's messages about the volume, and glance's quota and space",
         )
         return image
 
@@ -185,6 +193,7 @@ class Exports:
         code: str,
         hopeless: tuple[str, ...] = (),
         doing: str = "look at",
+        cure: str = "",
     ) -> None:
         """Look again and again until the status is `until`, for as long as a disk of that size may take.
 
@@ -193,7 +202,7 @@ class Exports:
         deadline = time.monotonic() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
         while (status := self.session.run(look, doing=f"{doing} {what}")) != until:
             if status.startswith(hopeless):
-                raise TemporaryError(f"{self.session.where}: {what} is {status}", code=f"{code}Failed")
+                raise TemporaryError(f"{self.session.where}: {what} is {status}", cure=cure, code=f"{code}Failed")
             if time.monotonic() >= deadline:
                 raise TemporaryError(f"{self.session.where}: {what} is still {status}", code=f"{code}Timeout")
             time.sleep(POLL_S)
