@@ -67,6 +67,12 @@ def with_volumes(*volumes: dict[str, Any], **changed: Any) -> SourceVm:
         ({"hw:cpu_cores": "3"}, (1, 1)),
         ({"hw:cpu_cores": "2", "hw:cpu_threads": "2"}, (2, 2)),
         ({"hw:cpu_cores": "many"}, (1, 1)),
+        ({"hw:cpu_max_sockets": "1"}, (4, 1)),
+        ({"hw:cpu_max_sockets": "2"}, (2, 1)),
+        ({"hw:cpu_max_sockets": "3"}, (2, 1)),
+        ({"hw:cpu_max_sockets": "1", "hw:cpu_max_cores": "2"}, (2, 2)),
+        ({"hw:cpu_max_sockets": "1", "hw:cpu_max_cores": "2", "hw:cpu_max_threads": "1"}, (1, 1)),
+        ({"hw:cpu_max_sockets": "1", "hw:cpu_cores": "2"}, (2, 1)),
     ],
 )
 def test_sockets_cores_and_threads_follow_the_flavor(asked: dict[str, str], cores: tuple[int, int]) -> None:

@@ -290,15 +290,30 @@ def _source_vm(
 
 
 def _topology(vcpus: int, specs: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[int, int]:
-    """Cores of a socket and threads of a core, as flavor or image ask for them; one of each if that does not divide."""
+    """Cores of a socket and threads of a core, as flavor or image ask for them or limit them; one of each if that does
+    not divide.
+    """
 
     def number(what: str) -> int:
         text = str(specs.get(f"hw:cpu_{what}") or asked.get(f"hw_cpu_{what}") or "")
         return int(text) if text.isdecimal() else 0
 
+    if not any(map(number, ("sockets", "cores", "threads"))):
+        most = {what: number(f"max_{what}") or vcpus for what in ("sockets", "cores", "threads")}
+        return _topology_within(vcpus, most["sockets"], most["cores"], most["threads"])
     threads = max(1, number("threads"))
     cores = number("cores") or (vcpus // threads // sockets if (sockets := number("sockets")) else 1)
     return (cores, threads) if cores and vcpus % (cores * threads) == 0 else (1, 1)
+
+
+def _topology_within(vcpus: int, max_sockets: int, max_cores: int, max_threads: int) -> tuple[int, int]:
+    """As many sockets as may be, then as many cores, as nova chooses."""
+    for sockets in range(min(vcpus, max_sockets), 0, -1):
+        for cores in range(min(vcpus // sockets, max_cores), 0, -1):
+            threads, rest = divmod(vcpus, sockets * cores)
+            if rest == 0 and threads <= max_threads:
+                return cores, threads
+    return 1, 1
 
 
 def _disks(document: Mapping[str, Any], around: Surroundings) -> Iterable[SourceDisk]:
