@@ -60,6 +60,7 @@ def doc(**attributes: Any) -> dict[str, Any]:
             [],
         ),
         ({}, {"disks": (a_disk(0, generation="g2"), a_disk(1, allocated_bytes=7))}, []),
+        ({"host": "a1", **doc(hostID="a1")}, {"host": "b2", **doc(hostID="b2")}, ["host a1 → b2"]),
         # A thing that VMs stand on has a line of its own, so its state is no change of the VM.
         (doc(**a_place("esx-1")), doc(**a_place("esx-1", drs="manual")), []),
     ],

@@ -72,6 +72,10 @@ def test_a_host_that_the_platform_itself_chooses_is_no_drift_but_another_cluster
     assert drift(by_hand, a_vm(host="esx-2", document=a_place("esx-2", drs="manual"))) == ["host was esx-1, is esx-2"]
 
 
+def test_a_server_that_the_operators_of_openstack_moved_has_not_drifted():
+    assert drift(a_vm(provider="openstack", host="a1"), a_vm(provider="openstack", host="b2")) == []
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

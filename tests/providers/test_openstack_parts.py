@@ -15,7 +15,7 @@ from openstack import exceptions as sdk
 
 from mtv.model.connection import Connection
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
-from mtv.model.source import PowerState, SourceVm
+from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.providers.openstack.build import build_vms, power_state
 from mtv.providers.openstack.collect import Surroundings, servers
 from mtv.providers.openstack.faults import translate
@@ -51,10 +51,10 @@ def built(around: Surroundings | None = None, **changed: Any) -> SourceVm:
     return vm
 
 
-def with_volumes(*volumes: dict[str, Any]) -> SourceVm:
+def with_volumes(*volumes: dict[str, Any], **changed: Any) -> SourceVm:
     attached = [{"id": found["id"]} for found in reversed(volumes)]
     around = Surroundings(volumes={found["id"]: found for found in volumes})
-    return built(around, **{"os-extended-volumes:volumes_attached": attached})
+    return built(around, **{"os-extended-volumes:volumes_attached": attached, **changed})
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,12 @@ def with_volumes(*volumes: dict[str, Any]) -> SourceVm:
         ({"hw:cpu_cores": "3"}, (1, 1)),
         ({"hw:cpu_cores": "2", "hw:cpu_threads": "2"}, (2, 2)),
         ({"hw:cpu_cores": "many"}, (1, 1)),
+        ({"hw:cpu_max_sockets": "1"}, (4, 1)),
+        ({"hw:cpu_max_sockets": "2"}, (2, 1)),
+        ({"hw:cpu_max_sockets": "3"}, (2, 1)),
+        ({"hw:cpu_max_sockets": "1", "hw:cpu_max_cores": "2"}, (2, 2)),
+        ({"hw:cpu_max_sockets": "1", "hw:cpu_max_cores": "2", "hw:cpu_max_threads": "1"}, (1, 1)),
+        ({"hw:cpu_max_sockets": "1", "hw:cpu_cores": "2"}, (2, 1)),
     ],
 )
 def test_sockets_cores_and_threads_follow_the_flavor(asked: dict[str, str], cores: tuple[int, int]) -> None:
@@ -86,12 +92,42 @@ def test_volumes_stand_in_the_order_of_their_devices() -> None:
     assert [disk.id for disk in vm.disks] == ["c", "b", "a"]
 
 
+@pytest.mark.parametrize(
+    ("root", "iso", "told"),
+    [
+        ("/dev/vda", "/dev/sda", {}),
+        ("/dev/vda", "/dev/hda", {}),
+        ("/dev/sda", "/dev/hda", {}),
+        ("/dev/sda", "/dev/vda", {"OS-EXT-SRV-ATTR:root_device_name": "/dev/sda"}),
+    ],
+)
+def test_the_root_comes_before_a_cd_rom_and_its_image_says_the_hardware(
+    root: str, iso: str, told: dict[str, str]
+) -> None:
+    uefi = {"hw_firmware_type": "uefi"}
+    vm = with_volumes(volume("root", root, volume_image_metadata=uefi), volume("iso", iso), **told)
+    assert [disk.id for disk in vm.disks] == ["root", "iso"]
+    assert vm.firmware is Firmware.EFI
+
+
 def test_a_volume_of_several_servers_is_shared_and_one_that_cannot_be_read_is_told() -> None:
     both = [{"server_id": "s1", "device": "/dev/vda"}, {"server_id": "s2", "device": "/dev/vdb"}]
     assert with_volumes(volume("a", "", attachments=both)).disks[0].shared
     vm = built(**{"os-extended-volumes:volumes_attached": [{"id": "hidden"}]})
     assert vm.disks == ()
-    assert vm.document["unreadable"] == ["volume hidden"]
+    assert vm.document["unreadable"] == ["volumes.hidden"]
+
+
+def test_snapshots_that_a_migration_has_made_are_none_of_the_server_s() -> None:
+    around = Surroundings(
+        volumes={"v": volume("v", "/dev/vda")},
+        snapshots={
+            "theirs": {"id": "theirs", "volume_id": "v", "metadata": {}},
+            "ours": {"id": "ours", "volume_id": "v", "metadata": {"mtv_server": "s1", "mtv_volume": "v"}},
+        },
+    )
+    vm = built(around, **{"os-extended-volumes:volumes_attached": [{"id": "v"}]})
+    assert [snapshot["id"] for snapshot in vm.document["snapshots"]] == ["theirs"]
 
 
 def test_what_a_policy_hides_or_somebody_deleted_is_absent_and_not_empty() -> None:
@@ -118,12 +154,16 @@ def test_cards_stand_as_nova_has_them_whatever_neutron_tells_of_times_and_in_whi
         macs = [f"FA:16:3E:00:{len(addresses):02X}:{card:02X}" for card in range(count)]
         # Two addresses of a card are two entries of nova's.
         addresses[name] = [{"OS-EXT-IPS-MAC:mac_addr": mac.lower(), "addr": at} for mac in macs for at in ("v4", "v6")]
+        floating = data.draw(st.lists(st.sampled_from(macs), max_size=2))
+        addresses[name] += [{"OS-EXT-IPS-MAC:mac_addr": mac.lower(), "addr": "floating"} for mac in floating]
         ports += [{"network_id": f"id-{name}", "mac_address": mac} for mac in macs]
     wanted = [str(port["mac_address"]).lower() for port in ports]
     for port in ports:
         port["id"] = str(data.draw(st.uuids()))
         port["created_at"] = data.draw(st.sampled_from(["2026-01-01", "2026-01-02"]))
-    networks = {f"id-{name}": {"id": f"id-{name}", "name": name} for name in names}
+    # A network may have been renamed, even to what another was called: nova keeps the names of its cache for a while.
+    renamed = data.draw(st.permutations([*names, "new"]))
+    networks = {f"id-{name}": {"id": f"id-{name}", "name": now} for name, now in zip(names, renamed, strict=False)}
     around = Surroundings(networks=networks, ports={"s1": data.draw(st.permutations(ports))})
     assert [nic.mac for nic in built(around, addresses=addresses).nics] == wanted
 
@@ -179,6 +219,7 @@ def test_other_urls_are_refused_before_anything_is_sent(fields: dict[str, Any], 
         (answered(sdk.ForbiddenException, 403), ConnectionRefused, "PrivilegeMissing"),
         (answered(sdk.NotFoundException, 404), PermanentError, "ObjectGone"),
         (answered(sdk.ConflictException, 409), TemporaryError, "ObjectBusy"),
+        (answered(sdk.HttpException, 413), TemporaryError, "QuotaExceeded"),
         (answered(sdk.HttpException, 503), TemporaryError, "Busy"),
     ],
 )

@@ -124,6 +124,12 @@ def cards(count: int) -> tuple[SourceNic, ...]:
     return tuple(SourceNic(index=i, network=str(i), mac="") for i in range(count))
 
 
+def of_networks(*networks: str, provider: str = "openstack") -> SourceVm:
+    return seen(
+        provider=provider, nics=tuple(SourceNic(index=i, network=name, mac="") for i, name in enumerate(networks))
+    )
+
+
 MANY = plan_of(network_map={str(i): NetworkTarget(type="multus", name=f"n/net-{i}") for i in range(40)})
 IGNORING = plan_of(network_map={"*": NetworkTarget(type="ignored")})
 
@@ -152,6 +158,12 @@ OF_VMS = [
      (plan_of(), seen(disks=(disk(), disk(id="2001", index=1, size_bytes=3 * TIB))))),
     ("TooManyCards", "mtv.nic.count_exceeds_limit", W, (MANY, seen(nics=cards(29))), (MANY, seen(nics=cards(28)))),
     ("TooManyCards", "mtv.nic.count_exceeds_limit", W, (MANY, seen(nics=cards(29))), (IGNORING, seen(nics=cards(29)))),
+    ("CardOrderUnknown", "mtv.nic.order_unknown", W,
+     (plan_of(), of_networks("a", "a", "b")), (plan_of(), of_networks("a", "a"))),
+    ("CardOrderUnknown", "mtv.nic.order_unknown", W,
+     (plan_of(), of_networks("a", "b", "b")), (plan_of(), of_networks("a", "b", "c"))),
+    ("CardOrderUnknown", "mtv.nic.order_unknown", W,
+     (plan_of(), of_networks("a", "a", "b")), (plan_of(), of_networks("a", "a", "b", provider="ovirt"))),
     ("GuestCannotBeConverted", "mtv.guest.not_convertible", W,
      (plan_of(), document(guestId="freebsd13_64Guest")), (RAW, document(guestId="freebsd13_64Guest"))),
     ("GuestCannotBeConverted", "mtv.guest.not_convertible", W,
@@ -182,6 +194,8 @@ OF_VMS = [
      (plan_of(), document(unreadable=["guest.net"], missingPrivileges=["System.Read"])), (plan_of(), document())),
     ("VMNotReadable", "plan.vm.not_readable", C,
      (plan_of(), document(unreadable=["disk_attachments"])), (plan_of(), document())),
+    ("VMNotReadable", "plan.vm.not_readable", C,
+     (plan_of(), document(unreadable=["volumes.v1"])), (plan_of(), document())),
 ]  # fmt: skip
 
 CASES = [
@@ -202,6 +216,12 @@ def test_conditions(kind: str, id_: str, category: Any, set_: Any, not_set: Any)
 
 def _said(plan: Plan, vm: SourceVm, facts: TargetFacts) -> tuple[Condition, ...]:
     return said(plan, msgspec.convert(msgspec.to_builtins(vm), SourceVm), facts=facts)
+
+
+@pytest.mark.parametrize("hidden", ["config.hardware.device", "disk_attachments", "volumes.v1"])
+def test_a_vm_whose_disks_may_not_be_read_is_not_said_to_have_none(hidden: str) -> None:
+    found = said(plan_of(), seen(disks=(), document={"unreadable": [hidden]}))
+    assert [one.type for one in found] == ["VMNotReadable"]
 
 
 def test_what_may_not_be_read_is_said_with_the_privilege_and_not_taken_for_nothing() -> None:

@@ -37,7 +37,7 @@ _NIC_FACTS = (("network", "network"), ("mac", "MAC address"), ("model", "model")
 _TOLD = frozenset(
     {"id", "name", "uuid", "powerState", "firmware", "secureBoot", "tpmEnabled", "isTemplate", "host", "cpuCount"}
     | {"coresPerSocket", "cpuSockets", "cpuCores", "memoryMB", "memory", "memoryQuantity", "guestName"}
-    | {"guestNameFromVmwareTools", "nics", "controllers", "devices", "networks"}
+    | {"guestNameFromVmwareTools", "nics", "controllers", "devices", "networks", "hostID"}
 )
 _TOLD_OF_DISKS = frozenset(
     {

@@ -2,8 +2,9 @@
 
 That is its hardware and firmware, its disks with their sizes and whether changes are tracked, its snapshots, its
 network cards, whether it runs and where. Where the platform moves VMs between the hosts of a cluster by itself, any
-host of the cluster counts as the same. Generations do not count: a running guest writes. Whether a disk is shared
-depends on which VMs were read together, so it is no fact of one VM either.
+host of the cluster counts as the same; where its operators move them unseen, as OpenStack's do, any host at all.
+Generations do not count: a running guest writes. Whether a disk is shared depends on which VMs were read together, so
+it is no fact of one VM either.
 """
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ def _vm_facts(vm: SourceVm) -> dict[str, Any]:
 
 
 def _place(vm: SourceVm) -> str:
-    """Return the VM's host, or its cluster where the platform itself may move it to another host there at any time."""
+    """Return the VM's host, or its cluster where the platform itself may move it to another host there at any time; ""
+    of OpenStack, whose operators move servers and tell their owner a hash of the host.
+    """
+    if vm.provider == "openstack":
+        return ""
     host, cluster = vm.document.get("host"), vm.document.get("cluster")
     moves = vm.document.get("placementPolicyAffinity") == "migratable"
     if isinstance(host, dict) and isinstance(host.get("cluster"), dict):

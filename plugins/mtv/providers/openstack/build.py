@@ -13,6 +13,7 @@ from typing import Any
 
 from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, SourceVm
 from mtv.providers.openstack.collect import Surroundings
+from mtv.providers.openstack.export import SERVER_MARK
 
 PROVIDER = "openstack"
 IMAGE_STORAGE = "glance"
@@ -45,6 +46,7 @@ _IMAGE_FIELDS = {
     "protected": "protected",
 }
 _NO_PROPERTIES = {*_IMAGE_FIELDS, "owner", "file", "schema", "self", "locations", "direct_url", "stores", "os_hidden"}
+_DEVICES = ("vd", "sd", "hd")
 _BUSES = {"ide": "ide", "sata": "sata", "scsi": "scsi"}
 
 
@@ -64,7 +66,7 @@ def build_vms(servers: Sequence[Mapping[str, Any]], around: Surroundings) -> lis
 def _document(server: Mapping[str, Any], around: Surroundings, flavor_ids: Mapping[str, str]) -> dict[str, Any]:
     attached = [entry["id"] for entry in server.get("os-extended-volumes:volumes_attached") or ()]
     found = [around.volumes[key] for key in attached if key in around.volumes]
-    volumes = sorted((_volume(volume) for volume in found), key=lambda volume: _place(volume, server["id"]))
+    volumes = sorted((_volume(volume) for volume in found), key=lambda volume: _place(volume, server))
     image_id = str((server.get("image") or {}).get("id", ""))
     types = {str(kind.get("name", "")): kind for kind in around.volume_types.values()}
     used = {network for port in around.ports.get(server["id"], ()) if (network := port.get("network_id"))}
@@ -95,11 +97,11 @@ def _document(server: Mapping[str, Any], around: Surroundings, flavor_ids: Mappi
         "flavor": _flavor(server, flavor_ids),
         "volumes": volumes,
         "volumeTypes": [_volume_type(types[name]) for name in _names(volumes) if name in types],
-        "snapshots": [_snapshot(entry) for entry in around.snapshots.values() if entry.get("volume_id") in attached],
+        "snapshots": [_snapshot(entry) for entry in around.snapshots.values() if _is_theirs(entry, attached)],
         "networks": [_network(network) for key, network in around.networks.items() if key in used],
         "subnets": [_subnet(subnet) for subnet in around.subnets.values() if subnet.get("network_id") in used],
         "ports": [_port(port) for port in _in_order(around.ports.get(server["id"], ()), server, around)],
-        "unreadable": [f"volume {key}" for key in attached if key not in around.volumes],
+        "unreadable": [f"volumes.{key}" for key in attached if key not in around.volumes],
     }
     image = _image(image_id, volumes, around)
     if image:
@@ -160,12 +162,17 @@ def _volume(volume: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _place(volume: Mapping[str, Any], server_id: str) -> tuple[int, str]:
-    """Order of a server's volumes: /dev/vdb before /dev/vdaa."""
+def _place(volume: Mapping[str, Any], server: Mapping[str, Any]) -> tuple[bool, int, int, str]:
+    """Order of a server's volumes: its root, as far as the user may know it, then /dev/vdb before /dev/vdaa.
+
+    A volume on another bus than virtio beside one on it is most often a CD-ROM, and that on IDE one beside SCSI.
+    """
     device = next(
-        (str(entry.get("device") or "") for entry in volume["attachments"] if entry["server_id"] == server_id), ""
+        (str(entry.get("device") or "") for entry in volume["attachments"] if entry["server_id"] == server["id"]), ""
     )
-    return len(device), device
+    bus = device.removeprefix("/dev/")[:2]
+    rank = _DEVICES.index(bus) if bus in _DEVICES else len(_DEVICES)
+    return device != server.get("OS-EXT-SRV-ATTR:root_device_name"), rank, len(device), device
 
 
 def _volume_type(kind: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,6 +183,11 @@ def _volume_type(kind: Mapping[str, Any]) -> dict[str, Any]:
         "qosSpecID": kind.get("qos_specs_id") or "",
         "isPublic": bool(kind.get("is_public", True)),
     }
+
+
+def _is_theirs(snapshot: Mapping[str, Any], volume_ids: Sequence[str]) -> bool:
+    """Whether somebody has made it; those of a migration come and go while nobody changes the server."""
+    return snapshot.get("volume_id") in volume_ids and SERVER_MARK not in (snapshot.get("metadata") or {})
 
 
 def _snapshot(snapshot: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,20 +235,21 @@ def _in_order(
     """Sort ports as the guest sees its cards.
 
     Nova keeps that order in a server's addresses, network by network. Neutron's times do not tell it: they are in whole
-    seconds, and ports may be older than the server. A port without an address is known there by its network alone.
+    seconds, and ports may be older than the server. Nor do neutron's names: nova may know a network by an older one. A
+    port without an address is known there by its network alone.
     """
     addresses: Mapping[str, Sequence[Mapping[str, Any]]] = server.get("addresses") or {}
-    networks = list(addresses)
-    cards = [str(entry.get("OS-EXT-IPS-MAC:mac_addr", "")).lower() for found in addresses.values() for entry in found]
+    networks = {name: rank for rank, name in enumerate(addresses)}
+    cards: dict[str, tuple[int, int]] = {}
+    for name, found in addresses.items():
+        for card, entry in enumerate(found):  # floating addresses stand last, with the MAC of a card that was told
+            cards.setdefault(str(entry.get("OS-EXT-IPS-MAC:mac_addr", "")).lower(), (networks[name], card))
 
-    def place(port: Mapping[str, Any]) -> tuple[int, int, str, str]:
+    def place(port: Mapping[str, Any]) -> tuple[tuple[int, int], str, str]:
         network = str(around.networks.get(port.get("network_id", ""), {}).get("name", ""))
-        return (
-            networks.index(network) if network in networks else len(networks),
-            cards.index(mac) if (mac := str(port.get("mac_address", "")).lower()) in cards else len(cards),
-            str(port.get("created_at", "")),
-            port["id"],
-        )
+        alone = (networks.get(network, len(networks)), len(cards))
+        mac = str(port.get("mac_address", "")).lower()
+        return cards.get(mac, alone), str(port.get("created_at", "")), port["id"]
 
     return sorted(ports, key=place)
 
@@ -277,15 +290,30 @@ def _source_vm(
 
 
 def _topology(vcpus: int, specs: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[int, int]:
-    """Cores of a socket and threads of a core, as flavor or image ask for them; one of each if that does not divide."""
+    """Cores of a socket and threads of a core, as flavor or image ask for them or limit them; one of each if that does
+    not divide.
+    """
 
     def number(what: str) -> int:
         text = str(specs.get(f"hw:cpu_{what}") or asked.get(f"hw_cpu_{what}") or "")
         return int(text) if text.isdecimal() else 0
 
+    if not any(map(number, ("sockets", "cores", "threads"))):
+        most = {what: number(f"max_{what}") or vcpus for what in ("sockets", "cores", "threads")}
+        return _topology_within(vcpus, most["sockets"], most["cores"], most["threads"])
     threads = max(1, number("threads"))
     cores = number("cores") or (vcpus // threads // sockets if (sockets := number("sockets")) else 1)
     return (cores, threads) if cores and vcpus % (cores * threads) == 0 else (1, 1)
+
+
+def _topology_within(vcpus: int, max_sockets: int, max_cores: int, max_threads: int) -> tuple[int, int]:
+    """As many sockets as may be, then as many cores, as nova chooses."""
+    for sockets in range(min(vcpus, max_sockets), 0, -1):
+        for cores in range(min(vcpus // sockets, max_cores), 0, -1):
+            threads, rest = divmod(vcpus, sockets * cores)
+            if rest == 0 and threads <= max_threads:
+                return cores, threads
+    return 1, 1
 
 
 def _disks(document: Mapping[str, Any], around: Surroundings) -> Iterable[SourceDisk]:

@@ -22,11 +22,13 @@ from mtv.providers.openstack.session import Session
 POLL_S = 1.0
 STEP_TIMEOUT_S = 900.0
 _BYTES_PER_S = 10 << 20
-"""The slowest upload that is waited for."""
+"""The slowest copy, removal or upload that is waited for, beyond `STEP_TIMEOUT_S` for whatever size."""
 _BUSY = frozenset({"creating", "uploading", "downloading", "deleting"})
 """States in which cinder refuses to delete a volume or snapshot, or does so already."""
-_GONE = "gone"
-_VOLUME, _GENERATION, _SERVER = "mtv_volume", "mtv_generation", "mtv_server"
+_GONE, _DELETED = "gone", "deleted"
+SERVER_MARK = "mtv_server"
+"""Metadata of all that is made here: the server for which it was."""
+_VOLUME_MARK, _GENERATION_MARK = "mtv_volume", "mtv_generation"
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ class Exports:
         removed: list[str] = []
 
         def images(cloud: Any) -> None:
-            for image in cloud.image.images(**{_SERVER: vm.id}):
-                if image.properties.get(_SERVER) == vm.id:  # a service that does not know the filter gives all
+            for image in (image for disk in vm.disks for image in _named(cloud, vm, disk.id)):
+                if image.properties.get(SERVER_MARK) == vm.id:  # anybody may give an image this name
                     cloud.image.delete_image(image, ignore_missing=True)
                     removed.append(f"image {image.name}")
 
@@ -71,14 +73,14 @@ class Exports:
         return removed
 
     def _found(self, vm: SourceVm, disk: SourceDisk) -> str | None:
-        wanted = {_SERVER: vm.id, _VOLUME: disk.id, _GENERATION: disk.generation}
+        wanted = {SERVER_MARK: vm.id, _VOLUME_MARK: disk.id, _GENERATION_MARK: disk.generation}
 
         def look(cloud: Any) -> str | None:
-            for image in cloud.image.images(name=_name(vm, disk.id)):
+            for image in _named(cloud, vm, disk.id):
                 had = {key: image.properties.get(key) for key in wanted}
                 if had == wanted and image.status in ("active", "saving"):
                     return str(image.id)
-                if had[_SERVER] == vm.id:  # an older state of the disk, or an upload that failed
+                if had[SERVER_MARK] == vm.id:  # an older state of the disk, or an upload that failed
                     cloud.image.delete_image(image, ignore_missing=True)
             return None
 
@@ -86,7 +88,7 @@ class Exports:
 
     def _make(self, vm: SourceVm, disk: SourceDisk) -> str:
         what, name = f"volume {disk.id} of {vm.name}", _name(vm, disk.id)
-        marks = {_SERVER: vm.id, _VOLUME: disk.id}
+        marks = {SERVER_MARK: vm.id, _VOLUME_MARK: disk.id}
         self._remove_steps(vm, [disk.id])
         try:
             snapshot = self.session.run(
@@ -95,7 +97,7 @@ class Exports:
                 ),
                 doing=f"make a snapshot of {what}",
             )
-            self._wait_for("get_snapshot", snapshot, f"the snapshot of {what}")
+            self._wait_for("get_snapshot", snapshot, f"the snapshot of {what}", disk.size_bytes)
             volume = self.session.run(
                 lambda cloud: (
                     cloud.block_storage.create_volume(
@@ -108,11 +110,11 @@ class Exports:
                 ),
                 doing=f"make a volume of the snapshot of {what}",
             )
-            self._wait_for("get_volume", volume, f"the copy of {what}")
+            self._wait_for("get_volume", volume, f"the copy of {what}", disk.size_bytes)
             # The image is born with these. Set on it while its upload begins they could undo its new status.
             self.session.run(
                 lambda cloud: cloud.block_storage.set_volume_image_metadata(
-                    volume, **marks, **{_GENERATION: disk.generation}
+                    volume, **marks, **{_GENERATION_MARK: disk.generation}
                 ),
                 doing=f"mark the copy of {what}",
             )
@@ -140,12 +142,12 @@ class Exports:
         removed: list[str] = []
         for kind in ("volume", "snapshot"):
             ours = self.session.run(partial(_marked, kind, vm, volume_ids), doing="look for copies")
-            for key in ours:
-                self._remove(kind, key)
+            for key, size_bytes in ours:
+                self._remove(kind, key, size_bytes)
                 removed.append(f"{kind} {key}")
         return removed
 
-    def _remove(self, kind: str, key: str) -> None:
+    def _remove(self, kind: str, key: str, size_bytes: int) -> None:
         def remove(cloud: Any) -> str:
             found = getattr(cloud.block_storage, f"find_{kind}")(key, ignore_missing=True)
             if found is None:
@@ -155,41 +157,52 @@ class Exports:
                 getattr(cloud.block_storage, f"delete_{kind}")(key, ignore_missing=True)
             return str(found.status)
 
-        self._wait(remove, f"{kind} {key}", until=_GONE, code="Removal", doing="remove")
+        # Some drivers wipe what they remove, block by block.
+        self._wait(remove, f"{kind} {key}", size_bytes, until=_GONE, code="Removal", doing="remove")
 
-    def _wait_for(self, getter: str, key: str, what: str) -> None:
+    def _wait_for(self, getter: str, key: str, what: str, size_bytes: int) -> None:
         def look(cloud: Any) -> str:
             return str(getattr(cloud.block_storage, getter)(key).status)
 
-        self._wait(look, what, until="available", hopeless=("error",), code="Copy")
+        self._wait(look, what, size_bytes, until="available", hopeless=("error",), code="Copy")
 
     def _wait_for_image(self, image: str, what: str, size_bytes: int) -> str:
         def look(cloud: Any) -> str:
-            return str(cloud.image.get_image(image).status)
+            found = cloud.image.find_image(image, ignore_missing=True)
+            # Cinder itself removes an image whose upload has failed.
+            return _DELETED if found is None else str(found.status)
 
-        ended, timeout_s = ("killed", "deleted", "pending_delete"), STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
-        self._wait(look, what, until="active", hopeless=ended, code="Upload", timeout_s=timeout_s)
+        self._wait(
+            look,
+            what,
+            size_bytes,
+            until="active",
+            hopeless=("killed", _DELETED, "pending_delete"),
+            code="Upload",
+            cure="see cinder's messages about the volume, and glance's quota and space",
+        )
         return image
 
     def _wait(
         self,
         look: Callable[[Any], str],
         what: str,
+        size_bytes: int,
         *,
         until: str,
         code: str,
         hopeless: tuple[str, ...] = (),
-        timeout_s: float = STEP_TIMEOUT_S,
         doing: str = "look at",
+        cure: str = "",
     ) -> None:
-        """Look again and again until the status is `until`.
+        """Look again and again until the status is `until`, for as long as a disk of that size may take.
 
         Raises `TemporaryError`: <code>Failed once the status begins with a hopeless word, <code>Timeout in the end.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + STEP_TIMEOUT_S + size_bytes / _BYTES_PER_S
         while (status := self.session.run(look, doing=f"{doing} {what}")) != until:
             if status.startswith(hopeless):
-                raise TemporaryError(f"{self.session.where}: {what} is {status}", code=f"{code}Failed")
+                raise TemporaryError(f"{self.session.where}: {what} is {status}", cure=cure, code=f"{code}Failed")
             if time.monotonic() >= deadline:
                 raise TemporaryError(f"{self.session.where}: {what} is still {status}", code=f"{code}Timeout")
             time.sleep(POLL_S)
@@ -199,10 +212,16 @@ def _name(vm: SourceVm, volume_id: str) -> str:
     return f"mtv-{vm.id}-{volume_id}"
 
 
-def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[str]:
+def _named(cloud: Any, vm: SourceVm, volume_id: str) -> list[Any]:
+    """Return all images of a volume at once: a page after one that has been deleted cannot be asked for."""
+    return list(cloud.image.images(name=_name(vm, volume_id)))
+
+
+def _marked(kind: str, vm: SourceVm, volume_ids: list[str], cloud: Any) -> list[tuple[str, int]]:
+    """Return ids and sizes in bytes."""
     found = cloud.block_storage.volumes() if kind == "volume" else cloud.block_storage.snapshots()
     return [
-        entry.id
+        (entry.id, int(entry.size or 0) << 30)
         for entry in found
-        if entry.metadata.get(_SERVER) == vm.id and entry.metadata.get(_VOLUME) in volume_ids
+        if entry.metadata.get(SERVER_MARK) == vm.id and entry.metadata.get(_VOLUME_MARK) in volume_ids
     ]

@@ -33,6 +33,9 @@ def translate(fault: Exception, *, where: str, doing: str) -> MtvError:
         return ConnectionRefused(said, cure="give the user the role for it in the project", code="PrivilegeMissing")
     if status == HTTPStatus.NOT_FOUND:
         return PermanentError(said, cure="take the inventory again", code="ObjectGone")
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:  # cinder's and glance's word for a quota that is used up
+        cure = "raise the project's quota, or lower max_vms_in_flight"
+        return TemporaryError(said, cure=cure, code="QuotaExceeded")
     if status == HTTPStatus.CONFLICT:
         return TemporaryError(said, code="ObjectBusy")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -15,7 +15,7 @@ from mtv.validation.conditions.case import Case, critical, rows_of, warning
 def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
     """What each disk is by itself."""
     vms = (case.vm.id,)
-    if not seen.disks and not set(readable.DISKS) & set(readable.unreadable(seen)):
+    if not seen.disks and not readable.hides_disks(seen):
         yield critical(
             "VMHasNoDisks",
             "plan.vm.no_disks",
@@ -97,6 +97,46 @@ def _sealed(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
             "Change it to virtual mode, or detach it and attach its LUN on the target.",
             vms=vms,
         )
+    yield from _on_the_compute_host(seen, vms)
+
+
+def _on_the_compute_host(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
+    """Disks that nova keeps beside the server: no service hands out their bytes."""
+    if any(disk.locator.get("kind") == "image" for disk in seen.disks):
+        yield critical(
+            "VMStorageNotSupported",
+            "mtv.disk.root_on_compute_host",
+            "NotSupported",
+            "It boots from an image: its root disk lies on its compute host, where nobody can read it whole",
+            "Make an image of the server, start a server from a volume of it, and migrate that one.",
+            vms=vms,
+        )
+    flavor = seen.document.get("flavor")
+    ephemeral, swap = (_amount(flavor, name) for name in ("ephemeral", "swap"))
+    if ephemeral:
+        yield critical(
+            "VMStorageNotSupported",
+            "mtv.disk.ephemeral",
+            "NotSupported",
+            f"Its flavor has {ephemeral} GiB of ephemeral disk, on its compute host, which nobody can read",
+            "Copy what is needed to a volume. Then accept this, or start a server of its volumes with another flavor.",
+            vms=vms,
+        )
+    if swap:
+        yield warning(
+            "SwapDiskLeftOut",
+            "mtv.disk.swap_left_out",
+            "NotSupported",
+            f"Its flavor has a swap disk of {swap} MiB, which the target VM does not have",
+            "See that nothing waits for it when the guest boots (fstab), and that its memory is enough.",
+            vms=vms,
+        )
+
+
+def _amount(flavor: Any, name: str) -> int:
+    """Return a size of a flavor; nova says "" or 0 for none."""
+    text = str(flavor.get(name)) if isinstance(flavor, Mapping) else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def _name(row: Mapping[str, Any]) -> str:

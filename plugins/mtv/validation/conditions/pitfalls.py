@@ -124,6 +124,15 @@ def _cards(case: Case, seen: SourceVm) -> Iterable[Condition]:
             "type: ignored.",
             vms=(case.vm.id,),
         )
+    if seen.provider == "openstack" and 1 < len({nic.network for nic in seen.nics}) < len(seen.nics):
+        yield warning(
+            "CardOrderUnknown",
+            "mtv.nic.order_unknown",
+            "NotValid",
+            "It has several cards on one network and others elsewhere, and nova tells their order by network only",
+            "Cards of one network stand together on the target VM. See that the guest tells them by MAC address.",
+            vms=(case.vm.id,),
+        )
 
 
 def _guest(case: Case, seen: SourceVm) -> Iterable[Condition]:

@@ -8,10 +8,10 @@ from mtv.model.condition import Condition
 from mtv.model.source import SourceVm
 from mtv.validation.conditions.case import Case, critical, warning
 
-_NEEDED = ("config", "runtime", "snapshot", "disk_attachments", "nics", "snapshots")
+_NEEDED = ("config", "runtime", "snapshot", "disk_attachments", "nics", "snapshots", "volumes")
 """Properties, and what lies below them, without which a VM cannot be migrated as it is."""
-DISKS = ("config.hardware.device", "disk_attachments")
-"""Properties that tell of disks."""
+_DISKS = ("config.hardware.device", "disk_attachments", "volumes")
+"""Properties, and what lies below them, that tell of disks."""
 
 
 def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
@@ -37,3 +37,8 @@ def unreadable(seen: SourceVm) -> list[str]:
     """Return the properties that the user may not read."""
     found = seen.document.get("unreadable")
     return [str(path) for path in found] if isinstance(found, list) else []
+
+
+def hides_disks(seen: SourceVm) -> bool:
+    """Return whether the VM may have disks that the user may not read."""
+    return any(path == one or path.startswith(f"{one}.") for path in unreadable(seen) for one in _DISKS)
