@@ -18,7 +18,7 @@ from mtv.model.connection import Connections
 from mtv.model.errors import PermanentError
 from mtv.model.settings import Settings
 from mtv.model.text import printable
-from mtv.orchestration.admission import may_enter
+from mtv.orchestration.admission import ask_to_enter
 from mtv.orchestration.connections import AirflowConnections
 from mtv.orchestration.outline import Outline, OutlineFolder, part_plan, vm_itinerary
 from mtv.orchestration.plans_folder import as_it_is_now
@@ -146,7 +146,7 @@ class StepRunner:
         module = importlib.import_module(f"mtv.steps.{step}")
         with self._vm_context(vm_id, task, log) as ctx:
             named(ctx.vm.name)
-            if limit and not may_enter(ctx.store, ctx.run, vm_id, limit):
+            if limit and not ask_to_enter(ctx.store, ctx.run, vm_id, limit):
                 log(f"waiting: {limit} VMs of this wave are in flight, and {ctx.vm.name} is not next")
                 return False
             getattr(module, step)(ctx)
