@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -169,6 +170,126 @@ def test_a_part_takes_its_own_vms_only(runner, outline_of, write_plan, good_plan
     assert runner.freeze(outline_of("mtv.dc1.big-02"), ref("r1", "mtv.dc1.big-02"), quiet) == [
         f"vm-{n:03d}" for n in range(100, 120)
     ]
+
+
+@pytest.fixture
+def write_long_wave(write_plan, good_plan, monkeypatch):
+    """Write a plan with one wave of these numbers of VMs, cut into parts of ten: SQLite carries no more at once."""
+    monkeypatch.setattr("mtv.orchestration.outline.MAX_VMS_PER_RUN", 10)
+
+    def write(numbers, wave: str = "") -> None:
+        rows = "\n".join(f"    - {{name: vm-{n:03d}}}" for n in numbers)
+        write_plan("dc1.yaml", good_plan.partition("waves:")[0] + f"waves:\n  big:\n{wave}    vms:\n{rows}\n")
+
+    return write
+
+
+def finish(settings, dag_id: str, run_id: str) -> None:
+    with store_of(settings) as store:
+        store.finish_run(store.run_of(dag_id, run_id).id, "failed")
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        pytest.param([n for n in range(23) if n != 7], id="a-row-removed"),
+        pytest.param([50, *range(23)], id="a-row-inserted"),
+    ],
+)
+def test_the_parts_of_a_wave_that_is_edited_while_it_runs_are_the_wave_as_it_began(
+    runner, outline_of, write_long_wave, settings, edited
+):
+    write_long_wave(range(23))
+    taken = runner.freeze(outline_of("mtv.dc1.big-01"), ref("r1", "mtv.dc1.big-01"), quiet)
+    finish(settings, "mtv.dc1.big-01", "r1")
+    write_long_wave(edited)
+    for part in ("mtv.dc1.big-02", "mtv.dc1.big-03"):
+        taken += runner.freeze(outline_of(part), ref("r1", part), quiet)
+        finish(settings, part, "r1")
+    assert taken == [f"vm-{n:03d}" for n in range(23)]
+    with store_of(settings) as store:
+        hashes = {store.run_of(f"mtv.dc1.big-{part:02d}", "r1").plan_hash for part in (1, 2, 3)}
+    assert len(hashes) == 1, "one plan, as somebody approved it"
+    alone = runner.freeze(outline_of("mtv.dc1.big-03"), ref("by-hand", "mtv.dc1.big-03"), quiet)
+    assert alone == [f"vm-{n:03d}" for n in list(edited)[20:30]], "a part started on its own reads the file"
+
+
+def test_a_plan_broken_between_two_parts_lets_the_wave_go_on(runner, outline_of, write_long_wave, write_plan, settings):
+    write_long_wave(range(12))
+    runner.freeze(outline_of("mtv.dc1.big-01"), ref("r1", "mtv.dc1.big-01"), quiet)
+    finish(settings, "mtv.dc1.big-01", "r1")
+    write_plan("dc1.yaml", "oops")
+    assert len(runner.freeze(outline_of("mtv.dc1.big-02"), ref("r1", "mtv.dc1.big-02"), quiet)) == 2
+
+
+def test_a_following_part_is_held_to_the_window_of_the_wave_as_it_began(runner, outline_of, write_long_wave, settings):
+    write_long_wave(range(12))
+    runner.freeze(outline_of("mtv.dc1.big-01"), ref("r1", "mtv.dc1.big-01"), quiet)
+    finish(settings, "mtv.dc1.big-01", "r1")
+    closed = "    window: {start: '2020-01-01 22:00', end: '2020-01-02 04:00', timezone: UTC}\n"
+    write_long_wave(range(12), closed)
+    assert len(runner.freeze(outline_of("mtv.dc1.big-02"), ref("r1", "mtv.dc1.big-02"), quiet)) == 2
+    with pytest.raises(PermanentError, match="missed"):
+        runner.freeze(outline_of("mtv.dc1.big-02"), ref("by-hand", "mtv.dc1.big-02"), quiet)
+
+
+@pytest.mark.parametrize(("left", "part"), [(range(19), "mtv.dc1.big-02"), (range(9), "mtv.dc1.big-01")])
+def test_a_part_whose_following_one_has_left_the_file_names_the_vms_that_nobody_will_take(
+    runner, outline_of, write_long_wave, settings, left, part
+):
+    write_long_wave(range(23))
+    drawn = outline_of(part)
+    runner.freeze(drawn, ref("r1", part), quiet)
+    assert not runner.left_behind(drawn, ref("r1", part))
+    write_long_wave(left)
+    behind = runner.left_behind(drawn, ref("r1", part))
+    assert behind == [f"vm-{n:03d}" for n in range(10 * drawn.part, 23)]
+
+
+def test_a_part_that_the_wave_as_it_began_does_not_have_is_not_among_its_dags(
+    runner, outline_of, write_long_wave, settings
+):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from mtv.orchestration.operators import NextPartOperator
+
+    write_long_wave(range(12))
+    runner.freeze(outline_of("mtv.dc1.big-01"), ref("r1", "mtv.dc1.big-01"), quiet)
+    write_long_wave(range(23))
+    assert runner.dags_of(ref("r1", "mtv.dc1.big-01")) == {"mtv.dc1.big-01", "mtv.dc1.big-02"}
+    finish(settings, "mtv.dc1.big-01", "r1")
+    runner.freeze(outline_of("mtv.dc1.big-02"), ref("r1", "mtv.dc1.big-02"), quiet)
+    finish(settings, "mtv.dc1.big-02", "r1")
+    added = outline_of("mtv.dc1.big-03")
+    with pytest.raises(PermanentError, match="began without"):
+        runner.freeze(added, ref("r1", "mtv.dc1.big-03"), quiet)
+    task = NextPartOperator(task_id="next_part", next_part="mtv.dc1.big-03", runner=runner)
+    with pytest.raises(AirflowSkipException, match="as it began ends here"):
+        task.execute({"ti": SimpleNamespace(dag_id="mtv.dc1.big-02"), "run_id": "r1"})
+
+
+def test_a_part_that_migrated_all_its_vms_is_red_when_the_following_one_has_gone(
+    runner, outline_of, write_long_wave, settings
+):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from mtv.orchestration.operators import RunStepOperator
+
+    part = "mtv.dc1.big-01"
+    write_long_wave(range(12))
+    drawn = outline_of(part)
+    taken = runner.freeze(drawn, ref("r1", part), quiet)
+    with store_of(settings) as store:
+        run = store.run_of(part, "r1")
+        for vm_id in taken:
+            store.claim_vm("dc1", vm_id, run.id)
+            store.release_vm("dc1", vm_id, run.id, VmPhase.MIGRATED)
+    write_long_wave(range(9))
+    task = RunStepOperator(task_id="verdict", step="verdict", outline=drawn, runner=runner)
+    with pytest.raises(AirflowFailException, match=r"2 VM.* are not run: vm-010, vm-011"):
+        task.execute({"ti": SimpleNamespace(dag_id=part), "run_id": "r1"})
+    with store_of(settings) as store:
+        assert store.run_of(part, "r1").state == "success", "closed all the same"
 
 
 def test_sqlite_refuses_a_wave_that_needs_postgresql(runner, outline_of, write_plan, good_plan):

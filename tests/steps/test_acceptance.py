@@ -97,6 +97,7 @@ def test_a_vm_that_has_changed_since_its_approval_is_blocked_with_the_difference
     # Approved again as it is now, the next run goes on.
     approval.pin(started.store, started.plan, started.wave, "jane", {"web-1": world.vm})
     vm = through_validation(started)
+    assert vm.store.vm(*vm.key).phase is VmPhase.PENDING
     prepare.prepare(vm)
 
 

@@ -296,6 +296,24 @@ def test_a_critical_concern_blocks_the_vm_before_anything_is_touched(make_run: M
     assert world.all(CLAIMS) == []
 
 
+@pytest.mark.parametrize("judged", [False, True], ids=["not-judged", "found-clean"])
+def test_a_vm_that_an_earlier_run_blocked_is_not_called_blocked_by_one_that_does_not(
+    judged: bool, make_run: MakeRun, world: World
+) -> None:
+    world.vm = source_vm(is_template=True)
+    before = through_validation(make_run())
+    settle.settle(before)
+    world.vm = source_vm()
+    started = make_run("r2")
+    if judged:
+        vm = through_validation(started)
+    else:
+        run.freeze(started)
+        vm = started.for_vm("web-1")
+    settle.settle(vm)
+    assert settled(vm)["outcome"] == "not touched"
+
+
 def test_a_suspended_vm_is_not_powered_off(make_run: MakeRun, world: World) -> None:
     world.vm = source_vm(power=PowerState.SUSPENDED)
     with pytest.raises(PermanentError, match="suspended"):

@@ -1,12 +1,14 @@
 """How many VMs of a wave are in flight at once.
 
 Airflow limits tasks, not VMs: without this every VM's `prepare` would run ahead and shut its source down long before
-its copy can begin. A VM may enter when fewer than the limit before it in the frozen order are still on their way. The
-rule looks only at positions and at what has ended, so any number of tasks may ask at once and get the same answer.
+its copy can begin. A VM may enter when those in flight and those before it in the line are fewer than the limit. The
+line is the frozen order; a VM whose tasks were cleared after it was through goes to its end. Who enters leaves the
+line, and who comes joins its end, so any number of tasks may ask at once: the answer to the others stays the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mtv.model.evidence import VmPhase
@@ -14,23 +16,77 @@ from mtv.model.evidence import VmPhase
 if TYPE_CHECKING:
     from mtv.store import Run, Store
 
+QUEUE = "queue"
+"""Step in the journal: a VM that was through has joined the line again."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where the VMs of a run stand that have something to do; `waiting` with the next one first."""
+
+    flying: frozenset[str]
+    waiting: tuple[str, ...]
+    through: frozenset[str]
+
+    def admits(self, vm_id: str, limit: int) -> bool:
+        """Is it this VM's turn?
+
+        One in flight has its place already. One that has nothing to do, or that the run does not know, may enter at
+        once; its step then says what is wrong.
+        """
+        if vm_id in self.waiting:
+            ahead = self.waiting.index(vm_id)
+        elif vm_id in self.through:
+            ahead = len(self.waiting)
+        else:
+            return True
+        return len(self.flying) + ahead < limit
+
 
 def may_enter(store: Store, run: Run, vm_id: str, limit: int) -> bool:
-    """Is it this VM's turn? A VM that the run does not know may enter; its step then says what is wrong."""
-    frozen = run.frozen_vms or ()
-    if vm_id not in frozen:
-        return True
-    position = frozen.index(vm_id)
-    # The common case of the first VMs needs no query.
-    return position < limit or position < limit + len(ended(store, run))
+    """Is it this VM's turn? Changes nothing."""
+    return line_of(store, run).admits(vm_id, limit)
 
 
-def ended(store: Store, run: Run) -> set[str]:
-    """Return the run's VMs that are through: released by this run, migrated or blocked, or with `settle` ended."""
-    through = {
+def ask_to_enter(store: Store, run: Run, vm_id: str, limit: int) -> bool:
+    """Is it this VM's turn? One that was through (its tasks were cleared) joins the line first."""
+    line = line_of(store, run)
+    if vm_id in line.through:
+        store.end_step(store.begin_step(run.id, vm_id, QUEUE), state="success")
+        line = line_of(store, run)
+    return line.admits(vm_id, limit)
+
+
+def line_of(store: Store, run: Run) -> Line:
+    """Read where the run's VMs stand.
+
+    A VM is in flight from the beginning of its last `prepare`, and through once a later `settle` has ended, however.
+    One that is migrated, or blocked by this run, has nothing to do; blocked by an earlier run says nothing of this one.
+    """
+    idle = {
         row.vm_id
         for row in store.vms(run.plan_name)
-        if not row.holder and (row.last_run == run.id or row.phase in (VmPhase.MIGRATED, VmPhase.BLOCKED))
+        if not row.holder
+        and (row.phase is VmPhase.MIGRATED or (row.phase is VmPhase.BLOCKED and row.last_run == run.id))
     }
-    through |= {row.vm_id for row in store.steps(run.id) if row.step == "settle" and row.state != "running"}
-    return through & set(run.frozen_vms or ())
+    prepared, queued, settled = (dict[str, int]() for _ in range(3))
+    for step in store.steps(run.id):  # the oldest first, so the last attempt at each step stays
+        if step.step == "prepare":
+            prepared[step.vm_id] = step.id
+        elif step.step == QUEUE:
+            queued[step.vm_id] = step.id
+        elif step.step == "settle" and step.state != "running":
+            settled[step.vm_id] = step.id
+    flying, waiting, through = [], [], []
+    for vm_id in run.frozen_vms or ():
+        if vm_id in idle:
+            continue
+        last = max(prepared.get(vm_id, 0), queued.get(vm_id, 0), settled.get(vm_id, 0))
+        if last and last == settled.get(vm_id):
+            through.append(vm_id)
+        elif last and last == prepared.get(vm_id):
+            flying.append(vm_id)
+        else:
+            waiting.append(vm_id)
+    waiting.sort(key=lambda vm_id: queued.get(vm_id, 0))
+    return Line(frozenset(flying), tuple(waiting), frozenset(through))

@@ -52,6 +52,11 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     standing: str = ""
 
     @property
+    def previous_part(self) -> str:
+        """The DAG of the part before this one; empty for the first and for a wave in one piece."""
+        return _dag_id(self.plan, self.wave, self.part - 1) if self.part > 1 else ""
+
+    @property
     def tags(self) -> list[str]:
         """What the DAG list can be filtered by."""
         tags = [f"plan:{self.plan}", *(f"source:{source}" for source in self.sources)]

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from mtv.model.errors import PermanentError, PlanError
+from mtv.model.plan import Plan
 from mtv.model.settings import Settings
-from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, unreadable
+from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, parts_of, unreadable
 from mtv.plan import CompiledPlan, compile_folder
 
 
@@ -48,6 +49,40 @@ def as_it_is_now(drawn: Outline, settings: Settings, log: Callable[[str], None])
         )
     log(f"{drawn.file} was edited since Airflow drew this DAG: the run takes the plan as the file is now")
     return now
+
+
+def as_it_began(drawn: Outline, plan: Plan, log: Callable[[str], None]) -> Outline:
+    """Return the outline of a part of a wave as `plan` says, which the part before it has frozen.
+
+    Raises `PermanentError` when that plan has no such part, or when the part needs tasks that the drawn DAG has not.
+    """
+    began = next((outline for outline in outlines_of(plan, "", drawn.file) if outline.dag_id == drawn.dag_id), None)
+    if began is None:
+        raise PermanentError(
+            f"wave {drawn.wave} began without {drawn.dag_id}: its VMs were added to {drawn.file} since",
+            cure="when the wave has ended, start it again: it takes those that are not migrated",
+            code="PartAdded",
+        )
+    if not set(began.itineraries) <= set(drawn.itineraries):
+        raise PermanentError(
+            f"{drawn.dag_id} was drawn from {drawn.file} as it was edited since the wave began, and lacks tasks of it",
+            cure="start this part by hand: it then takes the plan as the file is now; nothing was touched",
+            code="PlanChanged",
+        )
+    log(f"the wave goes on with the plan as {drawn.previous_part} has frozen it, whatever {drawn.file} says now")
+    return began
+
+
+def left_behind(drawn: Outline, plan: Plan, settings: Settings) -> list[str]:
+    """Return the ids of VMs of the wave as frozen in `plan` that no following part of the plans folder will take."""
+    if not drawn.part:
+        return []
+    parts = parts_of(plan.wave(drawn.wave))
+    following = next((one.dag_id for one in outlines_of(plan, "", drawn.file) if one.previous_part == drawn.dag_id), "")
+    now = {outline.dag_id: outline for outline in read_outlines(settings)}
+    if not following or (drawn.dag_id in now and now[drawn.dag_id].next_part == following and following in now):
+        return []
+    return [vm.id for part, vms in parts if part > drawn.part for vm in vms]
 
 
 def _outlines(compiled: CompiledPlan, folder: OutlineFolder) -> list[Outline]:

@@ -16,12 +16,13 @@ from airflow.sdk.configuration import conf
 
 from mtv.model.connection import Connections
 from mtv.model.errors import PermanentError
+from mtv.model.evidence import VmPhase
 from mtv.model.settings import Settings
 from mtv.model.text import printable
-from mtv.orchestration.admission import may_enter
+from mtv.orchestration.admission import ask_to_enter
 from mtv.orchestration.connections import AirflowConnections
-from mtv.orchestration.outline import Outline, OutlineFolder, part_plan, vm_itinerary
-from mtv.orchestration.plans_folder import as_it_is_now
+from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, part_plan, vm_itinerary
+from mtv.orchestration.plans_folder import as_it_began, as_it_is_now, left_behind
 
 if TYPE_CHECKING:
     from mtv.kubevirt.pods import PodRequest
@@ -74,6 +75,7 @@ class StepRunner:
     def freeze(self, outline: Outline, task: TaskRef, log: Log) -> list[str]:
         """Start the run, or find it again, and return the VM ids it has pinned.
 
+        The plan is the file as it is now, and for a part that another one has started what that one has frozen.
         Raises `PlanError` for a plan that does not check, `PermanentError` when the wave may not start now.
         """
         from mtv.orchestration.start import refuse_start
@@ -85,8 +87,14 @@ class StepRunner:
             store.upgrade()
             known = store.run_of(task.dag_id, task.run_id)
             if known is None:
-                outline = as_it_is_now(outline, self.settings, log)
-                plan = load_compiled(self.settings.compiled_folder, outline.plan_hash)
+                # A part that another one has started bears its run id.
+                before = store.run_of(outline.previous_part, task.run_id) if outline.previous_part else None
+                if before is None:
+                    outline = as_it_is_now(outline, self.settings, log)
+                    plan = load_compiled(self.settings.compiled_folder, outline.plan_hash)
+                else:
+                    plan = store.plan(before.plan_hash)
+                    outline = as_it_began(outline, plan, log)
                 refuse_start(store, plan, outline, parallelism=conf.getint("core", "parallelism", fallback=32))
                 plan_hash = store.put_plan(plan)
             else:
@@ -103,11 +111,25 @@ class StepRunner:
             )
             return run_steps.freeze(replace(ctx, plan=part_plan(ctx.plan, outline.wave, outline.part)))
 
-    def has_begun(self, task: TaskRef) -> bool:
-        """Whether the run has pinned its VMs."""
+    def dags_of(self, task: TaskRef) -> set[str]:
+        """Return the ids of the DAGs of the plan that the run has frozen; none before it has pinned its VMs."""
         with self.store() as store:
             run = store.run_of(task.dag_id, task.run_id)
-            return run is not None and run.frozen_vms is not None
+            if run is None or run.frozen_vms is None:
+                return set()
+            return {outline.dag_id for outline in outlines_of(store.plan(run.plan_hash), "", "")}
+
+    def left_behind(self, outline: Outline, task: TaskRef) -> list[str]:
+        """Return the VMs of later parts that nobody will run, by id: their parts have left the plan file meanwhile."""
+        if not outline.part:
+            return []
+        with self.store() as store:
+            run = store.run_of(task.dag_id, task.run_id)
+            if run is None:
+                return []
+            plan = store.plan(run.plan_hash)
+            migrated = {row.vm_id for row in store.vms(plan.name) if row.phase is VmPhase.MIGRATED}
+        return [vm_id for vm_id in left_behind(outline, plan, self.settings) if vm_id not in migrated]
 
     def pick(self, itinerary: str, task: TaskRef, log: Log) -> list[str]:
         """Return the frozen VMs that walk one itinerary, in frozen order."""
@@ -146,7 +168,7 @@ class StepRunner:
         module = importlib.import_module(f"mtv.steps.{step}")
         with self._vm_context(vm_id, task, log) as ctx:
             named(ctx.vm.name)
-            if limit and not may_enter(ctx.store, ctx.run, vm_id, limit):
+            if limit and not ask_to_enter(ctx.store, ctx.run, vm_id, limit):
                 log(f"waiting: {limit} VMs of this wave are in flight, and {ctx.vm.name} is not next")
                 return False
             getattr(module, step)(ctx)

@@ -183,7 +183,7 @@ def _conditions(
 def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern], rules_version: str) -> None:
     """Keep a VM's concerns as evidence, with the version of the rules.
 
-    A Critical one that is not accepted marks the VM blocked, until a later validation clears it.
+    A Critical one that is not accepted marks the VM blocked; one found clean that was blocked before is pending again.
     """
     document = {"concerns": msgspec.to_builtins(concerns), "rules_version": rules_version}
     ctx.store.add_evidence(ctx.run.id, vm.vm.id, EvidenceKind.CONCERNS, document)
@@ -191,6 +191,7 @@ def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern], rules_versio
         by = f" (accepted by {concern.accepted.by}: {concern.accepted.reason})" if concern.accepted else ""
         ctx.log(f"{vm.vm.name}: {concern.category.value}: {concern.label}{by}")
     row = ctx.store.vm(*vm.key)
-    if any(concern.blocks for concern in concerns) and not row.holder:
+    blocks = any(concern.blocks for concern in concerns)
+    if not row.holder and (blocks or row.phase is VmPhase.BLOCKED):
         ctx.store.claim_vm(*vm.key, ctx.run.id)
-        ctx.store.release_vm(*vm.key, ctx.run.id, VmPhase.BLOCKED)
+        ctx.store.release_vm(*vm.key, ctx.run.id, VmPhase.BLOCKED if blocks else VmPhase.PENDING)

@@ -28,6 +28,7 @@ from mtv.steps import closing, layout, source, source_copies
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
+from mtv.store import VmRow
 
 STEP = "settle"
 TRIES_FOR_COPIES = 3
@@ -58,7 +59,7 @@ def _settle(ctx: VmContext) -> None:
         with ctx.cluster() as cluster:
             _settle_held(ctx, cluster, row.phase)
     else:
-        _note_untouched(ctx, row.phase, row.holder)
+        _note_untouched(ctx, row)
     closing.close_when_settled(ctx)
 
 
@@ -184,18 +185,19 @@ def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:
     return removed
 
 
-def _note_untouched(ctx: VmContext, phase: VmPhase, holder: str) -> None:
-    """Say once how this run left a VM that it does not hold: settled before, never taken, or taken by another run."""
+def _note_untouched(ctx: VmContext, row: VmRow) -> None:
+    """Say once how this run left a VM that it does not hold: settled before, blocked, not taken, taken by another."""
     before = _last_settled(ctx)
     if before:
         ctx.log(f"{ctx.vm.name}: settled already")
-        if before.get("left") and not holder:
+        if before.get("left") and not row.holder:
             copies = source_copies.remove(ctx, ctx.vm.id)
             document = {**before, "removed": [*before["removed"], *copies.removed], "left": copies.left}
             ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.SETTLED, document)
         return
-    outcome = "blocked" if phase is VmPhase.BLOCKED else "not touched"
-    ctx.log(f"{ctx.vm.name}: {outcome}" + (f"; run {holder} holds it" if holder else ""))
+    is_blocked = row.phase is VmPhase.BLOCKED and row.last_run == ctx.run.id
+    outcome = "blocked" if is_blocked else "not touched"
+    ctx.log(f"{ctx.vm.name}: {outcome}" + (f"; run {row.holder} holds it" if row.holder else ""))
     _note(ctx, outcome, [], source.power_now(ctx))
 
 
