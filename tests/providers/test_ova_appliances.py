@@ -144,6 +144,31 @@ def test_a_vapp_of_vmware_cloud_director_is_read(tmp_path, make, ova_connection)
     assert [(nic.network, nic.mac, nic.model) for nic in vm.nics] == [("org-net", "00:50:56:01:02:03", "vmxnet3")]
 
 
+@pytest.mark.parametrize(
+    ("addresses", "order"),
+    [
+        (("1", "0"), ["disk-file2", "disk-file1"]),  # VMware writes its second IDE controller first
+        (("0", "1"), ["disk-file1", "disk-file2"]),
+        (("0", "0"), ["disk-file1", "disk-file2"]),
+        (("1", ""), ["disk-file1", "disk-file2"]),
+        (("one", "two"), ["disk-file1", "disk-file2"]),
+    ],
+)
+def test_disks_of_one_bus_stand_by_the_addresses_of_their_controllers(tmp_path, make, ova_connection, addresses, order):
+    hardware = "".join(
+        make.item(5, 40 + number, Address=address)
+        + make.item(17, 50 + number, Parent=40 + number, AddressOnParent=0, HostResource=f"/disk/disk-file{number}")
+        for number, address in enumerate(addresses, start=1)
+    )
+    ovf = make.envelope(
+        make.system("vm", extra=hardware), files={"file1": 'ovf:href="one.vmdk"', "file2": 'ovf:href="two.vmdk"'}
+    )
+    make.write_tar(tmp_path / "vm.ova", {"vm.ovf": ovf, "one.vmdk": DISK, "two.vmdk": DISK})
+    with open_provider(ova_connection) as provider:
+        (vm,) = provider.vms()
+    assert [(disk.id, disk.bus) for disk in vm.disks] == [(disk, "ide") for disk in order]
+
+
 def test_hardware_is_read_with_its_units(tmp_path, make, ova_connection):
     extra = make.item(20, 4, ResourceSubType="vmware.sata.ahci")
     extra += make.item(17, 20, Parent=4, AddressOnParent=0, HostResource="/disk/disk-file2")

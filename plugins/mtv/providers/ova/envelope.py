@@ -143,16 +143,35 @@ def memory(system: System) -> tuple[str, str, int]:
 
 def disk_items(system: System) -> list[tuple[Hardware, str]]:
     """Return the disk items with their bus, in order: controller by controller, then by address on it."""
-    controllers = {item.instance: (order, item) for order, item in enumerate(system.items) if kind_name(item)}
+    controllers = _controllers(system)
+    places = {item.instance: place for place, item in enumerate(controllers)}
     last = len(system.items)
 
     def key(item: Hardware) -> tuple[int, int]:
-        order = controllers[item.parent][0] if item.parent in controllers else last
         address = _number(item.address_on_parent)
-        return order, last if address is None else address
+        return places.get(item.parent, last), last if address is None else address
 
     found = sorted((item for item in system.items if item.kind == _DISK), key=key)
-    return [(item, kind_name(controllers[item.parent][1]) if item.parent in controllers else "") for item in found]
+    return [(item, kind_name(controllers[places[item.parent]]) if item.parent in places else "") for item in found]
+
+
+def _controllers(system: System) -> list[Hardware]:
+    """Return the controllers of disks bus by bus, as the buses come; on one bus by their addresses.
+
+    VMware writes the second IDE controller before the first. Where addresses are missing or the same, as writers have
+    them that give each controller 0, the order of the document is all there is.
+    """
+    buses: dict[str, list[Hardware]] = {}
+    for item in system.items:
+        if bus := kind_name(item):
+            buses.setdefault(bus, []).append(item)
+    found = []
+    for on_bus in buses.values():
+        addresses = [_number(item.address) for item in on_bus]
+        if None not in addresses and len({*addresses}) == len(on_bus):
+            on_bus.sort(key=lambda item: int(item.address))
+        found += on_bus
+    return found
 
 
 def nic_items(system: System) -> list[Hardware]:
