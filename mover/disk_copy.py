@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from mover.beginning import begin
@@ -174,16 +174,19 @@ class DiskCopy:
         self.say(f"{len(wrong)} blocks read back wrong are copied once more")
         self._copy_again(wrong)
 
-    def _copy_again(self, wrong: list[int]) -> None:
-        """Read these blocks from the source and write them whole; what then reads back wrong ends the copy."""
+    def _copy_again(self, wrong: list[int], *, alone: bool = False) -> None:
+        """Read these blocks from the source and write them whole; what then reads back wrong ends the copy.
+
+        A stream gives the others, too: they are stored where they changed, or with `alone` left as they are.
+        """
         self.ledger.drop(wrong)
         stored = set[int]()
-        self.ledger.on_proven = stored.update  # a stream is stored anew wherever it changed
+        self.ledger.on_proven = stored.update
         chosen = set(wrong)
         wanted = (block for block in cut_into_blocks(self.extents) if block.block in chosen)
         if isinstance(self.source, RandomSource):
             self.ledger.expect(self._data_bytes(chosen))
-        self._copy(Crew(self.halt), wanted, whole=True)
+        self._copy(Crew(self.halt), wanted, whole=True, only=chosen if alone else None)
         for index in sorted(chosen - stored):  # the source has no data for them, or none any more
             self._zero(range(index, index + 1))
         read_back = self._start_read_back()
@@ -213,7 +216,7 @@ class DiskCopy:
         self.say(f"a second read of the source differs in {len(differing)} blocks: they are read a third time")
         self.source.forget()
         self._learn_extents()  # where data is is part of what is read
-        self._copy_again(differing)
+        self._copy_again(differing, alone=True)  # of all others two reads have agreed
         undecided = [i for i in differing if self.ledger.digests[i] not in (first[i], second[i])]
         if undecided:
             third = [self.ledger.digests[index] for index in undecided]
@@ -225,9 +228,12 @@ class DiskCopy:
                 offset=where.offset,
             )
 
-    def _copy(self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool) -> None:
+    def _copy(
+        self, crew: Crew, wanted: Iterator[BlockWork], *, whole: bool, only: Container[int] | None = None
+    ) -> None:
         def store(loaded: Loaded) -> None:
-            self._store(loaded, whole=whole)
+            if only is None or loaded.block in only:
+                self._store(loaded, whole=whole)
 
         for_each_block(self.source, wanted, store, crew, halt=self.halt, complain=self.say, budget=self.budget)
         self._stop_if_told()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from mover.termination import leaves_out_what_is_needed
 from mtv.model.transfer import Failure, Progress, TransferResult
 
 if TYPE_CHECKING:
@@ -63,16 +65,23 @@ class Events:
         document = msgspec.to_builtins(result)
         if self._for_people:
             self._say(document, msgspec.json.format(msgspec.json.encode(result)).decode())
-        else:
-            self._write({"event": "result"} | document)
+            return
+        if leaves_out_what_is_needed(result):
+            from mtv.model.log_parts import WHOLE_RESULT, parts_of  # here: most results do not need it
+
+            self._tell(parts_of(WHOLE_RESULT, result))
+        self._write({"event": "result"} | document)
 
     def inspection(self, inspection: Inspection) -> None:
         """The whole report about a guest, for who reads the log; a person finds it in the result."""
         if not self._for_people:
-            from mtv.model.inspection_lines import parts_of  # here: a copy does not need it
+            from mtv.model.log_parts import INSPECTION, parts_of  # here: a copy does not need it
 
-            for part in parts_of(inspection):
-                self._write(part)
+            self._tell(parts_of(INSPECTION, inspection))
+
+    def _tell(self, parts: Iterable[dict[str, Any]]) -> None:
+        for part in parts:
+            self._write(part)
 
     def _say(self, document: dict[str, Any], text: str) -> None:
         if not self._for_people:

@@ -19,8 +19,8 @@ _TEXT_BYTES = 600
 def termination_message(result: TransferResult | ConvertResult | PreflightResult) -> bytes:
     """The result, shortened if it must be: long texts first, then the least needed values.
 
-    A transfer of very many disks keeps as many as fit and says how many were left out (`disks_left_out`);
-    the full result is on the work volume.
+    A transfer of very many disks keeps as many as fit and says how many were left out (`disks_left_out`), a conversion
+    of them has no digests (`digests_left_out`); the full result is on the work volume, and in parts in the log.
     """
     message = msgspec.json.encode(result)
     if len(message) <= MAX_BYTES:
@@ -64,7 +64,15 @@ def _without_the_least_needed(result: ConvertResult | PreflightResult) -> bytes:
     else:
         while result.notices and len(msgspec.json.encode(result)) > MAX_BYTES:
             result = msgspec.structs.replace(result, notices=result.notices[:-1])
+    if isinstance(result, ConvertResult) and len(msgspec.json.encode(result)) > MAX_BYTES:
+        result = msgspec.structs.replace(result, digests={}, digests_left_out=len(result.digests))
     return msgspec.json.encode(result)
+
+
+def leaves_out_what_is_needed(result: TransferResult | ConvertResult | PreflightResult) -> bool:
+    """Whether the message cannot say of every disk what became of it."""
+    message = msgspec.json.decode(termination_message(result))
+    return "disks_left_out" in message or "digests_left_out" in message
 
 
 def leave_message(path: Path, result: TransferResult | ConvertResult | PreflightResult) -> None:

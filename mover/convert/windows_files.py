@@ -19,6 +19,7 @@ from mtv.model.conversion import ConvertNic, GuestScript
 from mtv.model.errors import PermanentError
 
 FOLDER = "/Program Files/Guestfs/Firstboot"
+_BYTE_ORDER_MARK = "\ufeff"
 _WINDOWS_FOLDER = r"%SystemDrive%\Program Files\Guestfs\Firstboot\mtv"
 _IPV4, _IPV6 = 4, 6
 
@@ -192,7 +193,7 @@ def first_boot_files(
         parts[f"{7000 + number}-{stem}"] = script.content
     files = []
     for name, content in parts.items():
-        files.append(GuestFile(f"{FOLDER}/mtv/{name}.ps1", _windows_text(content)))
+        files.append(GuestFile(f"{FOLDER}/mtv/{name}.ps1", _power_shell_text(content)))
         batch = _BATCH.format(folder=_WINDOWS_FOLDER, name=name)
         files.append(GuestFile(f"{FOLDER}/scripts/{name}.bat", _windows_text(batch)))
     return files
@@ -256,6 +257,14 @@ def _card(nic: ConvertNic) -> str:
 
 def _hash(values: Mapping[str, str]) -> str:
     return "@{ " + "; ".join(f"{key} = {value}" for key, value in values.items()) + " }"
+
+
+def _power_shell_text(text: str) -> str:
+    """Windows PowerShell reads a file without a byte order mark in the old code page: to it an en dash in UTF-8 holds a
+    quotation mark, which ends a string.
+    """
+    plain = text.removeprefix(_BYTE_ORDER_MARK)
+    return _windows_text(plain if plain.isascii() else _BYTE_ORDER_MARK + plain)
 
 
 def _windows_text(text: str) -> str:

@@ -112,17 +112,17 @@ def test_a_block_that_was_taken_over_and_is_a_hole_now_is_read_back_before_it_co
 
 
 class Changing(StreamSource):
-    """A stream that holds something else at each read; block 0 is always there."""
+    """A stream whose blocks 0 and 1 hold something else at each read; an empty block is left out."""
 
     size_bytes = SIZE
 
-    def __init__(self, reads: list[bytes], checksum: str = "") -> None:
-        self._reads = iter(reads)
+    def __init__(self, reads: list[bytes], checksum: str = "", firsts: list[bytes] | None = None) -> None:
+        self._reads = zip(firsts or [b"first"] * len(reads), reads, strict=True)
         self.content_checksum = checksum
 
     def open_stream(self) -> Iterator[Piece]:
-        second = next(self._reads)
-        yield Piece(0, b"first")
+        first, second = next(self._reads)
+        yield Piece(0, first)
         if second:
             yield Piece(BLOCK, second)
 
@@ -131,9 +131,13 @@ class Changing(StreamSource):
 
 
 def changing_spec(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[bytes], checksum: str = ""
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reads: list[bytes],
+    checksum: str = "",
+    firsts: list[bytes] | None = None,
 ) -> TransferSpec:
-    monkeypatch.setattr(mover.transfer, "open_source", lambda _disk, _controls: Changing(reads, checksum))
+    monkeypatch.setattr(mover.transfer, "open_source", lambda _disk, _controls: Changing(reads, checksum, firsts))
     spec = moving.spec_of(tmp_path / "w", moving.disk_of("nbd://unused", SIZE, tmp_path / "t"))
     return msgspec.structs.replace(spec, verify_source=True)
 
@@ -145,6 +149,17 @@ def test_a_block_that_two_of_three_streams_do_not_hold_ends_as_zeros(
     assert ran.result.ok, ran.lines
     assert ran.result.disks[0].digest == digest_of_path(tmp_path / "t")
     assert (tmp_path / "t").read_bytes() == b"first".ljust(SIZE, b"\0")
+
+
+def test_a_block_that_two_streams_agree_on_stays_when_a_third_is_asked_about_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firsts = [b"wrong", b"right", b"right"]
+    ran = moving.run(changing_spec(tmp_path, monkeypatch, [b"agreed", b"agreed", b"seen once"], firsts=firsts))
+    assert ran.result.ok, ran.lines
+    assert (ran.result.disks[0].digest, ran.result.disks[0].reread) == (digest_of_path(tmp_path / "t"), True)
+    content = (tmp_path / "t").read_bytes()
+    assert (content[:6], content[BLOCK : BLOCK + 7]) == (b"right\0", b"agreed\0")
 
 
 def test_a_block_that_three_streams_tell_differently_one_of_them_by_silence_is_refused(

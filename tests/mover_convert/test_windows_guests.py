@@ -60,6 +60,15 @@ def test_every_script_has_a_batch_file_that_starts_it_in_order():
     assert {path.rpartition("/")[2].replace(".bat", ".ps1") for path in batches} == scripts
 
 
+@pytest.mark.parametrize("given", ["Write-Output 'M\u00fcller \u2013 x'\n", "\ufeffWrite-Output '\u4e2d'\n"])
+def test_a_script_that_is_not_plain_ascii_says_that_it_is_utf_8(given):
+    script = GuestScript(name="1_win_firstboot_x.ps1", content=given)
+    files = {file.path: file.content for file in windows_files.first_boot_files(letters=(), nics=(), scripts=[script])}
+    (content,) = (text for path, text in files.items() if path.endswith("x.ps1"))
+    assert content == "\ufeff" + given.removeprefix("\ufeff").replace("\n", "\r\n")
+    assert all(text.isascii() for path, text in files.items() if not path.endswith("x.ps1"))
+
+
 def test_windows_keeps_the_letter_of_its_own_volume_to_itself():
     assert "'C'" not in windows_files.disks_script(LETTERS)
 

@@ -20,7 +20,7 @@ from mtv.model.connection import Connection
 from mtv.model.conversion import ConvertResult, ConvertSpec, Inspection
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind
-from mtv.model.inspection_lines import inspection_in
+from mtv.model.log_parts import INSPECTION, last_in
 from mtv.model.plan import Bandwidth, RateWindow
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
@@ -179,7 +179,8 @@ def test_the_whole_inspection_report_is_evidence_though_only_its_head_fits_the_r
 @pytest.mark.parametrize("data", ["", "no base64!", "eJyLjgUAARUAuQ==", "AAAA", None, 7])
 def test_a_log_that_holds_no_report_gives_none(data: object) -> None:
     line = json.dumps({"event": "inspection", "part": 1, "parts": 1, "data": data})
-    assert inspection_in(["", "{", line, line.replace('"part": 1', '"part": 2'), "null"]) is None
+    lines = ["", "{", line, line.replace('"part": 1', '"part": 2'), "null"]
+    assert last_in(lines, INSPECTION, Inspection) is None
 
 
 def test_what_was_asked_is_evidence_with_the_digests_of_the_scripts(make_run: MakeRun, world: World) -> None:

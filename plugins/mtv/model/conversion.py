@@ -171,6 +171,7 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What virt-v2v found and did. `digests` are of the disks after the commit, by disk id.
     `accelerator` is kvm or tcg, as probed by a real launch. `warnings` are sentences for people; `notices` are the same
     with codes and cures. A termination message has as much of `inspection` and `notices` as fits, the file all.
+    `digests_left_out` counts those that did not fit there; the log has them all, too.
     `untouched` says of a failure that it came before anything was written to the disks.
     """
 
@@ -183,6 +184,7 @@ class ConvertResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     warnings: tuple[str, ...] = ()
     accelerator: str = ""
     digests: dict[str, str] = {}
+    digests_left_out: int = 0
     seconds: float = 0.0
     resumed_commit: bool = False
     notices: tuple[Notice, ...] = ()

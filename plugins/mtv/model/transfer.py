@@ -344,7 +344,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TransferResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of a transfer pod, as its termination message and as `<work_dir>/transfer-result.json`.
 
-    `disks_left_out` counts disks that did not fit into the termination message; the file has them all.
+    `disks_left_out` counts disks that did not fit into the termination message; the file and the log have them all.
     """
 
     ok: bool

@@ -9,11 +9,12 @@ from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import KVM, PodRequest
 from mtv.kubevirt.resources import INSTANCES
 from mtv.kubevirt.volumes import DiskState
-from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
+from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, Inspection
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import CONVERSION_KEPT, EvidenceKind, VmPhase
+from mtv.model.log_parts import INSPECTION
 from mtv.model.source import SourceVm
-from mtv.steps import guest, holding, inspection, kvm, layout, results, source
+from mtv.steps import guest, holding, kvm, layout, pod_log, results, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -71,8 +72,10 @@ def finish(ctx: VmContext, termination_message: str) -> None:
         holding.require(ctx, STEP, _BEFORE, clear="transfer")
         result = results.decode(ctx, STEP, termination_message, ConvertResult)
         with ctx.cluster() as cluster:
-            found = inspection.whole(ctx, cluster, Role.CONVERT, result.inspection)
-        result = msgspec.structs.replace(result, inspection=found)
+            if result.digests_left_out:
+                result = results.whole(ctx, cluster, Role.CONVERT, result)
+            found = pod_log.last_told(ctx, cluster, Role.CONVERT, INSPECTION, Inspection)
+        result = msgspec.structs.replace(result, inspection=found or result.inspection)
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONVERSION, msgspec.to_builtins(result))
         decided = layout.recorded(ctx)
         if not result.ok:

@@ -16,12 +16,13 @@ from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.resources import PODS, SECRETS
 from mtv.model.concern import Category, Concern
-from mtv.model.conversion import ANY_FILE, LuksKey, PreflightDisk, PreflightResult, PreflightSpec
+from mtv.model.conversion import ANY_FILE, Inspection, LuksKey, PreflightDisk, PreflightResult, PreflightSpec
 from mtv.model.errors import MtvError, TemporaryError
 from mtv.model.evidence import EvidenceKind
+from mtv.model.log_parts import INSPECTION
 from mtv.model.source import SourceVm
 from mtv.providers.base import Provider
-from mtv.steps import guest, inspection, kvm, layout, results, source_files
+from mtv.steps import guest, kvm, layout, pod_log, results, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.layout import Layout
 
@@ -74,8 +75,8 @@ def _ask(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm, dec
             interval_s=1.0,
         )
         result = results.decode(ctx, "preflight", pods.left_message(pod), PreflightResult)
-        found = inspection.whole(ctx, cluster, Role.INSPECT, result.inspection)
-        return msgspec.structs.replace(result, inspection=found)
+        found = pod_log.last_told(ctx, cluster, Role.INSPECT, INSPECTION, Inspection)
+        return msgspec.structs.replace(result, inspection=found or result.inspection)
     finally:
         _remove(ctx, cluster, having)
 

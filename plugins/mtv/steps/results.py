@@ -12,15 +12,18 @@ from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import Role
 from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import PODS
+from mtv.model.conversion import ConvertResult
 from mtv.model.errors import NOT_UNDERSTOOD, MtvError, PermanentError, TemporaryError
-from mtv.model.transfer import SPEC_PATH, Failure
-from mtv.steps import layout
+from mtv.model.log_parts import WHOLE_RESULT
+from mtv.model.transfer import SPEC_PATH, Failure, TransferResult
+from mtv.steps import layout, pod_log
 from mtv.steps.context import VmContext
 
-__all__ = ["SPEC_FILE", "SPEC_PATH", "decode", "error_of", "live_pods", "request"]
+__all__ = ["SPEC_FILE", "SPEC_PATH", "decode", "error_of", "live_pods", "request", "whole"]
 
 SPEC_FILE = PurePosixPath(SPEC_PATH).name
 Result = TypeVar("Result")
+Whole = TypeVar("Whole", TransferResult, ConvertResult)
 
 
 def request(ctx: VmContext, pod: dict[str, Any], files: Mapping[str, str]) -> PodRequest:
@@ -53,6 +56,21 @@ def decode(ctx: VmContext, step: str, termination_message: str, kind: type[Resul
             cure="it was evicted, killed or out of memory; the retry resumes from the journal",
             code="no-result",
         ) from error
+
+
+def whole(ctx: VmContext, cluster: Cluster, role: Role, short: Whole) -> Whole:
+    """Return the result of which the termination message had no room for all, from the log of the pod.
+
+    Raises `TemporaryError` when the log has it no more.
+    """
+    found = pod_log.last_told(ctx, cluster, role, WHOLE_RESULT, type(short))
+    if found is None or found.ok is not short.ok:
+        raise TemporaryError(
+            f"{ctx.vm.name}: the result is longer than the pod's termination message, and not in the pod's log",
+            cure="see that nodes keep the logs of pods that have ended; the retry resumes from the journal",
+            code="result-lost",
+        )
+    return found
 
 
 def error_of(ctx: VmContext, step: str, failure: Failure | None) -> MtvError:

@@ -92,6 +92,9 @@ def finish(ctx: VmContext, termination_message: str) -> None:
         holding.require(ctx, STEP, _BEFORE, clear="prepare")
         ctx.store.release_nfc_streams(*ctx.key, ctx.run.id)  # its pod has ended, however that was
         result = results.decode(ctx, STEP, termination_message, TransferResult)
+        if result.disks_left_out:
+            with ctx.cluster() as cluster:
+                result = results.whole(ctx, cluster, Role.TRANSFER, result)
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.TRANSFER, msgspec.to_builtins(result))
         if not result.ok:
             raise results.error_of(ctx, STEP, result.failure)
