@@ -70,6 +70,11 @@ def bus_of(controller: Any) -> str:
     return ""
 
 
+def shared_bus(controller: Any) -> str:
+    """Return how VMs share a SCSI controller's bus: noSharing, physicalSharing or virtualSharing; "" for others."""
+    return str(getattr(controller, "sharedBus", None) or "")
+
+
 def controllers(devices: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the disk controllers with the keys of their disks."""
     return [
@@ -77,6 +82,7 @@ def controllers(devices: Sequence[Any]) -> list[dict[str, Any]]:
             "key": device.key,
             "bus": bus_of(device),
             "busNumber": device.busNumber,
+            "sharedBus": shared_bus(device),
             "disks": [
                 disk.key
                 for disk in devices
@@ -116,7 +122,7 @@ def _disk(
     unit = device.unitNumber if device.unitNumber is not None else 0
     slot = f"{bus}{owner.busNumber if owner is not None else 0}:{unit}"
     change_id = str(getattr(backing, "changeId", None) or "")
-    sharing = getattr(backing, "sharing", None)
+    sharing = str(getattr(backing, "sharing", None) or "")
     rdm = isinstance(
         backing,
         (
@@ -139,7 +145,8 @@ def _disk(
         "backing": kind_of(backing),
         "datastore": {"id": datastore_id, "name": split_datastore_path(file)[0] or around.name(datastore_id)},
         "capacity": int(capacity if capacity is not None else (device.capacityInKB or 0) * 1024),
-        "shared": bool(sharing and sharing != "sharingNone"),
+        # Nodes of a cluster share a bus; their disks say sharingNone, for that is about several writers of one file.
+        "shared": sharing not in ("", "sharingNone") or shared_bus(owner) not in ("", "noSharing"),
         "rdm": rdm,
         "physicalMode": rdm and getattr(backing, "compatibilityMode", None) == "physicalMode",
         "mode": str(getattr(backing, "diskMode", None) or ""),
