@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyVmomi import vim
 
+from mtv.kubevirt.mapping import root_disk
 from mtv.model.errors import PermanentError
 from mtv.model.plan import PlannedVm
 from mtv.model.source import PowerState
@@ -177,6 +178,35 @@ def test_a_file_used_by_two_vms_is_shared():
     found = [vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")]
     built = finish(drafts_of(found, NOTHING, {}), NOTHING, {})
     assert [one.disks[0].shared for one in built] == [True, True, False]
+
+
+Boot = vim.vm.BootOptions
+
+
+@pytest.mark.parametrize(
+    ("order", "keys"),
+    [
+        pytest.param([Boot.BootableDiskDevice(deviceKey=2000)], ["2000", "16000", "2001"], id="disk"),
+        pytest.param(
+            [Boot.BootableCdromDevice(), *(Boot.BootableDiskDevice(deviceKey=key) for key in (2001, 2000))],
+            ["2001", "16000", "2000"],
+            id="first-disk-after-a-cd",
+        ),
+        pytest.param([Boot.BootableEthernetDevice(deviceKey=4000)], ["16000", "2000", "2001"], id="no-disk"),
+        pytest.param([Boot.BootableDiskDevice(deviceKey=9)], ["16000", "2000", "2001"], id="gone"),
+        pytest.param(None, ["16000", "2000", "2001"], id="unset"),
+    ],
+)
+def test_the_disk_that_the_boot_order_names_is_first_and_so_the_root(order, keys):
+    on_disks = [disk(16000, 15000, 0), disk(2000, 1000, 0), disk(2001, 1000, 1)]
+    properties = {"name": "a", "config.hardware.device": [*CONTROLLERS, *on_disks]}
+    if order is not None:
+        properties["config.bootOptions.bootOrder"] = order
+    (vm,) = finish(drafts_of([Found("VirtualMachine", "vm-1", properties)], NOTHING, {}), NOTHING, {})
+    assert [one.id for one in vm.disks] == keys
+    assert [one.index for one in vm.disks] == [0, 1, 2]
+    assert root_disk(vm, "").id == keys[0]
+    assert root_disk(vm, "2001").id == "2001"
 
 
 @pytest.mark.parametrize(("bus", "shared"), [("noSharing", False), ("physicalSharing", True), ("virtualSharing", True)])

@@ -129,7 +129,14 @@ def _document(entry: Found, around: Surroundings, field_names: Mapping[int, str]
         "devices": hardware.other_devices(device_list),
         "controllers": hardware.controllers(device_list),
         "disks": with_drive_letters(
-            hardware.disks(device_list, around, extra_config=extra, has_snapshot=current is not None), file_systems
+            hardware.disks(
+                device_list,
+                around,
+                extra_config=extra,
+                has_snapshot=current is not None,
+                boots=hardware.boot_disk(own.get("config.bootOptions.bootOrder")),
+            ),
+            file_systems,
         ),
         "pciBridges": bridges,
         "nics": hardware.nics(device_list, around, bridges),

@@ -39,6 +39,7 @@ VM_PATHS = (
     "config.guestId",
     "config.guestFullName",
     "config.firmware",
+    "config.bootOptions.bootOrder",
     "config.bootOptions.efiSecureBootEnabled",
     "config.template",
     "config.changeTrackingEnabled",
