@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from pyVmomi import vim
 
 from lab.vcenter.audit import read_audit
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
 from mtv.providers.registry import open_provider
+from mtv.providers.vmware import collect
 from mtv.providers.vmware.power import Power
 from tests.providers import vsphere_lab
 
@@ -212,6 +215,41 @@ def test_the_generation_changes_when_the_vm_has_run_in_between(connect):
     assert before.disks[0].identity == after.disks[0].identity
 
 
+def _post_power_on(provider, vm, kind):
+    api = provider.session.open()
+    about = vim.event.VmEventArgument(vm=collect.vm_reference(api, vm.id), name=vm.name)
+    event = getattr(vim.event, kind)(
+        key=0, chainId=0, createdTime=datetime.now(UTC), userName="", template=False, vm=about
+    )
+    if kind == "VmRestartedOnAlternateHostEvent":
+        host = vim.HostSystem(vm.document["host"]["id"], api.instance._stub)
+        event.sourceHost = vim.event.HostEventArgument(host=host, name=vm.host)
+    api.content.eventManager.PostEvent(event)
+
+
+@pytest.mark.parametrize("kind", ["DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent"])
+def test_a_start_by_drs_or_ha_changes_the_generation(connect, kind):
+    assert kind in collect.POWER_ON_EVENTS
+    with open_provider(connect()) as provider:
+        (before,) = provider.vms(["power-1"])
+        _post_power_on(provider, before, kind)
+        (after,) = provider.vms(["power-1"])
+    assert before.disks[0].generation != after.disks[0].generation
+
+
+def test_the_generation_stays_when_events_of_others_push_the_vm_s_own_out_of_the_answer(connect, monkeypatch):
+    monkeypatch.setattr(collect, "_MAX_EVENTS", 3)
+    with open_provider(connect()) as provider:
+        (vm, other) = sorted(provider.vms(["power-1", "load-000"]), key=lambda vm: vm.name, reverse=True)
+        _post_power_on(provider, vm, "VmPoweredOnEvent")
+        (before,) = provider.vms([vm.name])
+        for _ in range(3):
+            _post_power_on(provider, other, "VmPoweredOnEvent")
+        (after,) = provider.vms([vm.name])
+    assert "on=2" in before.disks[0].generation
+    assert before.disks[0].generation == after.disks[0].generation
+
+
 def test_a_flat_disk_is_read_from_the_datastore_and_by_nfc_on_demand(connect, vcenter):
     with open_provider(connect()) as provider:
         (vm,) = provider.vms(["off-1"])
@@ -264,8 +302,9 @@ def test_nothing_but_power_is_ever_changed_on_the_source(connect, vcenter):
         (vm,) = provider.vms(["audit-1"])
         provider.power_off(vm, timeout_s=30)
         provider.power_on(vm)
-    # doomed-1 is what a test deletes, as an administrator would.
-    methods = {change.method for change in read_audit(vcenter["audit"]) if change.name != "doomed-1"}
+    # doomed-1 is what a test deletes, as an administrator would; events are what tests post in vCenter's place.
+    changes = [change for change in read_audit(vcenter["audit"]) if change.name != "doomed-1"]
+    methods = {change.method for change in changes} - {"PostEvent"}
     assert {"ShutdownGuest", "PowerOnVM_Task"} <= methods <= {"ShutdownGuest", "PowerOnVM_Task", "PowerOffVM_Task"}
 
 

@@ -7,13 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyVmomi import vim
 
+from mtv.kubevirt.mapping import root_disk
 from mtv.model.errors import PermanentError
+from mtv.model.plan import PlannedVm
 from mtv.model.source import PowerState
 from mtv.providers.vmware import devices, guest
 from mtv.providers.vmware.build import drafts_of, finish
 from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.disk_access import flat_path, why_not_flat
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
+from tests.validation.wave_values import plan_of, said
 
 Device = vim.vm.device
 
@@ -175,6 +178,66 @@ def test_a_file_used_by_two_vms_is_shared():
     found = [vm("vm-1", "[ds] q.vmdk"), vm("vm-2", "[ds] q.vmdk"), vm("vm-3", "[ds] r.vmdk")]
     built = finish(drafts_of(found, NOTHING, {}), NOTHING, {})
     assert [one.disks[0].shared for one in built] == [True, True, False]
+
+
+Boot = vim.vm.BootOptions
+
+
+@pytest.mark.parametrize(
+    ("order", "keys"),
+    [
+        pytest.param([Boot.BootableDiskDevice(deviceKey=2000)], ["2000", "16000", "2001"], id="disk"),
+        pytest.param(
+            [Boot.BootableCdromDevice(), *(Boot.BootableDiskDevice(deviceKey=key) for key in (2001, 2000))],
+            ["2001", "16000", "2000"],
+            id="first-disk-after-a-cd",
+        ),
+        pytest.param([Boot.BootableEthernetDevice(deviceKey=4000)], ["16000", "2000", "2001"], id="no-disk"),
+        pytest.param([Boot.BootableDiskDevice(deviceKey=9)], ["16000", "2000", "2001"], id="gone"),
+        pytest.param(None, ["16000", "2000", "2001"], id="unset"),
+    ],
+)
+def test_the_disk_that_the_boot_order_names_is_first_and_so_the_root(order, keys):
+    on_disks = [disk(16000, 15000, 0), disk(2000, 1000, 0), disk(2001, 1000, 1)]
+    properties = {"name": "a", "config.hardware.device": [*CONTROLLERS, *on_disks]}
+    if order is not None:
+        properties["config.bootOptions.bootOrder"] = order
+    (vm,) = finish(drafts_of([Found("VirtualMachine", "vm-1", properties)], NOTHING, {}), NOTHING, {})
+    assert [one.id for one in vm.disks] == keys
+    assert [one.index for one in vm.disks] == [0, 1, 2]
+    assert root_disk(vm, "").id == keys[0]
+    assert root_disk(vm, "2001").id == "2001"
+
+
+@pytest.mark.parametrize(("bus", "shared"), [("noSharing", False), ("physicalSharing", True), ("virtualSharing", True)])
+def test_a_disk_on_a_bus_that_nodes_share_is_shared_though_its_file_says_sharing_none(bus, shared):
+    controller = Device.VirtualLsiLogicSASController(key=1000, busNumber=1, sharedBus=bus)
+    node = Found(
+        "VirtualMachine",
+        "vm-1",
+        {"name": "a", "config.hardware.device": [controller, disk(1, 1000, 0, sharing="sharingNone")]},
+    )
+    (vm,) = finish(drafts_of([node], NOTHING, {}), NOTHING, {})
+    assert vm.disks[0].shared is shared
+    assert vm.document["disks"][0]["shared"] is shared
+    assert vm.document["controllers"][0]["sharedBus"] == bus
+    conditions = said(plan_of(PlannedVm(id="a", name="a")), vm)
+    assert ("plan.disk.shared_outside" in {condition.id for condition in conditions}) is shared
+
+
+def test_a_lun_that_two_vms_map_each_by_a_file_of_its_own_is_shared():
+    def vm(moref: str, lun: str) -> Found:
+        backing = Device.VirtualDisk.RawDiskMappingVer1BackingInfo(
+            fileName=f"[ds] {moref}.vmdk", diskMode="persistent", compatibilityMode="virtualMode", lunUuid=lun
+        )
+        mapped = Device.VirtualDisk(key=1, controllerKey=1000, unitNumber=0, capacityInBytes=1, backing=backing)
+        return Found("VirtualMachine", moref, {"name": moref, "config.hardware.device": [*CONTROLLERS, mapped]})
+
+    found = [vm("vm-1", "02-q"), vm("vm-2", "02-q"), vm("vm-3", "02-r")]
+    built = finish(drafts_of(found, NOTHING, {}), NOTHING, {})
+    assert [one.disks[0].shared for one in built] == [True, True, False]
+    plan = plan_of(PlannedVm(id="vm-1", name="vm-1"), PlannedVm(id="vm-2", name="vm-2"))
+    assert "plan.disk.shared_outside" not in {condition.id for condition in said(plan, *built)}, "both are in the wave"
 
 
 def test_disks_of_windows_know_their_drive_letter():

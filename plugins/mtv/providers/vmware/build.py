@@ -51,18 +51,24 @@ def drafts_of(found: Iterable[Found], around: Surroundings, field_names: Mapping
 def finish(drafts: Sequence[Draft], around: Surroundings, power_ons: Mapping[str, str]) -> list[SourceVm]:
     """Build the VMs, in the order of their inventory paths.
 
-    A disk counts as shared when its sharing mode says so or when its file belongs to several of these VMs.
+    A disk counts as shared when its sharing mode or its bus says so, or when its file or its LUN belongs to several of
+    these VMs.
     """
     documents = [draft.document for draft in drafts]
-    users = Counter(file for document in documents for file in {disk["file"] for disk in document["disks"]} if file)
+    users = Counter(held for document in documents for held in set().union(*map(_holds, document["disks"])))
     for document in documents:
         for disk in document["disks"]:
-            disk["shared"] = disk["shared"] or users[disk["file"]] > 1
+            disk["shared"] = disk["shared"] or any(users[held] > 1 for held in _holds(disk))
     built = [
         _source_vm(document, around, change_version=version, power_on=power_ons.get(document["id"], ""))
         for document, version in drafts
     ]
     return sorted(built, key=lambda vm: (vm.document["path"], vm.id))
+
+
+def _holds(disk: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return what others may hold as well: a disk's file, and the LUN behind it, to which each VM may map its own."""
+    return {(key, disk[key]) for key in ("file", "lunUuid") if disk[key]}
 
 
 def _document(entry: Found, around: Surroundings, field_names: Mapping[int, str]) -> dict[str, Any]:
@@ -123,7 +129,14 @@ def _document(entry: Found, around: Surroundings, field_names: Mapping[int, str]
         "devices": hardware.other_devices(device_list),
         "controllers": hardware.controllers(device_list),
         "disks": with_drive_letters(
-            hardware.disks(device_list, around, extra_config=extra, has_snapshot=current is not None), file_systems
+            hardware.disks(
+                device_list,
+                around,
+                extra_config=extra,
+                has_snapshot=current is not None,
+                boots=hardware.boot_disk(own.get("config.bootOptions.bootOrder")),
+            ),
+            file_systems,
         ),
         "pciBridges": bridges,
         "nics": hardware.nics(device_list, around, bridges),

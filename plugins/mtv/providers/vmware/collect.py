@@ -27,6 +27,9 @@ PAGE_OBJECTS = 100
 _MAX_PAGES = 10_000
 _MAX_EVENTS = 1000  # vCenter's own limit of one QueryEvents answer
 
+POWER_ON_EVENTS = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
+"""What vCenter posts when a VM starts: by hand on its host, where DRS placed it, where HA brought it back."""
+
 VM_PATHS = (
     "name",
     "parent",
@@ -36,6 +39,7 @@ VM_PATHS = (
     "config.guestId",
     "config.guestFullName",
     "config.firmware",
+    "config.bootOptions.bootOrder",
     "config.bootOptions.efiSecureBootEnabled",
     "config.template",
     "config.changeTrackingEnabled",
@@ -185,30 +189,41 @@ def surroundings(api: Api, *, listed: bool = False) -> list[Found]:
     return _in_view(api, LISTED_PATHS if listed else SURROUNDING_PATHS)
 
 
-def last_power_ons(api: Api) -> dict[str, str]:
-    """Return VM id → time of its last power-on, as far as the newest 1000 power-on events of vCenter tell.
+class PowerOns(NamedTuple):
+    """VM id → time of its last power-on; `is_cut` when older ones may have been left out of the answer."""
+
+    times: dict[str, str]
+    is_cut: bool = False
+
+
+def last_power_ons(api: Api, vm_id: str = "") -> PowerOns:
+    """Read when VMs were powered on last, as far as the newest 1000 such events tell: of all, or of one VM.
 
     A powered-off VM keeps no boot time of its own, so the events are the only witness that it ran meanwhile.
     A standalone ESXi host may keep no event history, and a user may not read it; then nothing is known.
     """
     if api.content.eventManager is None:
-        return {}
-    spec = vim.event.EventFilterSpec(eventTypeId=["VmPoweredOnEvent"], maxCount=_MAX_EVENTS)
+        return PowerOns({})
+    spec = vim.event.EventFilterSpec(eventTypeId=list(POWER_ON_EVENTS), maxCount=_MAX_EVENTS)
+    if vm_id:
+        spec.entity = vim.event.EventFilterSpec.ByEntity(entity=vm_reference(api, vm_id), recursion="self")
     try:
         events = api.content.eventManager.QueryEvents(spec)
     except vmodl.fault.NotSupported:
-        return {}
+        return PowerOns({})
+    except vmodl.fault.ManagedObjectNotFound:
+        return PowerOns({})  # the VM has vanished meanwhile
     except vim.fault.NotAuthenticated:
         raise
     except vim.fault.NoPermission:
         _log.warning("the user may not read events: that a VM which is off ran meanwhile will not be noticed")
-        return {}
+        return PowerOns({})
     newest: dict[str, str] = {}
     for event in events:
         if event.vm is not None:
-            vm_id, at = moref(event.vm.vm), event.createdTime.isoformat()
-            newest[vm_id] = max(at, newest.get(vm_id, ""))
-    return newest
+            of, at = moref(event.vm.vm), event.createdTime.isoformat()
+            newest[of] = max(at, newest.get(of, ""))
+    return PowerOns(newest, is_cut=len(events) >= _MAX_EVENTS)
 
 
 def custom_fields(api: Api) -> dict[int, str]:

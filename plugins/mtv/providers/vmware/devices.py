@@ -13,7 +13,7 @@ from mtv.providers.vmware.collect import kind_of, moref
 from mtv.providers.vmware.surroundings import Surroundings
 
 BUS_ORDER = ("sata", "ide", "scsi", "nvme")
-"""Disks are numbered bus by bus in this order, then by controller key, unit and key."""
+"""Disks are numbered bus by bus in this order, then by controller key, unit and key, after the one that boots."""
 
 _DELTA = re.compile(r"-\d{6}(?=\.vmdk$)")
 _DATASTORE_PATH = re.compile(r"^\[(?P<datastore>[^\]]*)\] ?(?P<path>.*)$", re.DOTALL)
@@ -70,6 +70,11 @@ def bus_of(controller: Any) -> str:
     return ""
 
 
+def shared_bus(controller: Any) -> str:
+    """Return how VMs share a SCSI controller's bus: noSharing, physicalSharing or virtualSharing; "" for others."""
+    return str(getattr(controller, "sharedBus", None) or "")
+
+
 def controllers(devices: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the disk controllers with the keys of their disks."""
     return [
@@ -77,6 +82,7 @@ def controllers(devices: Sequence[Any]) -> list[dict[str, Any]]:
             "key": device.key,
             "bus": bus_of(device),
             "busNumber": device.busNumber,
+            "sharedBus": shared_bus(device),
             "disks": [
                 disk.key
                 for disk in devices
@@ -88,17 +94,33 @@ def controllers(devices: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
+def boot_disk(boot_order: Sequence[Any] | None) -> int | None:
+    """Return the key of the first disk of a VM's boot order, whatever else comes before it; None without one."""
+    for entry in boot_order or ():
+        if isinstance(entry, vim.vm.BootOptions.BootableDiskDevice):
+            return int(entry.deviceKey)
+    return None
+
+
 def disks(
-    devices: Sequence[Any], around: Surroundings, *, extra_config: Mapping[str, str], has_snapshot: bool
+    devices: Sequence[Any],
+    around: Surroundings,
+    *,
+    extra_config: Mapping[str, str],
+    has_snapshot: bool,
+    boots: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the disks in their order. Sizes are bytes; `file` is the current file, `base` names the disk for ever."""
+    """Return the disks in their order, the one with the key `boots` first.
+
+    Sizes are bytes; `file` is the current file, `base` names the disk for ever.
+    """
     owners = {device.key: device for device in devices if bus_of(device)}
     found = [
         _disk(device, owners.get(device.controllerKey), around, extra_config, has_snapshot)
         for device in devices
         if isinstance(device, vim.vm.device.VirtualDisk)
     ]
-    return sorted(found, key=_disk_order)
+    return sorted(found, key=lambda disk: (disk["key"] != boots, _disk_order(disk)))
 
 
 def _disk_order(disk: Mapping[str, Any]) -> tuple[int, int, int, int]:
@@ -116,7 +138,7 @@ def _disk(
     unit = device.unitNumber if device.unitNumber is not None else 0
     slot = f"{bus}{owner.busNumber if owner is not None else 0}:{unit}"
     change_id = str(getattr(backing, "changeId", None) or "")
-    sharing = getattr(backing, "sharing", None)
+    sharing = str(getattr(backing, "sharing", None) or "")
     rdm = isinstance(
         backing,
         (
@@ -139,7 +161,8 @@ def _disk(
         "backing": kind_of(backing),
         "datastore": {"id": datastore_id, "name": split_datastore_path(file)[0] or around.name(datastore_id)},
         "capacity": int(capacity if capacity is not None else (device.capacityInKB or 0) * 1024),
-        "shared": bool(sharing and sharing != "sharingNone"),
+        # Nodes of a cluster share a bus; their disks say sharingNone, for that is about several writers of one file.
+        "shared": sharing not in ("", "sharingNone") or shared_bus(owner) not in ("", "noSharing"),
         "rdm": rdm,
         "physicalMode": rdm and getattr(backing, "compatibilityMode", None) == "physicalMode",
         "mode": str(getattr(backing, "diskMode", None) or ""),

@@ -6,6 +6,29 @@ from pyVmomi import vim, vmodl
 
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 
+_FREE_RESOURCES = "free CPU and memory in the cluster, or bring hosts back, and let it be tried again"
+_AWAIT_STATE = "look at the state of the VM and of its host in vCenter; it is tried again"
+
+# Faults that no wait mends, although they are kinds of those that pass.
+_LASTING = (
+    vim.fault.EncryptionKeyRequired,
+    vim.fault.InvalidVmState,
+    vim.fault.NumVirtualCpusExceedsLimit,
+    vim.fault.VmPowerOnDisabled,
+)
+
+# What somebody may give or let go meanwhile, and how. A source that must run again after a rollback is off until then.
+_SHORTAGES: tuple[tuple[type[vmodl.MethodFault], str], ...] = (
+    (vim.fault.InsufficientStorageSpace, "free space on the VM's datastore, and let it be tried again"),
+    (vim.fault.InsufficientResourcesFault, _FREE_RESOURCES),
+    (vim.fault.NoActiveHostInCluster, _FREE_RESOURCES),
+    (vim.fault.NoCompatibleHost, _FREE_RESOURCES),
+    (vim.fault.FileLocked, "find who holds the lock on the VM's files, such as a backup or another host"),
+    (vim.fault.MethodDisabled, "wait for the product that disabled it, mostly a backup, or end its task in vCenter"),
+    (vim.fault.QuestionPending, "answer the question that vCenter asks about the VM"),
+    (vim.fault.InvalidState, _AWAIT_STATE),
+)
+
 # Faults that pass by themselves: something else holds the object, or vCenter is busy.
 _PASSING = (
     vim.fault.TaskInProgress,
@@ -44,7 +67,10 @@ def translate(fault: Exception, *, where: str, doing: str) -> MtvError:
         message = f"{where}: cannot {doing}: {name}: {_text(fault)}"
         if isinstance(fault, _PASSING):
             return TemporaryError(message, code=name)
-        return PermanentError(message, code=name)
+        cure = next((cure for kind, cure in _SHORTAGES if isinstance(fault, kind)), "")
+        if not cure or isinstance(fault, _LASTING):
+            return PermanentError(message, code=name)
+        return TemporaryError(message, cure=cure, code=name)
     return TemporaryError(f"{where}: cannot {doing}: {type(fault).__name__}: {fault}", code="Unreachable")
 
 

@@ -49,7 +49,10 @@ class VmwareProvider:
         return f"{about.fullName}, API {about.apiVersion}{how}"
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
-        """Read VMs: all, or those named. Four round trips, and one for each page of 100 VMs."""
+        """Read VMs: all, or those named. Four round trips, and one for each page of 100 VMs.
+
+        Of VMs that are named one more each, where newer events of others hide when it was powered on last.
+        """
         vms, self._around = read_vms(self.session, names, self.on_progress)
         return vms
 

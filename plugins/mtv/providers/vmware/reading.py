@@ -43,6 +43,11 @@ def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progres
     around = Surroundings(read(lambda api: collect.surroundings(api, listed=wanted is None)))
     ids = read(collect.vm_ids) if wanted is None else _named(read(_index), wanted)
     power_ons = read(collect.last_power_ons)
+    if wanted is not None and power_ons.is_cut:
+        # Others' events would push a VM's own out of the answer, as if it had changed while it stood still.
+        for vm_id in ids:
+            if vm_id not in power_ons.times:
+                power_ons.times.update(read(_power_ons_of(vm_id)).times)
     field_names = read(collect.custom_fields)
     drafts: list[Draft] = []
     for start in range(0, len(ids), collect.PAGE_OBJECTS):
@@ -50,7 +55,7 @@ def read_vms(session: Session, names: Iterable[str] | None, on_progress: Progres
         drafts += drafts_of(read(_page(page)), around, field_names)
         if on_progress is not None:
             on_progress(start + len(page), len(ids))
-    return Read(finish(drafts, around, power_ons), around)
+    return Read(finish(drafts, around, power_ons.times), around)
 
 
 def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
@@ -58,6 +63,10 @@ def _page(ids: list[str]) -> Callable[[Api], list[collect.Found]]:
         return collect.objects(api, [collect.vm_reference(api, vm_id) for vm_id in ids], collect.VM_PATHS)
 
     return read
+
+
+def _power_ons_of(vm_id: str) -> Callable[[Api], collect.PowerOns]:
+    return lambda api: collect.last_power_ons(api, vm_id)
 
 
 def _index(api: Api) -> list[collect.Found]:

@@ -11,6 +11,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "config.guestId": ("guestId",),
     "config.guestFullName": ("guestName",),
     "config.firmware": ("firmware",),
+    "config.bootOptions.bootOrder": (),  # only the order of the disks comes from it
     "config.bootOptions.efiSecureBootEnabled": ("secureBoot",),
     "config.template": ("isTemplate",),
     "config.changeTrackingEnabled": ("changeTrackingEnabled",),

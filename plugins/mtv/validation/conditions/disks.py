@@ -190,8 +190,8 @@ def _shared_disk(case: Case, key: str, others: Sequence[SourceVm]) -> Iterable[C
 
 
 def _key(seen: SourceVm, disk: SourceDisk) -> str:
-    """Return what names a disk across VMs: its file where the source has files, else its identity."""
+    """Return what names a disk across VMs: its LUN or its file where the source has those, else its identity."""
     for row in rows_of(seen, "disks"):
-        if str(row.get("key", "")) == disk.id and row.get("file"):
-            return str(row["file"])
+        if str(row.get("key", "")) == disk.id and (named := row.get("lunUuid") or row.get("file")):
+            return str(named)
     return disk.identity
