@@ -110,8 +110,20 @@ class PowerOfVms(ABC, Generic[S]):
         return True
 
 
+def refuse_while_unknown(name: str, state: PowerState) -> None:
+    """Raise `TemporaryError` for a VM of which the source does not say whether it runs: most such states pass."""
+    if state is PowerState.UNKNOWN:
+        raise TemporaryError(
+            f"the source does not say whether {name} runs: a task there holds it, its host is silent, or it is broken",
+            cure="wait until the task (such as a backup) has ended or the host answers; bring a VM that is shelved "
+            "or in ERROR on or off by hand; then try again",
+            code="PowerStateUnknown",
+        )
+
+
 def refuse_unless_on(name: str, state: PowerState) -> None:
     """A suspended or paused VM is not powered off: that would throw away what its memory still holds."""
+    refuse_while_unknown(name, state)
     if state is not PowerState.ON:
         raise PermanentError(
             f"{name} is {state.value}; its disks do not hold what its memory still holds",
@@ -122,6 +134,7 @@ def refuse_unless_on(name: str, state: PowerState) -> None:
 
 def refuse_unless_off(name: str, state: PowerState) -> None:
     """Disks of a VM that is not off are not read: their bytes would be torn."""
+    refuse_while_unknown(name, state)
     if state is not PowerState.OFF:
         raise PermanentError(
             f"{name} is {state.value}: its disks can only be read whole while it is off",
