@@ -12,13 +12,14 @@ class Deed(StrEnum):
     """What happens to a request.
 
     DROP: the connection is closed without an answer. CUT: in the middle of it. EXPIRE: the login has just ended.
-    FORBID: 403. BUSY: 503. BREAK: 500.
+    FORBID: 403. CONFLICT: 409, as while another task holds the object. BUSY: 503. BREAK: 500.
     """
 
     DROP = "drop"
     CUT = "cut"
     EXPIRE = "expire"
     FORBID = "forbid"
+    CONFLICT = "conflict"
     BUSY = "busy"
     BREAK = "break"
 

@@ -28,7 +28,12 @@ _LOGOUT_URL = "/ovirt-engine/services/sso-logout"
 _COLLECTIONS = {address(name): name for name in COLLECTIONS}
 _PARTS = {address(name): name for name in PARTS}
 _ROOTS = {"numa_nodes": "vm_numa_nodes"}  # an engine calls them so where they are a list of their own
-_STATUS = {Deed.FORBID: (403, "Forbidden"), Deed.BUSY: (503, "Service Unavailable"), Deed.BREAK: (500, "Server Error")}
+_STATUS = {
+    Deed.FORBID: (403, "Forbidden"),
+    Deed.CONFLICT: (409, "Operation Failed"),
+    Deed.BUSY: (503, "Service Unavailable"),
+    Deed.BREAK: (500, "Server Error"),
+}
 
 
 def handler(engine: ThinEngine) -> type[BaseHTTPRequestHandler]:

@@ -12,6 +12,7 @@ from mtv.inventory import snapshot
 from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.providers.ovirt.build import build_vms, power_state
 from mtv.providers.ovirt.collect import Around, Found
+from mtv.providers.ovirt.devices import disk_attachments
 from mtv.providers.ovirt.surroundings import Surroundings
 from mtv.providers.registry import open_provider
 from mtv.validation import load_rules
@@ -120,6 +121,12 @@ def test_a_vm_of_which_an_engine_says_hardly_anything_is_read_too():
     assert [(disk.id, disk.size_bytes, disk.storage) for disk in vm.disks] == [("d", 0, "")]
     assert [(nic.network, nic.mac, nic.connected) for nic in vm.nics] == [("", "", False)]
     assert {"ovirt.disk.storage_type.unsupported", "ovirt.disk.capacity.invalid"} <= concern_ids(vm)
+
+
+@pytest.mark.parametrize(("told", "active"), [(True, True), (False, False), (None, True)])
+def test_only_a_disk_that_the_engine_calls_inactive_is_deactivated(told, active):
+    (row,) = disk_attachments([types.DiskAttachment(id="d", active=told)], Surroundings(Around({})))
+    assert row["active"] is active
 
 
 # -- the rules over the live inventory

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ovirtsdk4.types import VmStatus
 
 from lab.ovirt.faults import Deed
 from lab.ovirt.sample import data_centre
@@ -207,12 +208,35 @@ def test_a_guest_that_does_not_go_down_is_powered_off_after_the_timeout(to_ovirt
         assert provider.power_state(vm) is PowerState.OFF
 
 
-def test_a_guest_that_cannot_be_asked_is_powered_off(to_ovirt, ovirt, monkeypatch):
+def test_a_guest_that_cannot_be_asked_for_a_moment_is_asked_again(to_ovirt, ovirt):
+    with open_provider(to_ovirt()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        ovirt.faults.plan("^vms/[^/]+/shutdown$", Deed.CONFLICT, count=2)
+        assert provider.power_off(vm, timeout_s=30) == "guest shutdown"
+        assert (ovirt.calls["shutdown"], ovirt.calls["stop"]) == (1, 0)
+        provider.power_on(vm)
+
+
+def test_a_guest_that_was_suspended_while_it_could_not_be_asked_is_not_powered_off(to_ovirt, ovirt):
+    with open_provider(to_ovirt()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        running = ovirt.estate.objects["vms"][vm.id]
+        ovirt.faults.plan("^vms/[^/]+/shutdown$", Deed.CONFLICT, count=2)
+        ovirt.faults.plan("^vms/[^/]+$", lambda: None)  # the first look
+        ovirt.faults.plan("^vms/[^/]+$", lambda: setattr(running, "status", VmStatus.SUSPENDED))
+        with pytest.raises(PermanentError, match="memory"):
+            provider.power_off(vm, timeout_s=30)
+        assert ovirt.calls["stop"] == 0
+        running.status = VmStatus.UP
+
+
+def test_a_guest_that_cannot_be_asked_until_the_timeout_is_powered_off(to_ovirt, ovirt, monkeypatch):
     with open_provider(to_ovirt()) as provider:
         (vm,) = provider.vms(["power-3"])
         act = ovirt.power.act
         monkeypatch.setattr(ovirt.power, "act", lambda vm, action: "no" if action == "shutdown" else act(vm, action))
-        assert provider.power_off(vm, timeout_s=30) == "power off"
+        assert provider.power_off(vm, timeout_s=0.05) == "power off"
+        assert ovirt.calls["shutdown"] > 1
 
 
 def test_a_suspended_vm_is_never_powered_off(to_ovirt, ovirt):

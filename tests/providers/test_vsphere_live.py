@@ -14,6 +14,7 @@ from lab.vcenter.audit import read_audit
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
+from mtv.providers.power import Answer
 from mtv.providers.registry import open_provider
 from mtv.providers.vmware import collect
 from mtv.providers.vmware.power import Power
@@ -146,16 +147,54 @@ def test_a_guest_with_tools_is_shut_down_and_powered_on_again(connect):
         assert provider.power_state(vm) is PowerState.ON
 
 
-def test_a_guest_that_cannot_be_asked_is_powered_off(connect, faults):
+@pytest.mark.parametrize("fault", ["InvalidState", "ToolsUnavailable"])
+def test_a_guest_that_cannot_be_asked_for_a_moment_is_asked_again(connect, faults, fault):
+    faults.soap("ShutdownGuest", fault, on="power-1", count=1)
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        assert provider.power_off(vm, timeout_s=30) == "guest shutdown"
+        provider.power_on(vm)
+
+
+def _tools_say(monkeypatch, *statuses):
+    """The next readings of the tools' status say these, the later ones the last of them."""
+    left, read = list(statuses), Power._read
+
+    def told(self, vm_id, name, paths):
+        found = read(self, vm_id, name, paths)
+        if "guest.toolsRunningStatus" in paths:
+            found["guest.toolsRunningStatus"] = left.pop(0) if len(left) > 1 else left[0]
+        return found
+
+    monkeypatch.setattr(Power, "_read", told)
+
+
+def test_a_guest_whose_tools_are_just_starting_is_asked_when_they_run(connect, monkeypatch):
+    _tools_say(monkeypatch, "guestToolsExecutingScripts", "guestToolsRunning")
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        assert provider.power_off(vm, timeout_s=30) == "guest shutdown"
+        provider.power_on(vm)
+
+
+def test_a_guest_without_tools_is_powered_off_at_once(connect, monkeypatch):
+    _tools_say(monkeypatch, "guestToolsNotRunning", "guestToolsRunning")  # the second would be asked
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        assert provider.power_off(vm, timeout_s=30) == "power off"
+        provider.power_on(vm)
+
+
+def test_a_guest_that_cannot_be_asked_until_the_timeout_is_powered_off(connect, faults):
     faults.soap("ShutdownGuest", "ToolsUnavailable", on="power-2", count=0)
     with open_provider(connect()) as provider:
         (vm,) = provider.vms(["power-2"])
-        assert provider.power_off(vm, timeout_s=30) == "power off"
+        assert provider.power_off(vm, timeout_s=0.1) == "power off"
         assert provider.power_state(vm) is PowerState.OFF
 
 
 def test_a_guest_that_does_not_go_down_is_powered_off_after_the_timeout(connect, monkeypatch):
-    monkeypatch.setattr(Power, "_ask_guest", lambda *_: True)  # a guest that says yes and does nothing
+    monkeypatch.setattr(Power, "_ask_guest", lambda *_: Answer.TAKEN)  # a guest that says yes and does nothing
     with open_provider(connect()) as provider:
         (vm,) = provider.vms(["power-3"])
         assert provider.power_off(vm, timeout_s=0.1) == "power off"
@@ -168,7 +207,7 @@ def test_a_failing_power_off_says_what_failed(connect, faults):
     with open_provider(connect()) as provider:
         (vm,) = provider.vms(["power-4"])
         with pytest.raises(TemporaryError, match="power off power-4"):
-            provider.power_off(vm, timeout_s=30)
+            provider.power_off(vm, timeout_s=0.1)
         assert provider.power_state(vm) is PowerState.ON
 
 

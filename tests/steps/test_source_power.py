@@ -8,7 +8,7 @@ import pytest
 from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
 from mtv.model.plan import Plan, Target
 from mtv.model.source import PowerState
-from mtv.steps import create_vm, prepare, run, settle, transfer, verify
+from mtv.steps import create_vm, prepare, run, settle, source, transfer, verify
 from mtv.store.errors import HeldByAnother
 from tests.steps.conftest import plan_of, through_validation
 from tests.steps.test_one_vm import MakeRun, migrate, play_convert, play_transfer, settled
@@ -78,6 +78,40 @@ def test_a_source_that_was_renamed_meanwhile_is_rolled_back_by_its_id(
     settle.settle(vm)
     assert world.vm.power is (PowerState.ON if on_failure == "rollback" else PowerState.OFF)
     assert vm.store.vm("first", "web-1").holder == ""
+
+
+def test_a_source_that_is_off_and_locked_for_a_while_is_taken_by_a_retry(make_run: MakeRun, world: World) -> None:
+    world.power(PowerState.OFF)
+    vm = through_validation(make_run())
+    world.power(PowerState.UNKNOWN)  # as while a backup has an engine lock its images
+    with pytest.raises(TemporaryError, match="does not say whether web-1 runs") as refused:
+        prepare.prepare(vm)
+    assert "backup" in refused.value.cure
+    assert "on or off by hand" in refused.value.cure  # shelved, or in ERROR: nothing passes there by itself
+    world.power(PowerState.OFF)
+    prepare.prepare(vm)
+    world.power(PowerState.UNKNOWN)
+    with pytest.raises(TemporaryError, match="does not say whether web-1 runs"):
+        transfer.pod_request(vm)
+    world.power(PowerState.OFF)
+    play_transfer(vm, world)
+
+
+def test_a_source_that_gets_locked_just_before_it_is_shut_down_or_needed_off_is_not_called_suspended(
+    make_run: MakeRun, world: World
+) -> None:
+    vm = through_validation(make_run())
+    seen = source.pinned(vm)
+    world.power(PowerState.UNKNOWN)
+    with vm.provider(vm.vm.source) as provider:
+        with pytest.raises(TemporaryError, match="does not say whether web-1 runs"):
+            source.shut_down(vm, provider, seen)
+        with pytest.raises(TemporaryError, match="does not say whether web-1 runs"):
+            source.require_off(vm, provider, seen, "its disks are copied only while it is off")
+    assert vm.store.open_source_changes("first", "web-1") == []
+    world.power(PowerState.ON)
+    prepare.prepare(vm)
+    assert world.vm.power is PowerState.OFF
 
 
 def second_plan() -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from mtv.model.errors import PermanentError, TemporaryError
@@ -15,6 +16,16 @@ class _Session(Protocol):
 
 
 S = TypeVar("S", bound=_Session)
+
+
+class Answer(Enum):
+    """What the platform said when a guest was to be asked to shut down."""
+
+    TAKEN = "taken"
+    NOT_NOW = "not now"
+    """Something passing is in the way: a task of the platform, tools that are just starting."""
+    NEVER = "never"
+    """Nothing in the guest listens."""
 
 
 class PowerOfVms(ABC, Generic[S]):
@@ -34,16 +45,21 @@ class PowerOfVms(ABC, Generic[S]):
     def off(self, vm_id: str, name: str, *, timeout_s: float) -> str:
         """Ask the guest to shut down, power off after `timeout_s`; return how it ended.
 
+        A guest that cannot be asked now is asked again for `timeout_s`, and has as long from when it could be. Only
+        one that nobody can ask is powered off at once.
+
         A suspended or paused VM is refused: powering it off would throw away what its memory still holds.
         """
         state = self.state(vm_id, name)
         if state is PowerState.OFF:
             return "already off"
         refuse_unless_on(name, state)
-        if self._ask_guest(vm_id, name) and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
+        if self._ask_until(vm_id, name, timeout_s) and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
             return "guest shutdown"
-        if self.state(vm_id, name) is PowerState.OFF:
+        state = self.state(vm_id, name)
+        if state is PowerState.OFF:
             return "guest shutdown"
+        refuse_unless_on(name, state)  # somebody may have suspended it meanwhile
         cut = self._cut(vm_id, name)
         if not self._wait_for(vm_id, name, PowerState.OFF, max(timeout_s, self.SWITCH_TIMEOUT_S) if cut else 0):
             raise TemporaryError(f"{self.session.where}: {name} is still on after a power off", code="StillOn")
@@ -58,8 +74,8 @@ class PowerOfVms(ABC, Generic[S]):
             raise TemporaryError(f"{self.session.where}: {name} is still not on", code="StillOff")
 
     @abstractmethod
-    def _ask_guest(self, vm_id: str, name: str) -> bool:
-        """Ask the guest to shut down; whether it was asked."""
+    def _ask_guest(self, vm_id: str, name: str) -> Answer:
+        """Ask the guest to shut down."""
 
     @abstractmethod
     def _cut(self, vm_id: str, name: str) -> bool:
@@ -68,6 +84,19 @@ class PowerOfVms(ABC, Generic[S]):
     @abstractmethod
     def _start(self, vm_id: str, name: str) -> None:
         """Power on."""
+
+    def _ask_until(self, vm_id: str, name: str, timeout_s: float) -> bool:
+        """Whether the guest was asked. Once it could have been, it is waited for, even if its tools end meanwhile."""
+        deadline = time.monotonic() + timeout_s
+        answer = self._ask_guest(vm_id, name)
+        if answer is Answer.NEVER:
+            return False
+        while answer is not Answer.TAKEN:
+            if self.state(vm_id, name) is not PowerState.ON or time.monotonic() >= deadline:
+                return False
+            time.sleep(self.POLL_S)
+            answer = self._ask_guest(vm_id, name)
+        return True
 
     def _has_reached(self, vm_id: str, name: str, wanted: PowerState) -> bool:
         return self.state(vm_id, name) is wanted
@@ -81,8 +110,20 @@ class PowerOfVms(ABC, Generic[S]):
         return True
 
 
+def refuse_while_unknown(name: str, state: PowerState) -> None:
+    """Raise `TemporaryError` for a VM of which the source does not say whether it runs: most such states pass."""
+    if state is PowerState.UNKNOWN:
+        raise TemporaryError(
+            f"the source does not say whether {name} runs: a task there holds it, its host is silent, or it is broken",
+            cure="wait until the task (such as a backup) has ended or the host answers; bring a VM that is shelved "
+            "or in ERROR on or off by hand; then try again",
+            code="PowerStateUnknown",
+        )
+
+
 def refuse_unless_on(name: str, state: PowerState) -> None:
     """A suspended or paused VM is not powered off: that would throw away what its memory still holds."""
+    refuse_while_unknown(name, state)
     if state is not PowerState.ON:
         raise PermanentError(
             f"{name} is {state.value}; its disks do not hold what its memory still holds",
@@ -93,6 +134,7 @@ def refuse_unless_on(name: str, state: PowerState) -> None:
 
 def refuse_unless_off(name: str, state: PowerState) -> None:
     """Disks of a VM that is not off are not read: their bytes would be torn."""
+    refuse_while_unknown(name, state)
     if state is not PowerState.OFF:
         raise PermanentError(
             f"{name} is {state.value}: its disks can only be read whole while it is off",

@@ -9,6 +9,7 @@ from mtv.model.errors import DriftError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import Provider
+from mtv.providers.power import refuse_while_unknown
 from mtv.steps.context import RunContext, VmContext
 from mtv.store import SourceChange
 
@@ -56,7 +57,10 @@ def final(ctx: VmContext) -> SourceVm:
 
 
 def read(ctx: VmContext, provider: Provider) -> SourceVm:
-    """Read the VM now. Raises `DriftError` when it is gone, another one, or no longer what was pinned."""
+    """Read the VM now. Raises `DriftError` when it is gone, another one, or no longer what was pinned.
+
+    Raises `TemporaryError` while the source does not say whether it runs.
+    """
     before = pinned(ctx)
     found = provider.vms([ctx.vm.name])
     # A namesake that appeared meanwhile is nobody's concern: the id says which one was validated.
@@ -71,6 +75,7 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
         raise DriftError(
             f"{ctx.vm.name} is another VM now ({now.id} instead of {before.id})", cure="start a new run", code="drift"
         )
+    refuse_while_unknown(ctx.vm.name, now.power)
     changes = drift(before, _without_our_own_change(ctx, before, now))
     if changes:
         raise DriftError(
@@ -109,8 +114,12 @@ def original_power(ctx: VmContext) -> PowerState:
 
 
 def require_off(ctx: VmContext, provider: Provider, vm: SourceVm, why: str) -> None:
-    """Make sure that the source is seen off now. Raises `PermanentError` saying what may not happen otherwise."""
+    """Make sure that the source is seen off now. Raises `PermanentError` saying what may not happen otherwise.
+
+    Raises `TemporaryError` while the source does not say whether it runs.
+    """
     power = provider.power_state(vm)
+    refuse_while_unknown(ctx.vm.name, power)
     if power is not PowerState.OFF:
         raise PermanentError(
             f"{ctx.vm.name} is {power.value} on the source; {why}",
@@ -128,6 +137,7 @@ def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
         ctx.store.require_source_alone(*ctx.key, POWER, detail)
         _note_power(ctx, before=original_power(ctx), method="already off", seconds=0.0)
         return
+    refuse_while_unknown(ctx.vm.name, power)
     if power is not PowerState.ON:
         raise PermanentError(
             f"{ctx.vm.name} is {power.value} on the source; its memory would be lost",

@@ -7,7 +7,7 @@ from mtv.model.source import PowerState
 from mtv.providers.openstack.build import power_state
 from mtv.providers.openstack.collect import server
 from mtv.providers.openstack.session import Session
-from mtv.providers.power import PowerOfVms
+from mtv.providers.power import Answer, PowerOfVms
 
 
 class Power(PowerOfVms[Session]):
@@ -19,8 +19,8 @@ class Power(PowerOfVms[Session]):
         """Read the power state now. Raises `PermanentError` when the server is gone."""
         return power_state(server(self.session, server_id, name)["status"])
 
-    def _ask_guest(self, server_id: str, name: str) -> bool:  # noqa: ARG002  nova's stop asks it by itself
-        return False
+    def _ask_guest(self, server_id: str, name: str) -> Answer:  # noqa: ARG002  nova's stop asks it by itself
+        return Answer.NEVER
 
     def _cut(self, server_id: str, name: str) -> bool:
         self.session.run(lambda cloud: cloud.compute.stop_server(server_id), doing=f"stop {name}")

@@ -27,7 +27,7 @@ def _disk_attachment(attachment: Any, around: Surroundings) -> dict[str, Any]:
         "id": text(attachment.id),
         "interface": text(attachment.interface),
         "bootable": bool(attachment.bootable),
-        "active": bool(attachment.active),
+        "active": attachment.active is not False,  # one of which nothing is told is not called deactivated
         "scsiReservation": bool(attachment.uses_scsi_reservation),
         # Of a disk that the user may not see nothing but its id is told; its size of 0 and its kind then block the VM.
         "disk": _disk(attachment.disk or types.Disk(id=attachment.id), around),

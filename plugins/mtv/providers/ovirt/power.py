@@ -9,7 +9,7 @@ from mtv.model.source import PowerState
 from mtv.providers.ovirt.build import power_state
 from mtv.providers.ovirt.faults import CONFLICT, GONE
 from mtv.providers.ovirt.session import Session
-from mtv.providers.power import PowerOfVms
+from mtv.providers.power import Answer, PowerOfVms
 
 
 class Power(PowerOfVms[Session]):
@@ -29,8 +29,8 @@ class Power(PowerOfVms[Session]):
             ) from None
         return power_state(found.status)
 
-    def _ask_guest(self, vm_id: str, name: str) -> bool:
-        return self._do("shutdown", vm_id, name)
+    def _ask_guest(self, vm_id: str, name: str) -> Answer:
+        return Answer.TAKEN if self._do("shutdown", vm_id, name) else Answer.NOT_NOW
 
     def _cut(self, vm_id: str, name: str) -> bool:
         return self._do("stop", vm_id, name)
@@ -39,7 +39,11 @@ class Power(PowerOfVms[Session]):
         self._do("start", vm_id, name)
 
     def _do(self, action: str, vm_id: str, name: str) -> bool:
-        """Whether the engine took the action; in the wrong state (409) it does not, and the state read next decides."""
+        """Whether the engine took the action.
+
+        In the wrong state, or while another task such as a backup holds the VM (409), it does not, and the state read
+        next decides.
+        """
 
         def ask(system: Any) -> bool:
             getattr(system.vms_service().vm_service(vm_id), action)()

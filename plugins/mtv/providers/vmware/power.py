@@ -10,7 +10,7 @@ from pyVmomi import vim
 
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.source import PowerState
-from mtv.providers.power import PowerOfVms
+from mtv.providers.power import Answer, PowerOfVms
 from mtv.providers.vmware.build import power_state
 from mtv.providers.vmware.collect import objects, vm_reference
 from mtv.providers.vmware.faults import translate
@@ -26,17 +26,20 @@ class Power(PowerOfVms[Session]):
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
         return power_state(self._read(vm_id, name, ("runtime.powerState",)).get("runtime.powerState"))
 
-    def _ask_guest(self, vm_id: str, name: str) -> bool:
+    def _ask_guest(self, vm_id: str, name: str) -> Answer:
         seen = self._read(vm_id, name, ("guest.toolsRunningStatus",))
-        if str(seen.get("guest.toolsRunningStatus", "")) != "guestToolsRunning":
-            return False
+        status = str(seen.get("guest.toolsRunningStatus", ""))
+        if status == "guestToolsExecutingScripts":  # the tools are starting, or run a script of a power operation
+            return Answer.NOT_NOW
+        if status != "guestToolsRunning":
+            return Answer.NEVER
 
-        def ask(api: Api) -> bool:
+        def ask(api: Api) -> Answer:
             try:
                 vm_reference(api, vm_id).ShutdownGuest()
             except (vim.fault.ToolsUnavailable, vim.fault.InvalidState):
-                return False  # the tools stopped, or the guest went down by itself: the state read next tells
-            return True
+                return Answer.NOT_NOW  # the tools stopped, or the guest goes down by itself: the state read next tells
+            return Answer.TAKEN
 
         return self.session.run(ask, doing=f"shut down the guest of {name}")
 

@@ -35,6 +35,7 @@ def of_vm(case: Case, seen: SourceVm) -> Iterable[Condition]:
             vms=vms,
         )
     yield from _luns(seen, vms)
+    yield from _deactivated(seen, vms)
     yield from _sealed(seen, vms)
     for disk in rows_of(seen, "disks"):
         name = disk.get("file") or disk.get("key") or "?"
@@ -70,6 +71,22 @@ def _luns(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
             "NotSupported",
             f"Disk {names} is a LUN that the VM uses directly",
             "Only images of storage domains are copied. Copy it to an image, or detach it and attach it on the target.",
+            vms=vms,
+        )
+
+
+def _deactivated(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
+    """A disk that is attached but deactivated is not seen by the guest, until it runs on the target."""
+    rows = [row for row in rows_of(seen, "diskAttachments") if row.get("active") is False]
+    if rows:
+        disks = [row["disk"] if isinstance(row.get("disk"), dict) else row for row in rows]
+        names = ", ".join(str(disk.get("name") or disk.get("id")) for disk in disks)
+        yield warning(
+            "DeactivatedDisk",
+            "mtv.disk.deactivated",
+            "NotSupported",
+            f"Disk {names} is deactivated: the guest does not see it, but would on the target",
+            "A clone of another of its disks could be mounted in that one's place. Detach it, or activate it.",
             vms=vms,
         )
 

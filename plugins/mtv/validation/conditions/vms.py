@@ -9,6 +9,9 @@ from mtv.model.plan import Plan
 from mtv.model.source import PowerState, SourceVm
 from mtv.validation.conditions.case import Case, critical, warning
 
+_TOOLS_RUN = ("guestToolsRunning", "guestToolsExecutingScripts")
+"""The latter while they start or run a script; a guest is then asked again until they listen."""
+
 
 def existence(case: Case) -> Iterable[Condition]:
     """The source holds exactly one VM of the name."""
@@ -113,7 +116,7 @@ def kind(case: Case, seen: SourceVm) -> Iterable[Condition]:
 def _tools(case: Case, seen: SourceVm) -> Iterable[Condition]:
     """A guest that cannot be asked to shut down is powered off: no reason to refuse it, but it should be known."""
     running = seen.document.get("toolsRunningStatus")
-    if seen.power is PowerState.ON and running is not None and running != "guestToolsRunning":
+    if seen.power is PowerState.ON and running is not None and running not in _TOOLS_RUN:
         yield warning(
             "GuestToolsIssue",
             "plan.vm.tools_not_running",
