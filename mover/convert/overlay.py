@@ -4,6 +4,7 @@ States in `commit.json`:  (no file) → commit_started → committed
 Before `commit_started` an overlay may be thrown away at any time: the disks below are untouched.
 After it, the only way on is the same commit from the same overlays, as often as it takes; `qemu-img commit -d` leaves
 the overlay as it was, so a commit that was cut off anywhere can be repeated to the same end.
+Both states speak only of the copies whose journals were spoiled for that commit; see `convert`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -28,7 +28,7 @@ from mover.convert.guest import Answer, Drive, Key, Request
 from mover.convert.volumes import Volume
 from mover.failure import Interrupted, failure_of
 from mover.halt import Halt
-from mover.journal import journal_path, spoil
+from mover.journal import is_believed, journal_path, spoil
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, Notice
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Progress
@@ -56,13 +56,14 @@ def convert(
     `digest` computes a disk's root digest. A failed conversion leaves every disk as it was copied. A crash after the
     commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal. A journal
     of other copies (the disks were copied again since) counts for nothing. `halt` stops it until the commit has begun.
-    From then on the journals of the copies on the work volume prove nothing any more.
+    From then on the journals of the copies on the work volume prove nothing any more. They are spoiled before the first
+    byte of a commit, so one that is not spoiled belongs to a newer copy, or to a commit that has not touched the disks.
     """
     work = Path(spec.work_dir)
     started = time.monotonic()
     journal = overlay.read_journal(work)
-    if journal and journal.copies != _copies(spec):
-        say("the work volume holds the journal of another copy of these disks; it says nothing about this one")
+    if journal and (journal.copies != _copies(spec) or any(is_believed(path) for path in _copy_journals(spec))):
+        say("the commit journal is of another copy of these disks, or of a commit that wrote nothing")
         journal = None
     if journal and journal.state == "committed":
         say("this conversion is already committed; nothing is done again")
@@ -83,9 +84,8 @@ def convert(
             return msgspec.structs.replace(result, untouched=True, seconds=round(time.monotonic() - started, 3))
         overlay.write_journal(work, _journal("commit_started", spec, result))
     emit(Progress(phase="commit", percent=0))
-    for disk in spec.disks:
-        for path in (journal_path(work, disk.id), Path(f"{disk.path}{JOURNAL_SUFFIX}")):
-            spoil(path, "its target was converted since", check_lock=check_lock)
+    for path in _copy_journals(spec):
+        spoil(path, "its target was converted since", check_lock=check_lock)
     overlay.commit(work, spec.disks, check_lock=check_lock)
     emit(Progress(phase="commit", percent=50))
     result = msgspec.structs.replace(
@@ -245,3 +245,10 @@ def _journal(state: str, spec: ConvertSpec, result: ConvertResult) -> overlay.Co
 
 def _copies(spec: ConvertSpec) -> dict[str, str]:
     return {disk.id: disk.digest for disk in spec.disks}
+
+
+def _copy_journals(spec: ConvertSpec) -> Iterator[Path]:
+    """Where the journals of the disks' copies are, if there are any: a transfer's, and that of a copy by hand."""
+    for disk in spec.disks:
+        yield journal_path(Path(spec.work_dir), disk.id)
+        yield Path(f"{disk.path}{JOURNAL_SUFFIX}")
