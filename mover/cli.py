@@ -209,7 +209,12 @@ def _convert(arguments: argparse.Namespace) -> int:
                 check_lock=lock.check,
             )
             lock.check()
-            write_result(Path(spec.work_dir) / "convert-result.json", result)
+            try:
+                write_result(Path(spec.work_dir) / "convert-result.json", result)
+            except MtvError as error:
+                if result.ok:
+                    raise
+                events.error(failure.failure_of(error))  # and goes on: what the conversion failed of matters more
     except MtvError as error:
         result = ConvertResult(ok=False, failure=failure.failure_of(error))
     if result.failure:

@@ -204,15 +204,25 @@ def spoil(path: Path, why: str, *, check_lock: Callable[[], None] = lambda: None
 
     Where there is no journal, or none that anybody would believe, nothing is done.
     """
+    if header := _believed_header(path):
+        Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [], check_lock=check_lock)
+
+
+def is_believed(path: Path) -> bool:
+    """Whether there is a journal that is not spoiled: since its copy began, nothing else has written to its target."""
+    return _believed_header(path) is not None
+
+
+def _believed_header(path: Path) -> Header | None:
     if not path.exists():
-        return
+        return None
     try:
         header, _ = read_journal(path)
     except PermanentError as error:
         if error.code == "journal":
-            return
+            return None
         raise
-    Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [], check_lock=check_lock)
+    return None if header.spoiled else header
 
 
 def read_journal(path: Path) -> tuple[Header, list[Record]]:

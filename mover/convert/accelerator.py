@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from mover.convert import failures
+
 PROBE_TIMEOUT_S = 20.0
 """Real KVM needs about one second to the panic that ends the trial; TCG four."""
 KVM_DEVICE = Path("/dev/kvm")
@@ -37,7 +39,8 @@ def probe(environ: Mapping[str, str] = os.environ, *, qemu: str = "qemu-system-x
         return "tcg", "no kernel to try KVM with"
     argv = [qemu, "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "256", "-nodefaults", "-display", "none"]
     argv += ["-no-reboot", "-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with failures.starting(qemu):
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         out, err = process.communicate(timeout=PROBE_TIMEOUT_S)
     except subprocess.TimeoutExpired:

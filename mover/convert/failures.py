@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from mtv.model.errors import PermanentError
@@ -227,6 +228,15 @@ def timed_out(what: str, timeout_s: float) -> Failure:
         message=f"{what} did not end within {timeout_s:.0f} s and was stopped; the disks are as they were copied",
         cure="use nodes with working KVM, or raise the time allowed",
     )
+
+
+@contextmanager
+def starting(program: str) -> Iterator[None]:
+    """A program that is not there, when the block starts it, is a `PermanentError` (code tool-missing) naming it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise refusal("tool-missing", f"the program {program} is missing") from error
 
 
 def refusal(code: str, message: str = "") -> PermanentError:

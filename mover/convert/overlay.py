@@ -4,6 +4,7 @@ States in `commit.json`:  (no file) → commit_started → committed
 Before `commit_started` an overlay may be thrown away at any time: the disks below are untouched.
 After it, the only way on is the same commit from the same overlays, as often as it takes; `qemu-img commit -d` leaves
 the overlay as it was, so a commit that was cut off anywhere can be repeated to the same end.
+Both states speak only of the copies whose journals were spoiled for that commit; see `convert`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from mover.convert import failures
+from mover.failure import storage_error
 from mtv.model.conversion import ConvertDisk, ConvertResult
 from mtv.model.errors import NOT_UNDERSTOOD, PermanentError, TemporaryError
 
@@ -62,7 +65,10 @@ def commit(work_dir: Path, disks: Sequence[ConvertDisk], *, check_lock: Callable
     for disk in disks:
         check_lock()
         _qemu_img("commit", "-q", "-d", "-t", "none", "-f", "qcow2", str(overlay_path(work_dir, disk)))
-        _sync(Path(disk.path))
+        try:
+            _sync(Path(disk.path))
+        except OSError as error:
+            raise storage_error(error, where="target", what=f"flush {disk.path}") from error
 
 
 def read_journal(work_dir: Path) -> Commit | None:
@@ -91,6 +97,13 @@ def write_journal(work_dir: Path, journal: Commit) -> None:
     _sync(work_dir)
 
 
+def take_back(work_dir: Path) -> None:
+    """Remove, durably, the journal of a commit that has not written anything yet."""
+    for name in (f"{JOURNAL}.new", JOURNAL):
+        (work_dir / name).unlink(missing_ok=True)
+    _sync(work_dir)
+
+
 def make_durable(paths: Sequence[Path]) -> None:
     """Flush files to the medium."""
     for path in paths:
@@ -106,10 +119,12 @@ def _sync(path: Path) -> None:
 
 
 def _qemu_img(*arguments: str) -> None:
+    argv = ["qemu-img", *arguments]
     try:
-        done = subprocess.run(
-            ["qemu-img", *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=TOOL_TIMEOUT_S, check=False
-        )
+        with failures.starting(argv[0]):
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=TOOL_TIMEOUT_S, check=False
+            )
     except subprocess.TimeoutExpired as error:
         raise TemporaryError(f"qemu-img {arguments[0]} did not end in {TOOL_TIMEOUT_S:.0f} s") from error
     if done.returncode:

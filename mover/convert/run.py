@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -26,9 +27,9 @@ from mover.convert import (
 )
 from mover.convert.guest import Answer, Drive, Key, Request
 from mover.convert.volumes import Volume
-from mover.failure import Interrupted, failure_of
+from mover.failure import Interrupted, failure_of, storage_error
 from mover.halt import Halt
-from mover.journal import journal_path, spoil
+from mover.journal import is_believed, journal_path, spoil
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec, Notice
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Progress
@@ -56,49 +57,84 @@ def convert(
     `digest` computes a disk's root digest. A failed conversion leaves every disk as it was copied. A crash after the
     commit began is finished by the next call (`resumed_commit`); a finished one is answered from its journal. A journal
     of other copies (the disks were copied again since) counts for nothing. `halt` stops it until the commit has begun.
-    From then on the journals of the copies on the work volume prove nothing any more.
+    From then on the journals of the copies on the work volume prove nothing any more. They are spoiled before the first
+    byte of a commit, so one that is not spoiled belongs to a newer copy, or to a commit that has not touched the disks.
+
+    Whatever fails until the commit begins is a result, `untouched`; from then on it is raised (`MtvError`).
+    Storage that fails has the codes of `storage_error`.
     """
     work = Path(spec.work_dir)
     started = time.monotonic()
-    journal = overlay.read_journal(work)
-    if journal and journal.copies != _copies(spec):
-        say("the work volume holds the journal of another copy of these disks; it says nothing about this one")
-        journal = None
-    if journal and journal.state == "committed":
-        say("this conversion is already committed; nothing is done again")
-        overlay.discard(work, spec.disks)
-        return journal.result
-    resumed = journal is not None
-    if journal:
-        say("a commit was cut off earlier: finishing it from the same overlays")
-        result = journal.result
-    else:
-        try:
-            result = _Conversion(spec, emit=emit, say=say, halt=halt or Halt(), environ=environ).run()
-        except MtvError as error:
-            result = ConvertResult(ok=False, failure=failure_of(error))
-        check_lock()
-        if not result.ok:
+    with _storage_named(work):
+        journal = overlay.read_journal(work)
+        if journal and (journal.copies != _copies(spec) or any(is_believed(path) for path in _copy_journals(spec))):
+            say("the commit journal is of another copy of these disks, or of a commit that wrote nothing")
+            journal = None
+        if journal and journal.state == "committed":
+            say("this conversion is already committed; nothing is done again")
             overlay.discard(work, spec.disks)
-            return msgspec.structs.replace(result, untouched=True, seconds=round(time.monotonic() - started, 3))
-        overlay.write_journal(work, _journal("commit_started", spec, result))
-    emit(Progress(phase="commit", percent=0))
-    for disk in spec.disks:
-        for path in (journal_path(work, disk.id), Path(f"{disk.path}{JOURNAL_SUFFIX}")):
+            return journal.result
+        resumed = journal is not None
+        if journal:
+            say("a commit was cut off earlier: finishing it from the same overlays")
+            result = journal.result
+        else:
+            conversion = _Conversion(spec, emit=emit, say=say, halt=halt or Halt(), environ=environ)
+            result = _until_commit(conversion, check_lock)
+            if not result.ok:
+                return msgspec.structs.replace(result, untouched=True, seconds=round(time.monotonic() - started, 3))
+        emit(Progress(phase="commit", percent=0))
+        for path in _copy_journals(spec):
             spoil(path, "its target was converted since", check_lock=check_lock)
-    overlay.commit(work, spec.disks, check_lock=check_lock)
-    emit(Progress(phase="commit", percent=50))
-    result = msgspec.structs.replace(
-        result,
-        digests={disk.id: digest(disk) for disk in spec.disks},
-        resumed_commit=resumed,
-        seconds=round(time.monotonic() - started, 3),
-    )
+        overlay.commit(work, spec.disks, check_lock=check_lock)
+        emit(Progress(phase="commit", percent=50))
+        result = msgspec.structs.replace(
+            result,
+            digests={disk.id: digest(disk) for disk in spec.disks},
+            resumed_commit=resumed,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        check_lock()
+        overlay.write_journal(work, _journal("committed", spec, result))
+        overlay.discard(work, spec.disks)
+        emit(Progress(phase="done", percent=100))
+        return result
+
+
+def _until_commit(conversion: _Conversion, check_lock: Callable[[], None]) -> ConvertResult:
+    """Convert on overlays and say in the journal that the commit begins. After a failure nothing of either is left."""
+    work, spec = conversion.work, conversion.spec
+    try:
+        with _storage_named(work):
+            result = conversion.run()
+    except MtvError as error:
+        result = ConvertResult(ok=False, failure=failure_of(error))
     check_lock()
-    overlay.write_journal(work, _journal("committed", spec, result))
-    overlay.discard(work, spec.disks)
-    emit(Progress(phase="done", percent=100))
+    if result.ok:
+        try:
+            overlay.write_journal(work, _journal("commit_started", spec, result))
+        except OSError as error:
+            overlay.take_back(work)  # it may be there, and the overlays that it asks for go
+            result = ConvertResult(ok=False, failure=failure_of(_storage_failure(error, work)))
+    if not result.ok:
+        try:
+            overlay.discard(work, spec.disks)
+        except OSError as error:
+            conversion.say(f"the overlays are left on the work volume: {error}")
     return result
+
+
+@contextmanager
+def _storage_named(work: Path) -> Iterator[None]:
+    """Raise an `OSError` that nobody below named as one of the work volume: disks are named where they fail."""
+    try:
+        yield
+    except OSError as error:
+        raise _storage_failure(error, work) from error
+
+
+def _storage_failure(error: OSError, work: Path) -> MtvError:
+    return storage_error(error, where="work-volume", what=str(error.filename or work))
 
 
 class _Conversion:
@@ -245,3 +281,10 @@ def _journal(state: str, spec: ConvertSpec, result: ConvertResult) -> overlay.Co
 
 def _copies(spec: ConvertSpec) -> dict[str, str]:
     return {disk.id: disk.digest for disk in spec.disks}
+
+
+def _copy_journals(spec: ConvertSpec) -> Iterator[Path]:
+    """Where the journals of the disks' copies are, if there are any: a transfer's, and that of a copy by hand."""
+    for disk in spec.disks:
+        yield journal_path(Path(spec.work_dir), disk.id)
+        yield Path(f"{disk.path}{JOURNAL_SUFFIX}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from mover.convert import failures
 from mover.convert.process_group import kill_group
 from mover.halt import Halt
 from mtv.model.errors import NOT_UNDERSTOOD
@@ -72,15 +73,16 @@ def run(
     read_fd, write_fd = os.pipe()
     messages: list[Message] = []
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [argv[0], "-v", f"--machine-readable=fd:{write_fd}", *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=dict(env),
-            pass_fds=(write_fd,),
-            start_new_session=True,
-        )
+        with failures.starting(argv[0]):
+            process = subprocess.Popen(
+                [argv[0], "-v", f"--machine-readable=fd:{write_fd}", *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                pass_fds=(write_fd,),
+                start_new_session=True,
+            )
         os.close(write_fd)
         watchdog = _Watchdog(process.pid, timeout_s, halt or Halt())
         watchdog.start()

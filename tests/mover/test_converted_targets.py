@@ -55,15 +55,17 @@ def conversion_of(spec: TransferSpec) -> ConvertSpec:
     return ConvertSpec(plan="p", run="1", vm="v", epoch=2, disks=disks, work_dir=spec.work_dir)
 
 
-def commit(spec: TransferSpec) -> ConvertSpec:
-    """What is left of a conversion that ended: its overlay, complete, and the wish to commit it."""
-    wanted = conversion_of(spec)
-    work = Path(spec.work_dir)
-    for image in overlay.create(work, wanted.disks):
+def write_overlays(spec: ConvertSpec) -> ConvertResult:
+    """What a conversion leaves that ended well and is not committed yet."""
+    for image in overlay.create(Path(spec.work_dir), spec.disks):
         subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 1M 64k", image], check=True)
-    copies = {disk.id: disk.digest for disk in wanted.disks}
-    overlay.write_journal(work, overlay.Commit(state="commit_started", copies=copies, result=ConvertResult(ok=True)))
-    return wanted
+    return ConvertResult(ok=True)
+
+
+@pytest.fixture
+def ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every conversion reaches its commit, without virt-v2v."""
+    monkeypatch.setattr(mover.convert.run._Conversion, "run", lambda conversion: write_overlays(conversion.spec))
 
 
 class Lock:
@@ -88,6 +90,7 @@ def converted(spec: ConvertSpec, lock: Lock | None = None) -> ConvertResult:
     )
 
 
+@pytest.mark.usefixtures("ends_well")
 @pytest.mark.parametrize("kind", ["file", "device"])
 @pytest.mark.parametrize("is_delta", [False, True], ids=["resumed", "delta"])
 def test_a_copy_to_a_converted_target_starts_from_zero_and_says_why(tmp_path: Path, kind: str, is_delta: bool) -> None:
@@ -95,7 +98,7 @@ def test_a_copy_to_a_converted_target_starts_from_zero_and_says_why(tmp_path: Pa
     with target_at(tmp_path, kind) as target:
         base = moving.spec_of(tmp_path / "w", copy_of(source, target), verify=Verify.FULL if is_delta else Verify.OFF)
         assert moving.run(base).result.ok
-        assert converted(commit(base)).ok
+        assert converted(conversion_of(base)).ok
         assert not moving.same_bytes(source, Path(target.path), SIZE)
         disk = delta(copy_of(source, target, "2"), "1", []) if is_delta else base.disks[0]
         ran = moving.run(msgspec.structs.replace(base, disks=(disk,)))
@@ -105,13 +108,14 @@ def test_a_copy_to_a_converted_target_starts_from_zero_and_says_why(tmp_path: Pa
         assert moving.same_bytes(source, Path(target.path), SIZE)
 
 
+@pytest.mark.usefixtures("ends_well")
 def test_journals_are_taken_back_before_the_first_byte_of_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = moving.make_disk(tmp_path / "s", SIZE, [(0, 2 * MIB)])
     spec = moving.spec_of(tmp_path / "w", raw_disk(source, tmp_path / "t", "1"), verify=Verify.OFF)
     assert moving.run(spec).result.ok
-    wanted = commit(spec)
+    wanted = conversion_of(spec)
 
     def cut_off(*_arguments: object, **_named: object) -> None:
         raise KeyboardInterrupt
@@ -132,8 +136,8 @@ def test_a_conversion_that_lost_its_volume_neither_commits_nor_throws_away_what_
     source = moving.make_disk(tmp_path / "s", SIZE, [(0, 2 * MIB)])
     spec = moving.spec_of(tmp_path / "w", raw_disk(source, tmp_path / "t", "1"))
     assert moving.run(spec).result.ok
-    wanted = commit(spec)
-    (tmp_path / "w" / overlay.JOURNAL).unlink()  # it was not begun yet
+    wanted = conversion_of(spec)
+    write_overlays(wanted)
     monkeypatch.setattr(mover.convert.run._Conversion, "run", lambda _: ConvertResult(ok=is_ok))
     before = {path: path.read_bytes() for path in (tmp_path / "w").iterdir()}
     with pytest.raises(VolumeHeld):
@@ -142,17 +146,18 @@ def test_a_conversion_that_lost_its_volume_neither_commits_nor_throws_away_what_
     assert moving.same_bytes(source, tmp_path / "t", SIZE)
 
 
+@pytest.mark.usefixtures("ends_well")
 def test_a_commit_that_lost_its_volume_leaves_the_next_disk_alone(tmp_path: Path) -> None:
     source = moving.make_disk(tmp_path / "s", SIZE, [(0, 2 * MIB)])
     disks = [msgspec.structs.replace(raw_disk(source, tmp_path / f"t{n}", "1"), id=str(n)) for n in range(2)]
     spec = moving.spec_of(tmp_path / "w", *disks)
     assert moving.run(spec).result.ok
-    wanted = commit(spec)
+    wanted = conversion_of(spec)
     with pytest.raises(VolumeHeld):
-        converted(wanted, Lock(2 * 2 + 2))  # two looks for each journal, one for each disk
+        converted(wanted, Lock(1 + 2 * 2 + 2))  # one look before the commit, two for each journal, one for each disk
     assert not moving.same_bytes(source, tmp_path / "t0", SIZE)
     assert moving.same_bytes(source, tmp_path / "t1", SIZE)
-    assert converted(wanted).ok  # the newer one finishes it
+    assert converted(wanted).resumed_commit  # the newer one finishes it
     assert moving.same_bytes(tmp_path / "t0", tmp_path / "t1", SIZE)
 
 
@@ -167,6 +172,7 @@ def test_a_conversion_that_fails_before_its_commit_leaves_the_copy_resumable(tmp
     assert again.bytes_resumed == again.bytes_data
 
 
+@pytest.mark.usefixtures("ends_well")
 def test_a_converted_target_is_not_verified_against_the_journal_of_its_copy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,7 +181,21 @@ def test_a_converted_target_is_not_verified_against_the_journal_of_its_copy(
     assert moving.run(spec).result.ok
     journals = [tmp_path / "w" / "journal-0.bin", tmp_path / "t.mtv-journal"]
     journals[1].write_bytes(journals[0].read_bytes())  # as a copy by hand keeps it
-    assert converted(commit(spec)).ok
+    assert converted(conversion_of(spec)).ok
     for journal in journals:
         assert main(["verify", "--target", str(tmp_path / "t"), "--journal", str(journal)]) == EXIT_PERMANENT
         assert "was converted since" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("ends_well")
+def test_a_source_that_is_copied_again_is_converted_again(tmp_path: Path) -> None:
+    """Its digest is the same as the first time: that alone must not make the first conversion answer."""
+    source = moving.make_disk(tmp_path / "s", SIZE, [(0, 2 * MIB)])
+    spec = moving.spec_of(tmp_path / "w", raw_disk(source, tmp_path / "t", "1"))
+    results = []
+    for _ in range(2):
+        assert moving.run(spec).result.ok
+        assert moving.same_bytes(source, tmp_path / "t", SIZE)
+        results.append(converted(conversion_of(spec)))
+        assert not moving.same_bytes(source, tmp_path / "t", SIZE), "called converted, and holds the source's bytes"
+    assert results[0].digests == results[1].digests

@@ -51,6 +51,7 @@ def prepare(ctx: VmContext) -> None:
             guest.pin(ctx, cluster, source.pinned(ctx))
             source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
+            _drop_orphaned_work(ctx, cluster, decided)
             _drop_outgrown_work(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
             ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.VOLUMES, decided.document())
@@ -112,6 +113,19 @@ def _make_claims(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
         vm=ctx.vm.id,
         run=ctx.run.id,
     )
+
+
+def _drop_orphaned_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
+    """Remove a work claim whose disk claims are all gone, as when somebody removed them to have a clean copy.
+
+    Its commit journal would answer for a conversion that the new copy, of the same digest, never had. It goes before
+    the new claims come: once they are there, nothing tells that they are new. A disk claim that is left says itself
+    whether there was a conversion.
+    """
+    if volumes.disk_states(cluster, ctx.namespace, decided.disks, plan=ctx.plan.name, vm=ctx.vm.id):
+        return
+    if drop_work(ctx, cluster):
+        ctx.log(f"{ctx.vm.name}: its disk claims are gone, and so are the journals of their copies: all begins anew")
 
 
 def _drop_outgrown_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:

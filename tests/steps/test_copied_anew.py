@@ -1,0 +1,64 @@
+"""A held VM whose disk claims somebody removed to have a clean copy: nothing of the old one answers for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtv.kubevirt.resources import CLAIMS
+from mtv.model.evidence import VmPhase
+from mtv.steps import create_vm, layout, prepare, settle, transfer, verify
+from mtv.steps.context import VmContext
+from tests.kubevirt.values import disk, source_vm
+from tests.steps.conftest import through_validation
+from tests.steps.test_one_vm import MakeRun, play_convert, play_transfer
+from tests.steps.world import World
+
+
+def held_after_its_conversion(make_run: MakeRun, world: World, *, disks: int, removed: int) -> VmContext:
+    """A VM that was converted and held, of whose claims the first `removed` are gone, in its next run."""
+    world.vm = source_vm(disks=tuple(disk(number) for number in range(disks)))
+    vm = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    settle.settle(vm)
+    for claim in layout.recorded(vm).disks[:removed]:
+        world.drop(CLAIMS, claim.name, vm.namespace)
+    return through_validation(make_run("r2", on_failure="hold"))
+
+
+def work_uid(vm: VmContext, world: World) -> str:
+    name = layout.recorded(vm).work.name
+    return next(claim["metadata"]["uid"] for claim in world.all(CLAIMS) if claim["metadata"]["name"] == name)
+
+
+@pytest.mark.parametrize(("disks", "removed"), [(1, 1), (2, 1), (2, 2)])
+def test_disks_that_are_copied_anew_are_converted_anew(
+    make_run: MakeRun, world: World, disks: int, removed: int
+) -> None:
+    again = held_after_its_conversion(make_run, world, disks=disks, removed=removed)
+    before = {claim["metadata"]["uid"] for claim in world.all(CLAIMS)}
+    prepare.prepare(again)
+    assert work_uid(again, world) not in before
+    play_transfer(again, world)
+    play_convert(again, world)
+    create_vm.create_vm(again)
+    verify.verify(again)  # the guest boots only from converted disks
+    settle.settle(again)
+    assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
+
+
+def test_a_copy_that_no_conversion_has_seen_resumes_though_one_of_its_claims_is_gone(
+    make_run: MakeRun, world: World
+) -> None:
+    world.vm = source_vm(disks=(disk(0), disk(1)))
+    vm = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    settle.settle(vm)
+    before = work_uid(vm, world)
+    world.drop(CLAIMS, layout.recorded(vm).disks[0].name, vm.namespace)
+    again = through_validation(make_run("r2", on_failure="hold"))
+    prepare.prepare(again)
+    assert work_uid(again, world) == before
+    assert transfer.pod_request(again) is not None
