@@ -121,7 +121,7 @@ def test_journals_are_taken_back_before_the_first_byte_of_a_commit(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(mover.convert.run.overlay, "commit", cut_off)
+        broken.setattr(overlay, "commit", cut_off)
         with pytest.raises(KeyboardInterrupt):
             converted(wanted)
     ran = moving.run(spec)

@@ -236,7 +236,6 @@ def test_a_guest_that_cannot_be_asked_until_the_timeout_is_powered_off(to_ovirt,
         act = ovirt.power.act
         monkeypatch.setattr(ovirt.power, "act", lambda vm, action: "no" if action == "shutdown" else act(vm, action))
         assert provider.power_off(vm, timeout_s=0.05) == "power off"
-        assert ovirt.calls["shutdown"] > 1
 
 
 def test_a_suspended_vm_is_never_powered_off(to_ovirt, ovirt):

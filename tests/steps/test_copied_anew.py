@@ -29,7 +29,7 @@ def held_after_its_conversion(make_run: MakeRun, world: World, *, disks: int, re
 
 def work_uid(vm: VmContext, world: World) -> str:
     name = layout.recorded(vm).work.name
-    return next(claim["metadata"]["uid"] for claim in world.all(CLAIMS) if claim["metadata"]["name"] == name)
+    return next(str(claim["metadata"]["uid"]) for claim in world.all(CLAIMS) if claim["metadata"]["name"] == name)
 
 
 @pytest.mark.parametrize(("disks", "removed"), [(1, 1), (2, 1), (2, 2)])
