@@ -8,7 +8,7 @@ import pytest
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, VIRTUAL_MACHINES
-from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
+from mtv.model.errors import DriftError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import BootProof
 from mtv.model.source import PowerState
@@ -208,27 +208,6 @@ def test_a_held_vm_that_somebody_started_meanwhile_is_copied_again(make_run: Mak
     assert again.store.vm("first", "web-1").phase is VmPhase.MIGRATED
 
 
-def test_a_source_that_runs_again_is_never_joined_by_its_target(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    prepare.prepare(vm)
-    play_transfer(vm, world)
-    play_convert(vm, world)
-    world.power(PowerState.ON)
-    with pytest.raises(MtvError):
-        create_vm.create_vm(vm)
-    assert world.all(INSTANCES) == []
-
-
-def test_a_source_that_runs_is_not_copied_and_the_cure_is_named(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    prepare.prepare(vm)
-    world.power(PowerState.ON)
-    with pytest.raises(PermanentError, match="copied only while it is off") as refused:
-        transfer.pod_request(vm)
-    assert refused.value.cure == "clear the task prepare of this VM, which shuts it down"
-    assert refused.value.code == "source-not-off"
-
-
 def test_a_source_started_during_the_copy_spoils_the_copy(make_run: MakeRun, world: World) -> None:
     vm = through_validation(make_run())
     prepare.prepare(vm)
@@ -312,12 +291,6 @@ def test_a_vm_that_an_earlier_run_blocked_is_not_called_blocked_by_one_that_does
         vm = started.for_vm("web-1")
     settle.settle(vm)
     assert settled(vm)["outcome"] == "not touched"
-
-
-def test_a_suspended_vm_is_not_powered_off(make_run: MakeRun, world: World) -> None:
-    world.vm = source_vm(power=PowerState.SUSPENDED)
-    with pytest.raises(PermanentError, match="suspended"):
-        prepare.prepare(through_validation(make_run()))
 
 
 def test_a_result_that_leaves_a_disk_out_is_not_believed(make_run: MakeRun, world: World) -> None:

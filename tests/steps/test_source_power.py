@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from mtv.kubevirt.resources import INSTANCES
 from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
 from mtv.model.plan import Plan, Target
 from mtv.model.source import PowerState
 from mtv.steps import create_vm, prepare, run, settle, source, transfer, verify
 from mtv.store.errors import HeldByAnother
+from tests.kubevirt.values import source_vm
 from tests.steps.conftest import plan_of, through_validation
 from tests.steps.test_one_vm import MakeRun, migrate, play_convert, play_transfer, settled
 from tests.steps.world import World
@@ -153,3 +155,30 @@ def test_a_source_that_another_plan_has_shut_down_is_not_taken_as_one_that_was_o
     run.close(second)
     migrate(through_validation(make_run("r3", plan=second_plan())), world)
     assert world.vm.power is PowerState.OFF
+
+
+def test_a_source_that_runs_again_is_never_joined_by_its_target(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    play_convert(vm, world)
+    world.power(PowerState.ON)
+    with pytest.raises(MtvError):
+        create_vm.create_vm(vm)
+    assert world.all(INSTANCES) == []
+
+
+def test_a_source_that_runs_is_not_copied_and_the_cure_is_named(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    prepare.prepare(vm)
+    world.power(PowerState.ON)
+    with pytest.raises(PermanentError, match="copied only while it is off") as refused:
+        transfer.pod_request(vm)
+    assert refused.value.cure == "clear the task prepare of this VM, which shuts it down"
+    assert refused.value.code == "source-not-off"
+
+
+def test_a_suspended_vm_is_not_powered_off(make_run: MakeRun, world: World) -> None:
+    world.vm = source_vm(power=PowerState.SUSPENDED)
+    with pytest.raises(PermanentError, match="suspended"):
+        prepare.prepare(through_validation(make_run()))
