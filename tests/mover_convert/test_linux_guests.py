@@ -55,6 +55,78 @@ def test_the_name_is_found_wherever_a_guest_keeps_the_address(kind):
     assert names_of({path: text}, [NIC]) == {MAC: "ens192"}
 
 
+def ifcfg(name: str, text: str) -> tuple[str, str]:
+    return f"/etc/sysconfig/network-scripts/ifcfg-{name}", text
+
+
+def keyfile(name: str, text: str) -> tuple[str, str]:
+    return f"/etc/NetworkManager/system-connections/{name}.nmconnection", text
+
+
+def networkd(name: str, text: str) -> tuple[str, str]:
+    return f"/etc/systemd/network/{name}.network", f"[Match]\nName={name}\n[Network]\n{text}"
+
+
+def netplan(text: str) -> tuple[str, str]:
+    return "/etc/netplan/01.yaml", f"network:\n{text}"
+
+
+ADDRESS = "IPADDR=10.1.2.3\n"
+STATIC = "inet static\n address 10.1.2.3/24\n"
+ABOVE_ONE_CARD = {
+    "ifcfg-bridge": [ifcfg("br0", f"TYPE=Bridge\n{ADDRESS}"), ifcfg("ens192", "BRIDGE=br0\n")],
+    "ifcfg-bond": [ifcfg("bond0", f"BONDING_MASTER=yes\n{ADDRESS}"), ifcfg("ens192", "MASTER=bond0\nSLAVE=yes\n")],
+    "ifcfg-bridge-unsaid": [ifcfg("br0", ADDRESS), ifcfg("ens192", "BRIDGE=br0\n")],
+    "ifcfg-vlan": [ifcfg("ens192.100", f"VLAN=yes\n{ADDRESS}")],
+    "ifcfg-vlan-of-a-bridge": [
+        ifcfg("br0.7", f"VLAN=yes\n{ADDRESS}"), ifcfg("br0", "TYPE=Bridge\n"), ifcfg("ens192", "BRIDGE=br0\n"),
+    ],
+    "ifcfg-alias": [ifcfg("ens192:1", f"DEVICE=ens192:1\n{ADDRESS}")],
+    "wicked-bridge": [ifcfg("br0", f"BRIDGE='yes'\nBRIDGE_PORTS='ens192'\n{ADDRESS}")],
+    "wicked-vlan": [ifcfg("vlan7", f"ETHERDEVICE='ens192'\n{ADDRESS}")],
+    "keyfile-bond": [
+        keyfile("b", "[connection]\ntype=bond\ninterface-name=bond0\n[ipv4]\naddress1=10.1.2.3/24\n"),
+        keyfile("p", "[connection]\ntype=ethernet\ninterface-name=ens192\nmaster=bond0\nslave-type=bond\n"),
+    ],
+    "keyfile-vlan": [
+        keyfile("v", "[connection]\ntype=vlan\ninterface-name=v7\n[vlan]\nparent=ens192\n[ipv4]\naddress1=10.1.2.3/24"),
+    ],
+    "networkd-bridge": [networkd("br0", "Address=10.1.2.3/24\n"), networkd("ens192", "Bridge=br0\n")],
+    "ifupdown-bridge": [("/etc/network/interfaces", f"iface br0 {STATIC} bridge_ports ens192\n")],
+    "ifupdown-vlan": [("/etc/network/interfaces", f"iface v7 {STATIC} vlan-raw-device ens192\n")],
+    "netplan-bridge": [netplan(
+        "  ethernets:\n    ens192: {}\n"
+        "  bridges:\n    br0:\n      interfaces: [ens192]\n      addresses: [10.1.2.3/24]\n"
+    )],
+    "netplan-vlan": [netplan(
+        "  vlans:\n    v7:\n      id: 7\n      link: ens192\n      addresses:\n      - 10.1.2.3/24\n"
+    )],
+    "netplan-bond": [netplan(
+        "  bonds:\n    bond0:\n      interfaces:\n      - ens192\n      addresses:\n      - 10.1.2.3/24\n"
+    )],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ABOVE_ONE_CARD)
+def test_the_one_card_below_a_bridge_a_bond_or_a_vlan_is_named_and_never_what_holds_the_address(kind):
+    assert names_of(dict(ABOVE_ONE_CARD[kind]), [NIC]) == {MAC: "ens192"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [ifcfg("bond0", f"TYPE=Bond\n{ADDRESS}"), ifcfg("a0", "MASTER=bond0\n"), ifcfg("b0", "MASTER=bond0\n")],
+        [ifcfg("br0", f"TYPE=Bridge\n{ADDRESS}")],
+        [keyfile("b", "[connection]\ntype=bond\ninterface-name=bond0\n[ipv4]\naddress1=10.1.2.3/24\n")],
+        [netplan('  ethernets:\n    all-en:\n      match: {name: "en*"}\n      addresses: [10.1.2.3/24]\n')],
+        [ifcfg("br0", f"BRIDGE=br1\n{ADDRESS}"), ifcfg("br1", "BRIDGE=br0\n")],
+    ],
+    ids=["two-ports", "ports-unsaid", "keyfile-ports-unsaid", "netplan-match", "a-circle"],
+)
+def test_where_the_card_below_is_not_told_it_gets_no_name(files):
+    assert names_of(dict(files), [NIC]) == {}
+
+
 def test_a_reported_name_counts_without_any_file():
     assert names_of({}, [ConvertNic(mac=MAC, name="eth3")]) == {MAC: "eth3"}
 
