@@ -37,6 +37,10 @@ class NoopRunner(StepRunner):
             vms = part_plan(plan, outline.wave, outline.part).wave(outline.wave).vms
             return store.freeze_vms(run.id, [vm.id for vm in vms])
 
+    def left_behind(self, outline: Outline, task: TaskRef) -> list[str]:  # noqa: ARG002  the runner's shape
+        """Its plan lies in no folder of plans, where nobody edits it."""
+        return []
+
     def run_step(self, step: str, task: TaskRef, log: Log) -> None:  # noqa: ARG002  the runner's shape
         """Journal the step; `verdict` finishes the run."""
         with self.store() as store:

@@ -75,6 +75,11 @@ class LiveRunner(StepRunner):
             vms = plan.wave("w").vms
             return store.freeze_vms(run.id, [vm.id for vm in (vms[outline.part - 1 : outline.part] or vms)])
 
+    def dags_of(self, task):
+        with self.store() as store:
+            run = store.run_of(task.dag_id, task.run_id)
+            return {outline.dag_id for outline in outlines(store.plan(run.plan_hash))}
+
     def run_step(self, step, task, log):
         with self._context(task, log) as ctx:
             ctx.store.end_step(ctx.store.begin_step(ctx.run.id, "", step), state="success")
