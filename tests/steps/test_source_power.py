@@ -10,6 +10,7 @@ from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryErro
 from mtv.model.plan import Plan, Target
 from mtv.model.source import PowerState
 from mtv.steps import create_vm, prepare, run, settle, source, transfer, verify
+from mtv.steps.context import VmContext
 from mtv.store.errors import HeldByAnother
 from tests.kubevirt.values import source_vm
 from tests.steps.conftest import plan_of, through_validation
@@ -17,8 +18,8 @@ from tests.steps.test_one_vm import MakeRun, migrate, play_convert, play_transfe
 from tests.steps.world import World
 
 
-def test_a_shutdown_that_was_cut_off_midway_still_ends_with_the_source_on(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
+def cut_off_and_settled(vm: VmContext, world: World) -> None:
+    """Cut the shutdown off, settle the run, let the time pass by which the guest would be down: the source is on."""
     world.cut_off_shutdown = True
     with pytest.raises(TemporaryError, match="cut off"):
         prepare.prepare(vm)
@@ -26,6 +27,10 @@ def test_a_shutdown_that_was_cut_off_midway_still_ends_with_the_source_on(make_r
     world.finish_going_down()
     assert world.vm.power is PowerState.ON
     assert vm.store.open_source_changes("first", "web-1") == []
+
+
+def test_a_shutdown_that_was_cut_off_midway_still_ends_with_the_source_on(make_run: MakeRun, world: World) -> None:
+    cut_off_and_settled(through_validation(make_run()), world)
 
 
 def test_a_shutdown_that_outlives_its_run_is_undone(make_run: MakeRun, world: World) -> None:
@@ -46,13 +51,7 @@ def test_a_second_shutdown_that_is_cut_off_is_not_taken_for_the_first_that_was_s
     run.close(held)
     world.power(PowerState.ON)  # somebody needs it in between
     vm = through_validation(make_run("r2"))
-    world.cut_off_shutdown = True
-    with pytest.raises(TemporaryError, match="cut off"):
-        prepare.prepare(vm)
-    settle.settle(vm)
-    world.finish_going_down()
-    assert world.vm.power is PowerState.ON
-    assert vm.store.open_source_changes("first", "web-1") == []
+    cut_off_and_settled(vm, world)
     assert [change.kind for change in vm.store.source_changes(vm.run.id)] == ["power"]
 
 

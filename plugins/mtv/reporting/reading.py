@@ -10,7 +10,7 @@ from typing import Any
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.reporting.facts import ChangeFacts, DiskFacts, FailureFacts, RunFacts, StepFacts, Summary, VmFacts
-from mtv.reporting.kept import KeptWork
+from mtv.reporting.kept import kept_work
 from mtv.store import EvidenceRow, Run, SourceChange, StepRow, Store
 
 _FINAL = "final"
@@ -26,7 +26,6 @@ def read_run(store: Store, run_id: str, *, now: datetime | None = None) -> RunFa
     frozen = run.frozen_vms
     planned = {vm.id: vm for vm in wave.vms}
     ids = list(planned) if frozen is None else list(frozen)
-    kept_work = KeptWork(store, run)
     vms = tuple(
         _read_vm(
             store,
@@ -37,7 +36,6 @@ def read_run(store: Store, run_id: str, *, now: datetime | None = None) -> RunFa
             [row for row in evidence if row.vm_id == vm_id],
             [row for row in steps if row.vm_id == vm_id],
             [change for change in changes if change.vm_id == vm_id],
-            kept_work,
         )
         for vm_id in ids
     )
@@ -74,7 +72,6 @@ def _read_vm(
     evidence: Sequence[EvidenceRow],
     steps: Sequence[StepRow],
     changes: Sequence[SourceChange],
-    kept_work: KeptWork,
 ) -> VmFacts:
     newest: dict[EvidenceKind, dict[str, Any]] = {}
     for row in evidence:
@@ -82,7 +79,7 @@ def _read_vm(
             newest[row.kind] = row.document
     # What is copied is the VM as it was after power-off; its disks count when it was read.
     final = next((row.document for row in reversed(evidence) if row.subject == _FINAL), None)
-    kept = {kind: document for kind, document in kept_work.of_vm(vm.id, steps).items() if kind not in newest}
+    kept = {kind: document for kind, document in kept_work(store, run, vm.id, steps).items() if kind not in newest}
     newest |= kept
     stand = store.vm(run.plan_name, vm.id)
     settled = newest.get(EvidenceKind.SETTLED)

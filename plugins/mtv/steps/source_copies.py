@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import NamedTuple
 
 from mtv.model.errors import PermanentError, TemporaryError
@@ -56,15 +55,13 @@ def remove(ctx: RunContext, vm_id: str) -> Removal:
 
 def remove_left(ctx: RunContext) -> None:
     """Remove what settled runs of the plan had to leave on sources. VMs that a run holds are that run's business."""
-    runs = ctx.store.runs(ctx.plan.name, limit=sys.maxsize)
-    changes = [change for run in runs for change in ctx.store.source_changes(run.id)]
-    for vm_id in dict.fromkeys(each.vm_id for each in changes if each.kind == COPIES and each.undone_at is None):
+    for vm_id in dict.fromkeys(change.vm_id for change in _open(ctx)):
         if not ctx.store.vm(ctx.plan.name, vm_id).holder:
             for name in remove(ctx, vm_id).removed:
                 ctx.log(f"{vm_id}: removed what an earlier run had left: {name}")
 
 
-def _open(ctx: RunContext, vm_id: str) -> list[SourceChange]:
+def _open(ctx: RunContext, vm_id: str | None = None) -> list[SourceChange]:
     return [change for change in ctx.store.open_source_changes(ctx.plan.name, vm_id) if change.kind == COPIES]
 
 

@@ -88,18 +88,19 @@ class Journal(Runs):
         if kind is not None:
             query = query.where(EvidenceRecord.kind == kind.value)
         with self._reading() as session:
-            return [
-                EvidenceRow(
-                    id=record.id,
-                    run_id=record.run_id,
-                    vm_id=record.vm_id,
-                    kind=EvidenceKind(record.kind),
-                    document=record.document,
-                    recorded_at=record.recorded_at,
-                    subject=record.subject,
-                )
-                for record in session.scalars(query)
-            ]
+            return [_evidence(record) for record in session.scalars(query)]
+
+    def evidence_of_all_runs(self, plan_name: str, vm_id: str, kind: EvidenceKind) -> list[EvidenceRow]:
+        """Return the evidence of this kind about a VM over all runs of the plan, oldest first."""
+        query = (
+            select(EvidenceRecord)
+            .where(
+                EvidenceRecord.plan_name == plan_name, EvidenceRecord.vm_id == vm_id, EvidenceRecord.kind == kind.value
+            )
+            .order_by(EvidenceRecord.id)
+        )
+        with self._reading() as session:
+            return [_evidence(record) for record in session.scalars(query)]
 
     def latest_evidence(self, plan_name: str, vm_id: str, kind: EvidenceKind) -> dict[str, Any] | None:
         """Return the newest document of this kind about a VM over all runs of the plan."""
@@ -120,7 +121,8 @@ class Journal(Runs):
         """Write down a change of the source before the call that makes it; return its id for the undoing.
 
         Only the run that holds the VM may: a step that goes on after its run was settled gets `StaleHolder` here, in
-        the same transaction that would have let it touch the source. `alone`: so does `require_source_alone`.
+        the same transaction that would have let it touch the source. `alone` makes sure, in it, of what
+        `require_source_alone` does.
         """
         plan_name, now = self.run(run_id).plan_name, datetime.now(UTC)
         mine = (VmRecord.plan_name == plan_name, VmRecord.vm_id == vm_id, VmRecord.holder == run_id)
@@ -160,17 +162,17 @@ class Journal(Runs):
             if session.get(SourceChangeRecord, change_id) is None:
                 raise NotFound(f"the store has no source change {change_id}")
 
-    def open_source_changes(self, plan_name: str, vm_id: str) -> list[SourceChange]:
-        """Return the changes of a VM's source that nobody has undone, newest first: the order to undo them."""
+    def open_source_changes(self, plan_name: str, vm_id: str | None = None) -> list[SourceChange]:
+        """Return the changes of a VM's source (None: of all VMs' of the plan) that nobody has undone, newest first: the
+        order to undo them.
+        """
         query = (
             select(SourceChangeRecord)
-            .where(
-                SourceChangeRecord.plan_name == plan_name,
-                SourceChangeRecord.vm_id == vm_id,
-                SourceChangeRecord.undone_at.is_(None),
-            )
+            .where(SourceChangeRecord.plan_name == plan_name, SourceChangeRecord.undone_at.is_(None))
             .order_by(SourceChangeRecord.id.desc())
         )
+        if vm_id is not None:
+            query = query.where(SourceChangeRecord.vm_id == vm_id)
         with self._reading() as session:
             return [_change(record) for record in session.scalars(query)]
 
@@ -232,6 +234,18 @@ def _require_alone(session: Session, plan_name: str, vm_id: str, kind: str, deta
                 cure="take it out of one of the plans, or wait for that run, or clear its `settle` task if the run has"
                 " ended without it",
             )
+
+
+def _evidence(record: EvidenceRecord) -> EvidenceRow:
+    return EvidenceRow(
+        id=record.id,
+        run_id=record.run_id,
+        vm_id=record.vm_id,
+        kind=EvidenceKind(record.kind),
+        document=record.document,
+        recorded_at=record.recorded_at,
+        subject=record.subject,
+    )
 
 
 def _change(record: SourceChangeRecord) -> SourceChange:

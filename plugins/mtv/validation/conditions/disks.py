@@ -64,7 +64,7 @@ def _luns(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
     attached = [row.get("disk") for row in rows_of(seen, "diskAttachments")]
     luns = [disk for disk in attached if isinstance(disk, dict) and disk.get("storageType") == "lun"]
     if luns:
-        names = ", ".join(str(disk.get("name") or disk.get("id")) for disk in luns)
+        names = ", ".join(map(_name, luns))
         yield critical(
             "VMStorageNotSupported",
             "plan.disk.lun",
@@ -79,8 +79,7 @@ def _deactivated(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
     """A disk that is attached but deactivated is not seen by the guest, until it runs on the target."""
     rows = [row for row in rows_of(seen, "diskAttachments") if row.get("active") is False]
     if rows:
-        disks = [row["disk"] if isinstance(row.get("disk"), dict) else row for row in rows]
-        names = ", ".join(str(disk.get("name") or disk.get("id")) for disk in disks)
+        names = ", ".join(_name(row["disk"] if isinstance(row.get("disk"), dict) else row) for row in rows)
         yield warning(
             "DeactivatedDisk",
             "mtv.disk.deactivated",
