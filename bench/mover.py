@@ -4,11 +4,12 @@ same disk.
     python bench/mover.py --size-mib 4096 --rounds 3 --write docs/bench-mover.md
     python bench/mover.py --cases nbd-sparse https-dense
 
-Sources are an nbdkit server on a Unix socket, a raw file, and ovirt-imageio's HTTPS, read once as any web server and
-once by its own protocol. Every method ends with its target on the medium (fdatasync). The source is dropped from the
-page cache before each run and the order of methods is shuffled in each round. A ratio is the median over rounds of wall
-time divided by that of the case's first method in the same round, so that a busy machine weighs on both alike. CPU
-seconds are those of the program and of the server; memory is the program's peak alone.
+The mover runs as in its pods: Debian's Python with the three packages of the image. Sources are an nbdkit server on a
+Unix socket, a raw file, and ovirt-imageio's HTTPS, read once as any web server and once by its own protocol. Every
+method ends with its target on the medium (fdatasync). The source is dropped from the page cache before each run and the
+order of methods is shuffled in each round. A ratio is the median over rounds of wall time divided by that of the case's
+first method in the same round, so that a busy machine weighs on both alike. CPU seconds are those of the program and of
+the server; memory is the program's peak alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import NamedTuple
 import blake3
 from mover_sources import Offer, Served, https, imageio_disk, nbd, raw_file
 
+from lab.cluster.mover_image import SYSTEM_PYTHON, mover_image, site_packages
 from lab.state import PYTHON_PATH
 
 MIB = 1 << 20
@@ -64,6 +66,7 @@ CASES = {
     "nbd-dense": Case("NBD, dense", 1.0, nbd, _NBD),
     "nbd-sparse": Case("NBD, 25 % allocated", 0.25, nbd, _NBD),
     "nbd-slow": Case("NBD, 25 % allocated, 300 MB/s", 0.25, nbd, _NBD, is_slow=True),
+    "nbd-slow-dense": Case("NBD, dense, 300 MB/s", 1.0, nbd, _NBD, is_slow=True),
     "file-dense": Case("raw file, dense", 1.0, raw_file, _FILE),
     "file-sparse": Case("raw file, 25 % allocated", 0.25, raw_file, _FILE),
     "https-dense": Case("HTTPS, dense", 1.0, https, _WEB),
@@ -165,7 +168,7 @@ def command(method: str, offer: Offer, target: Path, work: Path, size: int) -> l
             ],
         }
         (work / "spec.json").write_text(json.dumps(spec))
-        return [sys.executable, "-m", "mover", "transfer", "--spec", work / "spec.json"]
+        return [SYSTEM_PYTHON, "-m", "mover", "transfer", "--spec", work / "spec.json"]
     if method == "curl":
         return ["curl", "--fail", "--silent", "--cacert", offer.credentials / "ca.pem", "-o", target, offer.address]
     if method == "dd":
@@ -180,8 +183,8 @@ def command(method: str, offer: Offer, target: Path, work: Path, size: int) -> l
 
 
 def environment() -> dict[str, str]:
-    """The environment with this repository on Python's path."""
-    return {**os.environ, "PYTHONPATH": PYTHON_PATH}
+    """The environment with this repository and the packages of the mover's image on Python's path."""
+    return {**os.environ, "PYTHONPATH": f"{PYTHON_PATH}{os.pathsep}{site_packages(mover_image())}"}
 
 
 def drop_cache(path: Path) -> None:

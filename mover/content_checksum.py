@@ -55,7 +55,7 @@ def check_content(target: Target, ledger: Ledger, checksum: str, halt: Halt, met
         meter.add(where.length)
     found = hasher.hexdigest()
     if found != expected:
-        ledger.drop(ledger.proven())
+        ledger.drop_all()
         raise TemporaryError(
             f"the source states {name} {expected}, the bytes that it sent have {found}",
             cure="the next try copies all of it again; if that ends the same way, the image is damaged where it lies",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -17,15 +18,16 @@ from mover.failure import exit_code_of, failure_of
 from mover.feed import Patience
 from mover.flow import Governor
 from mover.halt import Halt
+from mover.journal import refuse_other_file
 from mover.progress import DiskMeter, Reporter
 from mover.sources.base import Source
 from mover.sources.open import open_source
 from mover.sources.uri import NamedSource, source_of
-from mover.targets.open import open_target
+from mover.targets.open import is_device, open_target
 from mover.worklock import WorkLock, work_lock
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.rates import parse_rate
-from mtv.model.transfer import DiskFile, DiskResult, DiskTarget, DiskTransfer, Failure, OvaMember, Proof, Verify
+from mtv.model.transfer import DiskResult, DiskTarget, DiskTransfer, Failure, Proof, Verify
 
 
 class CopyResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,12 +55,12 @@ def copy(arguments: argparse.Namespace, events: Events, halt: Halt) -> int:
     journal: Path = (arguments.journal or target.with_name(target.name + JOURNAL_SUFFIX)).absolute()
     result = CopyResult(ok=False, target=str(target), journal=str(journal))
     try:
-        if target.is_block_device() and not arguments.journal:
+        if is_device(target) and not arguments.journal:
             raise PermanentError(
                 f"{target} is a device: its journal cannot lie beside it", cure="give --journal PATH", code="spec"
             )
         named = source_of(arguments.source, uri_options(arguments))
-        _refuse_same_file(named, target)
+        refuse_other_file(journal)
         with work_lock(journal.parent, 1, takeover_wait_s=0, name=journal.name + ".lock") as lock:
             done = _Copy(named, target, arguments, events, halt).run(journal, lock)
         result = msgspec.structs.replace(
@@ -86,11 +88,11 @@ class _Copy:
         self, named: NamedSource, target: Path, arguments: argparse.Namespace, events: Events, halt: Halt
     ) -> None:
         self.named = named
-        self.target = DiskTarget(path=str(target), block=target.is_block_device(), preallocate=arguments.preallocate)
+        self.target = DiskTarget(path=str(target), block=is_device(target), preallocate=arguments.preallocate)
         self.verify = Verify(arguments.verify)
         self.rate = parse_rate(arguments.limit)
         self.verify_source: bool = arguments.verify_source
-        self.controls = Controls(arguments.credentials)
+        self.controls = Controls(arguments.credentials, halt)
         self.events = events
         self.halt = halt
 
@@ -100,6 +102,7 @@ class _Copy:
             with contextlib.closing(self._open()) as source:
                 if not source.size_bytes:
                     raise PermanentError("the source is empty", cure="name the disk's own file", code="source-size")
+                _refuse_one_file_twice(source, Path(self.target.path), journal)
                 with contextlib.closing(open_target(self.target, source.size_bytes)) as target:
                     meter = DiskMeter(Path(self.target.path).name)
                     limit_file = journal.with_name(journal.name + LIMIT_SUFFIX)
@@ -131,18 +134,25 @@ class _Copy:
         return self.named.as_disk(Path(self.target.path).name, self.target, size_bytes=size_bytes)
 
 
-def _refuse_same_file(named: NamedSource, target: Path) -> None:
-    source = named.source
-    if not isinstance(source, DiskFile | OvaMember) or not target.exists():
-        return
-    path = Path(source.path)
-    if path.exists() and path.samefile(target):
-        raise PermanentError(f"{target} is the source itself", cure="name another target", code="spec")
+def _refuse_one_file_twice(source: Source, target: Path, journal: Path) -> None:
+    """Before anything is written: target and journal are neither a file of the source nor each other."""
+    for path, what in ((target, "target"), (journal, "journal")):
+        if any(_is_same(path, file) for file in source.files):
+            raise PermanentError(f"{path} is the source itself", cure=f"name another {what}", code="spec")
+    if _is_same(target, journal):
+        raise PermanentError(f"{journal} is the target itself", cure="name another journal", code="spec")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 def _sentence(result: CopyResult) -> str:
     if result.failure:
-        kept = f"; what was proven until now is kept in {result.journal}" if Path(result.journal).exists() else ""
+        began = result.failure.code not in ("spec", "journal") and os.access(result.journal, os.F_OK)
+        kept = f"; what was proven until now is kept in {result.journal}" if began else ""
         return f"{result.target}: not copied{kept}"
     return (
         f"{result.target}: {result.bytes_copied / 1e6:.0f} MB copied, {result.bytes_skipped / 1e6:.0f} MB skipped in"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.geometry import Extent, cut_into_blocks, merged
-from mover.journal import DROPPED, PROVEN, Header, Journal, Record, read_journal, replay
+from mover.journal import DROPPED, PROVEN, Header, Journal, Record, is_there, read_journal, replay
 from mover.sources.base import Source
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskTransfer
@@ -71,7 +71,7 @@ def carry_over(
     Returns an empty set and leaves the journal alone if it is of another disk, target or generation: then the copy
     goes on as it would without a delta. `changed()` is asked only if it is needed.
     """
-    if not path.exists():
+    if not is_there(path):
         return NOTHING
     try:
         found, told = read_journal(path)

@@ -20,7 +20,7 @@ from mover.buffers import PAGE_BYTES
 from mover.content_checksum import check_content, hasher_of
 from mover.crew import Crew
 from mover.digest import block_digest, zero_digest
-from mover.failure import Interrupted, SourceUnstable
+from mover.failure import SourceUnstable, stopped
 from mover.feed import Loaded, Patience, for_each_block
 from mover.geometry import BlockWork, Extent, aligned_outwards, block_extent, cut_into_blocks, runs_of, runs_without
 from mover.halt import Halt
@@ -85,6 +85,7 @@ class DiskCopy:
         self.bytes_read = 0
         self.bytes_data = 0
         self.source_digest = ""
+        self.source_is_damaged = False
         self.differences: dict[int, int] = {}
         self._count_lock = threading.Lock()
 
@@ -335,7 +336,11 @@ class DiskCopy:
         return sum(block_extent(index, self.disk.size_bytes).length for index in chosen if self.has_data[index])
 
     def _check_source(self) -> None:
-        self.source_digest = self.source.check_own_checksum(self.halt.is_set)
+        try:
+            self.source_digest = self.source.check_own_checksum(self.halt.is_set)
+        except PermanentError as error:
+            self.source_is_damaged = error.code == "source-checksum"
+            raise
 
     def _check_content(self) -> None:
         if self.verify is Verify.OFF:
@@ -355,15 +360,14 @@ class DiskCopy:
 
     def _stop_if_told(self) -> None:
         if self.halt.is_set():
-            raise Interrupted(
-                f"disk {self.disk.id}: stopped on request",
-                cure="start the step again: the copy resumes where it was",
-                code="interrupted",
-            )
+            raise stopped(f"disk {self.disk.id}")
 
     def _checkpoint_after_failure(self) -> None:
         try:
             self.lock.check()
-            self.ledger.commit()
+            if self.source_is_damaged:  # and mended, it may look like the one that these blocks were read from
+                self.ledger.drop_all()
+            else:
+                self.ledger.commit()
         except MtvError as error:
             self.say(f"no checkpoint at the end: {error.message}")

@@ -21,6 +21,13 @@ class Interrupted(TemporaryError):
     """We were told to stop (SIGTERM); what was done is in the journal."""
 
 
+def stopped(what: str) -> Interrupted:
+    """The error for a copy of `what` that was told to stop."""
+    return Interrupted(
+        f"{what}: stopped on request", cure="start the step again: the copy resumes where it was", code="interrupted"
+    )
+
+
 class DigestMismatch(PermanentError):
     """The target does not hold the bytes that were read from the source, even after a second try."""
 

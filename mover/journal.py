@@ -28,7 +28,7 @@ import msgspec
 from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.failure import storage_error
 from mover.geometry import block_count
-from mover.positioned import write_all
+from mover.positioned import close_flushed, write_all
 from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
 
 MAGIC = b"MTVJRNL1"
@@ -40,6 +40,7 @@ _LENGTH = struct.Struct("<I")
 _RECORD = struct.Struct(f"<QIB{DIGEST_BYTES}s")
 RECORD_BYTES = _RECORD.size + 4
 _MAX_HEADER_BYTES = 64 << 10
+_MAX_TORN_BYTES = len(MAGIC) + 2 * _LENGTH.size + _MAX_HEADER_BYTES
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +107,7 @@ class Journal:
         `prepare` makes the target ready for a copy from zero. It runs when the old claims are durably gone and before
         a new header is written: a crash in between leaves neither claims for a target that was just emptied nor a
         journal for one that still holds something else. `distrust` is a reason of the caller's not to go on (empty:
-        none). `check_lock` raises if we may no longer write; it is asked before every change.
+        none). `check_lock` raises if we may no longer write; it is asked right before every change.
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -115,7 +116,6 @@ class Journal:
         try:
             raw = _read_all(fd)
             found = _parse_header(raw)
-            check_lock()
             if found is None:
                 reason = "its journal is damaged at the start" if raw else ""
             elif found.header.spoiled:
@@ -126,21 +126,24 @@ class Journal:
                 reason = "another " + " and ".join(name.replace("_", " ") for name in differing)
             else:
                 records, end = _parse_records(raw, found.end, found.crc, block_count(header.size_bytes))
-                os.ftruncate(fd, end)
+                if end < len(raw):
+                    check_lock()  # only now: reading may have taken long, and a newer mover's records may follow
+                    os.ftruncate(fd, end)
                 # A killed mover may have written this without flushing it. Believed now, it must not be lost later:
                 # a DROPPED that goes while what it allowed to be overwritten stays would leave a false claim.
                 os.fsync(fd)
                 return Opened(cls(path, fd, found.crc, end), records, "", goes_on=True)
+            check_lock()
             os.ftruncate(fd, 0)
             os.fsync(fd)
             prepare()
             check_lock()
             return Opened(_begin(path, fd, header), [], reason, goes_on=False)
         except OSError as error:
-            os.close(fd)
+            close_flushed(fd)
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
         except BaseException:
-            os.close(fd)
+            close_flushed(fd)
             raise
 
     @classmethod
@@ -156,7 +159,7 @@ class Journal:
 
         `check_lock` raises if we may no longer write; it is asked at the start and right before the rename.
         """
-        fresh = path.with_suffix(".new")
+        fresh = path.with_name(path.name + ".new")
         check_lock()
         try:
             # A file of its own: what an attempt that was cut off left there holds records that would count behind ours,
@@ -173,7 +176,7 @@ class Journal:
         except OSError as error:
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
         finally:
-            os.close(fd)
+            close_flushed(fd)
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records and make them durable. What a failed append may leave is overwritten by the next or torn."""
@@ -187,7 +190,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file. Nothing is written any more: the volume may belong to a newer mover by now."""
-        os.close(self._fd)
+        close_flushed(self._fd)
 
     def _pack(self, record: Record) -> bytes:
         body = _RECORD.pack(*record)
@@ -208,13 +211,47 @@ def spoil(path: Path, why: str, *, check_lock: Callable[[], None] = lambda: None
         Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [], check_lock=check_lock)
 
 
+def refuse_other_file(path: Path) -> None:
+    """Raise `PermanentError` (code journal) for a file that holds anything but a journal, or the torn beginning of one.
+
+    For paths that people give: whoever opens a journal makes it anew where it is none.
+    """
+    if not is_there(path):
+        return
+    try:
+        is_journal = path.is_file() and _may_be_journal(path)  # a pipe would never answer
+    except OSError as error:
+        raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+    if not is_journal:
+        raise PermanentError(
+            f"{path} is no journal of this mover, and would be overwritten",
+            cure="name another file; or remove it, if nothing else needs it",
+            code="journal",
+        )
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is at a journal's path. Raises storage errors."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise storage_error(error, where="work-volume", what=f"journal {path}") from error
+
+
+def _may_be_journal(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(_MAX_TORN_BYTES + 1)
+    is_torn = len(start) <= _MAX_TORN_BYTES and (MAGIC.startswith(start) or not any(start))
+    return is_torn or start.startswith(MAGIC)
+
+
 def is_believed(path: Path) -> bool:
     """Whether there is a journal that is not spoiled: since its copy began, nothing else has written to its target."""
     return _believed_header(path) is not None
 
 
 def _believed_header(path: Path) -> Header | None:
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
         header, _ = read_journal(path)

@@ -174,6 +174,13 @@ class Ledger:
         for index in dropped:
             self._proven[index] = False
 
+    def drop_all(self) -> None:
+        """No block is proven any more, nor are those that wait for a checkpoint. For when nobody stores any more."""
+        self.settle()
+        with self._lock:
+            self._pending, self._pending_bytes = [], 0
+        self.drop(self.proven())
+
     def _commit_beside(self) -> None:
         try:
             self._commit()

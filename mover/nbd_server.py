@@ -18,7 +18,7 @@ from typing import Self
 
 from mover.geometry import Extent
 from mover.sources.base import RandomSource, Reader, ReadRequest
-from mtv.model.errors import MtvError
+from mtv.model.errors import MtvError, TemporaryError
 
 _MAGIC, _OPTION, _OPTION_REPLY = b"NBDMAGIC", 0x49484156454F5054, 0x3E889045565A9
 _REQUEST, _REPLY = 0x25609513, 0x67446698
@@ -105,8 +105,7 @@ class NbdServer:
             connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
-        reader: Reader | None = None
-        try:
+        with contextlib.closing(_Reading(self.source)) as reading:
             while True:
                 magic, _, kind, cookie, offset, length = struct.unpack(">IHHQQI", _exactly(connection, 28))
                 if magic != _REQUEST or kind == _DISCONNECT:
@@ -116,24 +115,11 @@ class NbdServer:
                     error, data = _EINVAL, b""
                     if length <= _MAX_READ_BYTES and offset + length <= self.source.size_bytes:
                         try:
-                            reader = reader or self.source.open_reader()
-                            error, data = 0, self._read(reader, offset, length)
+                            error, data = 0, reading.read(offset, length, self._data_in(offset, length))
                         except MtvError as failed:
                             self.failure = self.failure or failed
                             error, data = _EIO, b""
                 connection.sendall(struct.pack(">IIQ", _REPLY, error, cookie) + data)
-        finally:
-            if reader is not None:
-                reader.close()
-
-    def _read(self, reader: Reader, offset: int, length: int) -> bytes:
-        buffer = bytearray(length)
-        parts = self._data_in(offset, length)
-        if parts:
-            request = ReadRequest(memoryview(buffer), offset, parts)
-            reader.begin(request)
-            reader.complete(request)
-        return bytes(buffer)
 
     def _data_in(self, offset: int, length: int) -> Sequence[Extent]:
         found = []
@@ -144,6 +130,38 @@ class NbdServer:
             if start < end:
                 found.append(Extent(start, end - start))
         return found
+
+
+class _Reading:
+    """One reader of the source, opened when it is needed, and another one if it fails with what may pass.
+
+    Servers close connections that were idle for seconds, and whoever asks us boots for longer between two questions.
+    """
+
+    def __init__(self, source: RandomSource) -> None:
+        self._source = source
+        self._reader: Reader | None = None
+
+    def read(self, offset: int, length: int, parts: Sequence[Extent]) -> bytes:
+        buffer = bytearray(length)
+        if parts:
+            request = ReadRequest(memoryview(buffer), offset, parts)
+            try:
+                self._complete(request)
+            except TemporaryError:
+                self.close()
+                self._complete(request)
+        return bytes(buffer)
+
+    def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _complete(self, request: ReadRequest) -> None:
+        self._reader = self._reader or self._source.open_reader()
+        self._reader.begin(request)
+        self._reader.complete(request)
 
 
 def _handshake(connection: socket.socket, size_bytes: int) -> bool:

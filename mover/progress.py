@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
@@ -120,6 +119,8 @@ def _pace(reading: Progress) -> str:
 
 def draw(readings: list[Progress], *, again: bool, stream: TextIO = sys.stderr) -> None:
     """Draw one bar a disk; `again`: over the lines drawn before, which must not have wrapped."""
+    import shutil  # here: it loads compressors, and a pod draws nothing
+
     columns = shutil.get_terminal_size().columns
     up = f"\x1b[{len(readings)}A" if again else ""
     stream.write(up + "".join(f"\x1b[2K{bar_line(reading, columns)}\n" for reading in readings))

@@ -44,7 +44,7 @@ def compare_with_source(disk_id: str, checksum: BlockChecksum, ledger: Ledger, t
     if not expected:
         return ""
     if found != expected:
-        ledger.drop(ledger.proven())
+        ledger.drop_all()
         raise TemporaryError(
             f"disk {disk_id}: the source's own checksum is {checksum.name} {expected}, what was copied has {found}",
             cure="the next try copies all of it again; if that ends the same way, the disk changes while it is read:"

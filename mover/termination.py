@@ -19,8 +19,9 @@ _TEXT_BYTES = 600
 def termination_message(result: TransferResult | ConvertResult | PreflightResult) -> bytes:
     """The result, shortened if it must be: long texts first, then the least needed values.
 
-    A transfer of very many disks keeps as many as fit and says how many were left out (`disks_left_out`), a conversion
-    of them has no digests (`digests_left_out`); the full result is on the work volume, and in parts in the log.
+    A transfer of very many disks keeps as many, whole, as fit and says how many were left out (`disks_left_out`), a
+    conversion of them has no digests (`digests_left_out`); the full result is on the work volume, and in parts in the
+    log.
     """
     message = msgspec.json.encode(result)
     if len(message) <= MAX_BYTES:
@@ -32,10 +33,9 @@ def termination_message(result: TransferResult | ConvertResult | PreflightResult
         result = msgspec.structs.replace(result, failure=failure)
     if not isinstance(result, TransferResult):
         return _without_the_least_needed(result)
-    disks = tuple(msgspec.structs.replace(disk, source_digest="") for disk in result.disks)
-    kept = len(disks)
+    kept = len(result.disks)
     while True:
-        short = msgspec.structs.replace(result, disks=disks[:kept], disks_left_out=len(disks) - kept)
+        short = msgspec.structs.replace(result, disks=result.disks[:kept], disks_left_out=len(result.disks) - kept)
         message = msgspec.json.encode(short)
         if len(message) <= MAX_BYTES or kept == 0:
             return message

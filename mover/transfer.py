@@ -21,6 +21,7 @@ from mover.failure import (
     EXIT_VOLUME_HELD,
     exit_code_of,
     failure_of,
+    stopped,
     storage_error,
 )
 from mover.feed import Patience
@@ -109,7 +110,7 @@ class _Transfer:
         self.events = events
         self.halt = halt
         self.lock = lock
-        self.controls = Controls(Path(spec.credentials_dir))
+        self.controls = Controls(Path(spec.credentials_dir), halt)
         self.meters = {disk.id: DiskMeter(disk.id) for disk in spec.disks}
         self.results: dict[str, DiskResult] = {}
         self.failures: dict[str, Failure] = {}
@@ -150,6 +151,8 @@ class _Transfer:
                 self.events.error(failure)
 
     def _copy(self, disk: DiskTransfer) -> DiskResult:
+        if self.halt.is_set():  # it has waited for its turn
+            raise stopped(f"disk {disk.id}")
         source = self._open_source(disk)
         try:
             target = open_target(disk.target, disk.size_bytes)

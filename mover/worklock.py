@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mover.failure import VolumeHeld, storage_error
+from mover.positioned import close_flushed
 
 LOCK_NAME = "lock"
 _POLL_S = 0.05
@@ -37,22 +38,30 @@ class WorkLock:
         self._inode = os.fstat(fd).st_ino
 
     def check(self) -> None:
-        """Return if we may still write, else raise `VolumeHeld`."""
+        """Return if we may still write, else raise `VolumeHeld`; if that cannot be told, a storage error."""
         try:
-            inode = self.path.stat().st_ino
-        except FileNotFoundError:
-            inode = -1
-        newest = _read_epoch(self._fd)
-        if inode != self._inode or newest > self.epoch:
+            is_there = _inode_at(self.path) == self._inode
+            newest = self._newest_epoch(is_there=is_there)
+        except OSError as error:
+            raise storage_error(error, where="work-volume", what=f"look at lock {self.path}") from error
+        if not is_there or newest > self.epoch:
             raise VolumeHeld(
                 f"a newer mover (epoch {newest if newest > self.epoch else 'unknown'}) took over the work volume;"
                 f" this one (epoch {self.epoch}) stopped before its next write",
                 code="volume-held",
             )
 
+    def _newest_epoch(self, *, is_there: bool) -> int:
+        try:
+            return _read_epoch(self._fd)
+        except OSError:
+            if is_there:
+                raise
+            return -1  # of a file that was replaced a server may know nothing any more (ESTALE)
+
     def release(self) -> None:
         """Let the next mover in. The epoch stays in the file, so that an older one is refused later too."""
-        os.close(self._fd)
+        close_flushed(self._fd)
 
 
 @contextmanager
@@ -130,10 +139,14 @@ def _try_flock(fd: int) -> bool:
 
 
 def _is_current(path: Path, fd: int) -> bool:
+    return _inode_at(path) == os.fstat(fd).st_ino
+
+
+def _inode_at(path: Path) -> int:
     try:
-        return path.stat().st_ino == os.fstat(fd).st_ino
+        return path.stat().st_ino
     except FileNotFoundError:
-        return False
+        return -1
 
 
 def _read_epoch(fd: int) -> int:

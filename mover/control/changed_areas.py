@@ -7,12 +7,11 @@ snapshot that is copied now (none: the VM is off) ─┴─▶ QueryChangedDiskA
 
 from __future__ import annotations
 
-import http.client
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from mover.control.vsphere import VsphereSession
+from mover.control.vsphere import CALL_LOST, VsphereSession
 from mover.failure import no_changes
 from mover.geometry import Extent, merged
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
@@ -65,7 +64,7 @@ class ChangeTracking:
             raise TemporaryError("the vCenter session had ended", code="source-session") from None
         except vmodl.MethodFault as fault:
             raise self._refusal(fault, change_id) from None
-        except (OSError, http.client.HTTPException) as error:
+        except CALL_LOST as error:
             raise TemporaryError(f"{self._name}: {type(error).__name__}", code="source-lost") from error
 
     def _refusal(self, fault: vmodl.MethodFault, change_id: str) -> MtvError:

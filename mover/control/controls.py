@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mover.halt import Halt
 from mtv.model.transfer import ImageioDisk, OvirtDisk
 
 if TYPE_CHECKING:
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
 
 
 class Controls:
-    """Hands out sessions and leases; `close` ends them all. Credential files lie in `credentials_dir`."""
+    """Hands out sessions and leases; `close` ends them all. Credential files lie in `credentials_dir`.
 
-    def __init__(self, credentials_dir: Path) -> None:
+    `halt` ends the wait for a lease.
+    """
+
+    def __init__(self, credentials_dir: Path, halt: Halt | None = None) -> None:
         self.credentials_dir = credentials_dir
+        self._halt = halt or Halt()
         self._lock = threading.Lock()
         self._sessions: dict[Endpoint, VsphereSession] = {}
         self._tokens: dict[KeystoneScope, KeystoneSession] = {}
@@ -61,7 +66,7 @@ class Controls:
         with self._lock:
             key = (session.endpoint, vm)
             if key not in self._leases:
-                self._leases[key] = NfcLease(session, vm)
+                self._leases[key] = NfcLease(session, vm, self._halt)
             return self._leases[key]
 
     def imageio_ticket(self, where: ImageioDisk | OvirtDisk) -> ImageioTicket:

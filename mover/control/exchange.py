@@ -30,8 +30,12 @@ def exchange(
     connection = connect(endpoint)
     try:
         connection.request(method, path, body=body, headers=dict(headers))
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read(longest_bytes))
+        # Where the server hangs up after its answer, the answer alone holds the socket.
+        with connection.getresponse() as response:
+            body = response.read(longest_bytes)
+            if len(body) < longest_bytes and response.length:  # http.client says nothing of it to who sets a limit
+                raise http.client.IncompleteRead(b"", response.length)
+            return Answer(response.status, response.headers, body)
     finally:
         connection.close()
 

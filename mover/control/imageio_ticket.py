@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mover.control.endpoint import Endpoint, Location
+from mover.control.keeper import Keeper
 from mover.control.ovirt_engine import Conflict, NotThere, OvirtEngine
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import OvirtDisk
@@ -103,8 +104,7 @@ class EngineTicket(ImageioTicket):
         self._transfer = ""
         self._location: Location | None = None
         self._stop = threading.Event()
-        self._extend_every_s = extend_every_s
-        self._keeper = threading.Thread(target=self._keep_alive, name="imageio-ticket", daemon=True)
+        self._keeper = Keeper("imageio-ticket", self._keep_alive, every_s=extend_every_s, stop=self._stop)
 
     def location(self) -> Location:
         """Where the transfer serves the disk; it is made if there is none."""
@@ -145,8 +145,7 @@ class EngineTicket(ImageioTicket):
             before, phase = phase, answer.findtext("phase") or ""
             if phase == "transferring" and self._extend():
                 self._location = self._location_in(answer)
-                if not self._keeper.is_alive() and not self._stop.is_set():
-                    self._keeper.start()
+                self._keeper.ensure_running()
                 return self._location
             if phase.startswith("paused") and not before.startswith("paused"):
                 self._act("resume")
@@ -227,14 +226,13 @@ class EngineTicket(ImageioTicket):
         raise TemporaryError(f"{self.name}: the image transfer does not end", code="source-ticket")
 
     def _keep_alive(self) -> None:
-        while not self._stop.wait(self._extend_every_s):
-            with self._lock:
-                if self._location is None:
-                    continue
-                try:
-                    self._act("extend")
-                except MtvError:
-                    continue  # whoever reads next is refused, renews, and reports what it meets
+        with self._lock:
+            if self._location is None:
+                return
+            try:
+                self._act("extend")
+            except MtvError:
+                return  # whoever reads next is refused, renews, and reports what it meets
 
 
 def _polls(within_s: float) -> Iterator[float]:

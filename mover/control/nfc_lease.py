@@ -5,37 +5,60 @@ A VM has one lease for all its disks. It ends by itself when nobody reports prog
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
-from typing import Any
+import urllib.parse
+from typing import Any, NamedTuple
 
+import msgspec
 from pyVmomi import vim, vmodl
 
-from mover.control.vsphere import VsphereSession
+from mover.control.endpoint import Endpoint, Location
+from mover.control.keeper import Keeper
+from mover.control.vsphere import CALL_LOST, VsphereSession
+from mover.failure import stopped
+from mover.halt import Halt
 from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
 
 REPORT_EVERY_S = 20.0
 READY_WITHIN_S = 600.0
 _POLL_S = 0.5
-_GONE = (OSError, http.client.HTTPException)
+
+
+class LeasedDisk(NamedTuple):
+    """Where a lease offers a disk, and the thumbprint (SHA-1) of who serves it there, "" when none is told."""
+
+    url: str
+    thumbprint: str
+
+    def location(self, vcenter: Endpoint) -> Location:
+        """The server and how to know it. `vcenter` is whom the lease is from, and how that is trusted.
+
+        An ESXi host has a certificate of its own. Which one, the lease says over a connection that is trusted already.
+        """
+        parts = urllib.parse.urlsplit(self.url)
+        host, port = parts.hostname or "", parts.port or 443
+        elsewhere = (host, port) != (vcenter.host.lower(), vcenter.port)
+        if elsewhere and self.thumbprint and not vcenter.insecure:
+            vcenter = msgspec.structs.replace(vcenter, thumbprint=self.thumbprint, told_by=vcenter.host)
+        return Location(msgspec.structs.replace(vcenter, host=host, port=port), parts.path)
 
 
 class NfcLease:
-    """The lease of one VM, shared by the threads that read its disks."""
+    """The lease of one VM, shared by the threads that read its disks. Whoever waits for it ends when `halt` goes up."""
 
-    def __init__(self, session: VsphereSession, vm: str, *, report_every_s: float = REPORT_EVERY_S) -> None:
+    def __init__(self, session: VsphereSession, vm: str, halt: Halt, *, report_every_s: float = REPORT_EVERY_S) -> None:
         self.session = session
         self.vm = vm
+        self._halt = halt
         self._lock = threading.Lock()
         self._lease: Any = None
         self._info: Any = None
         self._shares: dict[int, float] = {}
         self._stop = threading.Event()
-        self._report_every_s = report_every_s
-        self._keeper = threading.Thread(target=self._keep_alive, name="nfc-lease", daemon=True)
+        self._keeper = Keeper("nfc-lease", self._keep_alive, every_s=report_every_s, stop=self._stop)
 
-    def url_of(self, disk_key: int) -> str:
+    def disk(self, disk_key: int) -> LeasedDisk:
         """Where a disk can be read now; a lease that was lost is replaced by a new one."""
         try:
             with self._lock:
@@ -47,7 +70,7 @@ class NfcLease:
             raise TemporaryError("the vCenter session had ended", code="source-session") from None
         except vmodl.MethodFault as error:
             raise TemporaryError(f"export of {self.vm}: {_said(error)}", code="source-lease") from None
-        except _GONE as error:
+        except CALL_LOST as error:
             raise TemporaryError(f"export of {self.vm}: {type(error).__name__}", code="source-lost") from error
 
     def report(self, disk_key: int, share: float) -> None:
@@ -67,7 +90,7 @@ class NfcLease:
                 lease.HttpNfcLeaseComplete()
             else:
                 lease.HttpNfcLeaseAbort()
-        except (vmodl.MethodFault, *_GONE):
+        except (vmodl.MethodFault, *CALL_LOST):
             return  # it ends by its own timeout
 
     def _open(self) -> None:
@@ -87,21 +110,22 @@ class NfcLease:
             if state == vim.HttpNfcLease.State.error:
                 self._lease = None
                 raise TemporaryError(f"export of {self.vm} failed: {_message(lease)}", code="source-lease")
-            if time.monotonic() > deadline or self._stop.wait(_POLL_S):
+            if self._halt.wait(_POLL_S):
+                raise stopped(f"export of {self.vm}")
+            if time.monotonic() > deadline:
                 raise TemporaryError(
                     f"the export lease of {self.vm} was not ready in {READY_WITHIN_S:.0f} s", code="source-lease"
                 )
         self._info = lease.info
-        if not self._keeper.is_alive() and not self._stop.is_set():
-            self._keeper.start()
+        self._keeper.ensure_running()
 
     def _is_ready(self) -> bool:
         try:
             return str(self._lease.state) == str(vim.HttpNfcLease.State.ready)
-        except (vmodl.MethodFault, *_GONE):
+        except (vmodl.MethodFault, *CALL_LOST):
             return False
 
-    def _find(self, disk_key: int) -> str:
+    def _find(self, disk_key: int) -> LeasedDisk:
         """The lease names devices by controller and unit; simulators and some versions by the disk's key."""
         urls = [entry for entry in self._info.deviceUrl if entry.disk]
         devices = self.session.collect(vim.VirtualMachine, self.vm, "config.hardware.device") or []
@@ -114,28 +138,31 @@ class NfcLease:
                 endings.add(f"{name}{controller.busNumber}:{disk.unitNumber}")
         for entry in urls:
             if entry.key.rpartition("/")[2] in endings:
-                return str(entry.url).replace("://*", f"://{self.session.endpoint.host}")
+                return self._leased(entry)
         position = next((number for number, disk in enumerate(disks) if disk.key == disk_key), None)
         if position is not None and len(urls) == len(disks):
-            return str(urls[position].url).replace("://*", f"://{self.session.endpoint.host}")
+            return self._leased(urls[position])
         raise PermanentError(
             f"the export of {self.vm} has no disk with key {disk_key}",
             cure="read the inventory again: the disk may have been removed",
             code="source-missing",
         )
 
+    def _leased(self, entry: Any) -> LeasedDisk:
+        url = str(entry.url).replace("://*", f"://{self.session.endpoint.host}")
+        return LeasedDisk(url, str(entry.sslThumbprint or ""))
+
     def _keep_alive(self) -> None:
-        while not self._stop.wait(self._report_every_s):
-            lease, shares = self._lease, list(self._shares.values())
-            if lease is None:
-                continue
-            percent = int(100 * sum(shares) / len(shares)) if shares else 0
-            try:
-                lease.HttpNfcLeaseProgress(min(percent, 99))
-            except vim.fault.NotAuthenticated:
-                self._renew_session()
-            except (vmodl.MethodFault, *_GONE):
-                continue  # the stream breaks if the lease is gone, and its reader asks for a new one
+        lease, shares = self._lease, list(self._shares.values())
+        if lease is None:
+            return
+        percent = int(100 * sum(shares) / len(shares)) if shares else 0
+        try:
+            lease.HttpNfcLeaseProgress(min(percent, 99))
+        except vim.fault.NotAuthenticated:
+            self._renew_session()
+        except (vmodl.MethodFault, *CALL_LOST):
+            return  # the stream breaks if the lease is gone, and its reader asks for a new one
 
     def _renew_session(self) -> None:
         try:
@@ -154,5 +181,5 @@ def _said(fault: Any) -> str:
 def _message(lease: Any) -> str:
     try:
         return str(lease.error.msg)
-    except (AttributeError, vmodl.MethodFault, *_GONE):
+    except (AttributeError, vmodl.MethodFault, *CALL_LOST):
         return "no reason given"

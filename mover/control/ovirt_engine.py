@@ -81,8 +81,17 @@ class OvirtEngine:
             raise TemporaryError(f"{self._name}: no login, HTTP {status}", cure="see its load", code="source-busy")
         try:
             document: Any = json.loads(answer)
+        except ValueError:
+            if status == http.HTTPStatus.OK:  # one that refuses a login says so by its status
+                raise TemporaryError(
+                    f"{self._name}: the answer to the login is no JSON",
+                    cure="see that host and port are the engine's",
+                    code="source-protocol",
+                ) from None
+            document = None
+        try:
             token = str(document["access_token"])
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             # What the engine says is not repeated: it may quote what was sent.
             raise ConnectionRefused(
                 f"{self._name} refused the login (HTTP {status})",

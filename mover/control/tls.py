@@ -51,9 +51,12 @@ def connect(endpoint: Endpoint) -> http.client.HTTPConnection:
 
 def certificate_refused(endpoint: Endpoint, why: str) -> ConnectionRefused:
     """The error for a server that is not the one we were told to trust."""
+    cure = "give the right CA certificate or thumbprint in the connection"
+    if endpoint.told_by:
+        cure = f"{endpoint.told_by} told that thumbprint: reconnect the host in vCenter, so that it learns the new one"
     return ConnectionRefused(
         f"the certificate of {endpoint.host}:{endpoint.port} is not trusted: {why}",
-        cure="give the right CA certificate or thumbprint in the connection",
+        cure=cure,
         code="source-certificate",
     )
 

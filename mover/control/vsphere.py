@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
 
 from mover.control.credentials import read_credential
 from mover.control.endpoint import Endpoint
+from mover.control.exchange import TRANSPORT_ERRORS
+from mover.control.keeper import Keeper
 from mover.control.tls import TIMEOUT_S, connect, ssl_context
 from mtv.model.errors import ConnectionRefused, MtvError, TemporaryError
 
 # pyVmomi's types do not describe what these take.
 _new_stub: Any = SmartStubAdapter
 _new_instance: Any = vim.ServiceInstance
+CALL_LOST = (*TRANSPORT_ERRORS, ExpatError)
+"""What a call fails with when its connection does. pyVmomi parses an answer while it arrives, and an early end of the
+connection is no error to who reads by pieces: the parser meets it first.
+"""
 KEEP_ALIVE_S = 60.0
 """Idle sessions end after 30 minutes by default; some sites set much less."""
 
@@ -33,8 +39,7 @@ class VsphereSession:
         self._dropped: list[Any] = []
         """Stubs of sessions that are over: a call that was under way gives its connection back to them afterwards."""
         self._stop = threading.Event()
-        self._keep_alive_s = keep_alive_s
-        self._keeper = threading.Thread(target=self._keep_alive, name="vsphere-keep-alive", daemon=True)
+        self._keeper = Keeper("vsphere-keep-alive", self._keep_alive, every_s=keep_alive_s, stop=self._stop)
 
     def cookie(self) -> str:
         """The session's cookie, `name=value`; logs in if need be."""
@@ -79,7 +84,7 @@ class VsphereSession:
             return
         try:
             instance.content.sessionManager.Logout()
-        except (vmodl.MethodFault, OSError, http.client.HTTPException):
+        except (vmodl.MethodFault, *CALL_LOST):
             return  # the session ends by itself
         finally:
             _drop(instance._stub)
@@ -87,8 +92,7 @@ class VsphereSession:
     def _logged_in(self) -> Any:
         if self._instance is None:
             self._instance = self._log_in()
-            if not self._keeper.is_alive() and not self._stop.is_set():
-                self._keeper.start()
+            self._keeper.ensure_running()
         return self._instance
 
     def _log_in(self) -> Any:
@@ -117,7 +121,7 @@ class VsphereSession:
             raise ConnectionRefused(
                 f"{endpoint.host}: the user lacks {error.privilegeId}", cure="grant it", code="source-privilege"
             ) from None
-        except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
+        except (vmodl.MethodFault, *CALL_LOST) as error:
             _drop(stub)
             # The cause is not chained: a fault may carry what was sent.
             raise TemporaryError(
@@ -128,17 +132,16 @@ class VsphereSession:
         return instance
 
     def _keep_alive(self) -> None:
-        while not self._stop.wait(self._keep_alive_s):
-            with self._lock:
-                instance = self._instance
-            if instance is None:
-                continue
-            try:
-                instance.CurrentTime()
-            except vim.fault.NotAuthenticated:
-                self._try_renew(_cookie_of(instance))
-            except (vmodl.MethodFault, OSError, http.client.HTTPException):
-                continue  # whoever reads next meets the same and reports it
+        with self._lock:
+            instance = self._instance
+        if instance is None:
+            return
+        try:
+            instance.CurrentTime()
+        except vim.fault.NotAuthenticated:
+            self._try_renew(_cookie_of(instance))
+        except (vmodl.MethodFault, *CALL_LOST):
+            return  # whoever reads next meets the same and reports it
 
     def _try_renew(self, stale_cookie: str) -> None:
         try:

@@ -20,6 +20,7 @@ from mover.convert.guest import Answer, Drive, Key, Request, passphrase
 from mover.convert.linux_files import GuestFile
 from mover.convert.scripts import When, sorted_scripts
 from mover.convert.survey import shortage, survey
+from mover.convert.volumes import OPENED, root_device
 from mtv.model.conversion import Inspection, Notice
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Failure
@@ -55,7 +56,7 @@ def _answer(request: Request) -> Answer:
             _add(guest, drive, readonly=not request.write)
         guest.launch()
         _unlock(guest, request.keys)
-        root = _root(guest, request.root_disk)
+        root = _root(guest, root_device(request.root_disk, request.volumes))
         notices = _mount(guest, root, readonly=not request.write)
         inspection = survey(guest, root)
         notices += _notices(inspection)
@@ -103,10 +104,11 @@ def _unlock(guest: Any, keys: tuple[Key, ...]) -> None:
     for key in keys:
         device = key.device if key.device.startswith("/dev/") else guest.findfs_uuid(key.device)
         wanted.setdefault(device, []).append(Path(key.path))
-    for number, (device, paths) in enumerate(wanted.items()):
+    for device, paths in wanted.items():
+        name = OPENED.format(uuid=guest.luks_uuid(device))
         for path in paths:
             try:
-                guest.cryptsetup_open(device, passphrase(path), f"mtvcrypt{number}")
+                guest.cryptsetup_open(device, passphrase(path), name)
                 break
             except RuntimeError:
                 continue  # not this key; libguestfs does not say more

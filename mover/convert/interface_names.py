@@ -32,7 +32,7 @@ PATTERNS = (
 )
 """Files to read, as shell patterns."""
 
-_NAME = re.compile(r"^[A-Za-z0-9_.:-]{1,15}$")
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
 _NETPLAN_SECTIONS = ("ethernets:", "bridges:", "bonds:", "vlans:")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}")
 
@@ -71,7 +71,7 @@ def names_of(files: Mapping[str, str], nics: Iterable[ConvertNic]) -> dict[str, 
                 names[mac] = next(iter(candidates))
                 break
     twice = {name for name in names.values() if list(names.values()).count(name) > 1}
-    return {mac: name for mac, name in names.items() if name not in twice and _NAME.match(name)}
+    return {mac: name for mac, name in names.items() if name not in twice and _NAME.fullmatch(name)}
 
 
 def _cards(names: Iterable[str], interfaces: Iterable[Interface]) -> set[str]:
@@ -118,7 +118,7 @@ def interfaces_in(path: str, text: str) -> list[Interface]:
         found = _leases(text)
     else:
         found = _ifupdown(text)
-    return [interface for interface in found if _NAME.match(interface.name) and interface.name != "lo"]
+    return [interface for interface in found if _NAME.fullmatch(interface.name) and interface.name != "lo"]
 
 
 def _ifcfg(suffix: str, text: str) -> Interface:
@@ -260,7 +260,7 @@ def _ifupdown(text: str) -> list[Interface]:
 
 def _names(values: Iterable[str]) -> frozenset[str]:
     words = (word for value in values for word in value.split())
-    return frozenset(word for word in words if _NAME.match(word) and word not in ("none", "all", "-"))
+    return frozenset(word for word in words if _NAME.fullmatch(word) and word not in ("none", "all", "-"))
 
 
 def _macs(values: Iterable[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ Both states speak only of the copies whose journals were spoiled for that commit
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from mtv.model.errors import NOT_UNDERSTOOD, PermanentError, TemporaryError
 
 JOURNAL = "commit.json"
 TOOL_TIMEOUT_S = 6 * 3600.0
+_OF_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What is wrong with the place that is written to. Other words, such as those of EIO, may be of what is read."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +49,8 @@ def create(work_dir: Path, disks: Sequence[ConvertDisk]) -> list[Path]:
     for disk in disks:
         overlay = overlay_path(work_dir, disk)
         overlay.unlink(missing_ok=True)
-        _qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk.path, "--", str(overlay))
+        written = ("work-volume", str(overlay))
+        _qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk.path, "--", str(overlay), writing=written)
         overlays.append(overlay)
     return overlays
 
@@ -64,7 +68,8 @@ def commit(work_dir: Path, disks: Sequence[ConvertDisk], *, check_lock: Callable
     """
     for disk in disks:
         check_lock()
-        _qemu_img("commit", "-q", "-d", "-t", "none", "-f", "qcow2", str(overlay_path(work_dir, disk)))
+        overlay = str(overlay_path(work_dir, disk))
+        _qemu_img("commit", "-q", "-d", "-t", "none", "-f", "qcow2", overlay, writing=("target", disk.path))
         try:
             _sync(Path(disk.path))
         except OSError as error:
@@ -118,7 +123,8 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _qemu_img(*arguments: str) -> None:
+def _qemu_img(*arguments: str, writing: tuple[str, str]) -> None:
+    """Run it. `writing` is the one place that it writes to: the kind of volume (see `storage_error`), and the file."""
     argv = ["qemu-img", *arguments]
     try:
         with failures.starting(argv[0]):
@@ -129,6 +135,10 @@ def _qemu_img(*arguments: str) -> None:
         raise TemporaryError(f"qemu-img {arguments[0]} did not end in {TOOL_TIMEOUT_S:.0f} s") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
+        where, path = writing
+        for number in _OF_WRITES:
+            if os.strerror(number) in said:
+                raise storage_error(OSError(number, said), where=where, what=path)
         raise TemporaryError(
             f"qemu-img {arguments[0]} failed: {said}",
             cure="check space and health of the work and target volumes",

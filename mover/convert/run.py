@@ -26,7 +26,7 @@ from mover.convert import (
     warnings,
 )
 from mover.convert.guest import Answer, Drive, Key, Request
-from mover.convert.volumes import Volume
+from mover.convert.volumes import Volume, root_device
 from mover.failure import Interrupted, failure_of, storage_error
 from mover.halt import Halt
 from mover.journal import is_believed, journal_path, spoil
@@ -179,7 +179,7 @@ class _Conversion:
         looked = self._prepare(overlays, keys, found)
         if looked and looked.failure:
             return self._result(chosen, looked, failure=looked.failure)
-        report = self._virt_v2v(overlays, keys)
+        report = self._virt_v2v(overlays, keys, root_device(spec.root_disk, found))
         for notice in warnings.notices_of(report.warnings):
             if notice not in self.notices:
                 self.notices.append(notice)
@@ -234,7 +234,7 @@ class _Conversion:
             self.env[virtio_win.ENVIRONMENT] = str(drivers)
         return answer
 
-    def _virt_v2v(self, overlays: list[Path], keys: tuple[Key, ...]) -> virt_v2v.Report:
+    def _virt_v2v(self, overlays: list[Path], keys: tuple[Key, ...], root: str) -> virt_v2v.Report:
         spec = self.spec
         xml = self.work / "domain.xml"
         xml.write_text(domain.domain_xml(spec.vm, overlays, firmware=spec.firmware), encoding="utf-8")
@@ -245,7 +245,7 @@ class _Conversion:
             if reached := virt_v2v.phase_of(message.message):
                 self.emit(Progress(phase=reached[0], percent=reached[1]))
 
-        argv = ["virt-v2v-in-place", "-i", "libvirtxml", "--root", spec.root_disk or "single"]
+        argv = ["virt-v2v-in-place", "-i", "libvirtxml", "--root", root or "single"]
         for key in keys:
             argv += ["--key", f"{key.device}:file:{key.path}"]
         return virt_v2v.run(

@@ -8,27 +8,17 @@ from pathlib import Path
 
 from mtv.model.conversion import ConvertDisk
 from mtv.model.errors import PermanentError
+from mtv.model.overlay_space import overlays_bytes
 
 _MIB = 1 << 20
-_CLUSTER = 65536
-_OTHER_DISKS_SHARE = 32
-"""virt-v2v writes next to nothing to disks that hold no operating system: their mount records."""
 _SCRATCH = 32 * _MIB
 """Log, domain XML, results and the appliance's sockets."""
 
 
-def overlay_bytes(size_bytes: int) -> int:
-    """The most that a qcow2 overlay of a disk takes: every cluster written, 10 bytes of tables for each, a header."""
-    clusters = -(-size_bytes // _CLUSTER)
-    return size_bytes + clusters * 10 + _MIB
-
-
 def worst_case_bytes(disks: Sequence[ConvertDisk]) -> int:
-    """What the overlays of a conversion can take together: all of the first (boot) disk, a share of the others."""
-    sizes = [
-        disk.size_bytes if index == 0 else disk.size_bytes // _OTHER_DISKS_SHARE for index, disk in enumerate(disks)
-    ]
-    return sum(overlay_bytes(size) for size in sizes)
+    """What the overlays of a conversion can take together; the first disk is the one that boots."""
+    sizes = [disk.size_bytes for disk in disks]
+    return overlays_bytes(sizes[:1], sizes[1:])
 
 
 def require_room(work: Path, disks: Sequence[ConvertDisk]) -> None:

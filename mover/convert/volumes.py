@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 Read = Callable[[int, int], bytes]
+
+OPENED = "luks-{uuid}"
+"""Name of an opened LUKS volume in `/dev/mapper`, as virt-v2v gives it, so that both looks into a guest agree."""
 
 _MAX_PARTITIONS = 128
 _EXTENDED = {0x05, 0x0F, 0x85}
@@ -61,6 +64,12 @@ def volumes_of(read: Read, size: int, *, disk: int, device: str) -> tuple[Volume
         kind, luks_uuid = _kind(read, 0)
         found.append(Volume(device=device, disk=disk, number=0, offset=0, size=size, kind=kind, uuid=luks_uuid))
     return tuple(found)
+
+
+def root_device(wanted: str, found: Iterable[Volume]) -> str:
+    """The name of a root once the guest's disks are open: what a LUKS volume holds has a name of its own."""
+    luks = {volume.device: volume.uuid for volume in found if volume.kind == "luks"}
+    return f"/dev/mapper/{OPENED.format(uuid=luks[wanted])}" if wanted in luks else wanted
 
 
 def _partitions(read: Read, size: int) -> Iterator[tuple[int, int, int, dict[str, str]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mover.failure import no_changes
@@ -90,6 +91,8 @@ class Source(ABC):
     """What the server says of the version that is open (ETag and such); another one does not resume the copy."""
     content_checksum = ""
     """`<algorithm>:<hex>` over the whole disk's bytes, as the source states it; compared with what was copied."""
+    files: tuple[Path, ...] = ()
+    """The local files that it is read from."""
     has_own_checksum = False
     block_checksum: BlockChecksum | None = None
     """For sources with a checksum that the copied blocks can be compared with."""

@@ -17,6 +17,7 @@ class ChainedWindow(Window):
 
     def __init__(self, pieces: Sequence[FileRange]) -> None:
         self.path = Path(pieces[0].path)
+        self.files = tuple(Path(piece.path) for piece in pieces)
         self.offset = 0
         self._checksums = [piece.checksum for piece in pieces]
         self._pieces: list[Window] = []
@@ -67,6 +68,11 @@ class ChainedWindow(Window):
                 return ""
             found.update(agreed.encode() + b"\n")
         return f"sha256-of-parts:{found.hexdigest()}"
+
+    def forget(self) -> None:
+        """Drop the pieces from the page cache."""
+        for piece in self._pieces:
+            piece.forget()
 
     def close(self) -> None:
         """Close the files."""

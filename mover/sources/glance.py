@@ -116,7 +116,12 @@ class GlanceFile(RangedFile):
             try:
                 return msgspec.json.decode(body, type=ImageRecord)
             except NOT_UNDERSTOOD as error:
-                raise PermanentError(f"{self.name}: its record is not understood", code="source-protocol") from error
+                # Whoever tells no length and is cut off has sent half a document.
+                raise TemporaryError(
+                    f"{self.name}: its record is not understood",
+                    cure="see that the endpoint is the image service's",
+                    code="source-protocol",
+                ) from error
         said = f"{self.name}: HTTP {status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
             raise TemporaryError(said, cure="see the image service's load", code="source-busy")

@@ -89,10 +89,16 @@ class HttpFile(RangedFile):
 
 
 def name_of(url: str) -> str:
-    """A URL for messages: without query, fragment and credentials, which may be secret."""
+    """A URL for messages: without query, fragment and credentials, which may be secret.
+
+    A password with a slash in it ends what looks like the host: then the URL is not repeated at all.
+    """
     try:
         parts = urllib.parse.urlsplit(url)
+        has_port = parts.port is not None
     except ValueError:
+        return "the source's address"
+    if has_port and "@" in f"{parts.path}{parts.query}{parts.fragment}":
         return "the source's address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

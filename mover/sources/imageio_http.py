@@ -99,7 +99,7 @@ class ImageioConnection:
     ) -> http.client.HTTPResponse:
         try:
             # A lost connection is where a transfer that was made anew on another host is noticed.
-            if self._connection is None:
+            if self._connection is None or self._connection.sock is None:  # the server may close after an answer
                 self._location = self._ticket.location()
                 self._connection = connect(self._location.endpoint)
                 for option, value in _KEEP_ALIVE:

@@ -40,12 +40,14 @@ class _NothingReader(Reader):
 
 
 class JoinedSource(RandomSource):
-    """The sources in order. Closing it closes them."""
+    """The sources in order. Closing it closes them. `generation` tells this version of all their files from others."""
 
     connections = 2
 
-    def __init__(self, sources: Sequence[RandomSource]) -> None:
+    def __init__(self, sources: Sequence[RandomSource], *, generation: str = "") -> None:
         self.sources = list(sources)
+        self.generation = generation
+        self.files = tuple(file for source in sources for file in source.files)
         self.ends = list(accumulate(source.size_bytes for source in sources))
         self.size_bytes = self.ends[-1]
 
@@ -61,6 +63,11 @@ class JoinedSource(RandomSource):
     def open_reader(self) -> Reader:
         """A reader of each part."""
         return _JoinedReader(self)
+
+    def forget(self) -> None:
+        """Drop the parts' files from the page cache."""
+        for source in self.sources:
+            source.forget()
 
     def close(self) -> None:
         """Close the parts."""

@@ -11,7 +11,7 @@ from typing import Any
 from mover.geometry import Extent, merged
 from mover.sources.base import RandomSource, Reader, ReadRequest
 from mover.sources.nbd_module import load_nbd
-from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
 
 _ALLOCATION = "base:allocation"
 _READS_AS_ZEROS = 2
@@ -23,10 +23,15 @@ STALL_S = 45.0
 """A request or connection that is not answered for so long is given up."""
 
 
+class NoSocket(PermanentError):
+    """Nothing is where the server's Unix socket should be."""
+
+
 class NbdSource(RandomSource):
     """An export, read over up to two connections if the server allows several.
 
-    The connection that asks for its size also asks for its extents, and is then the first to be read over.
+    The connection that asks for its size also asks for its extents, and is then the first to be read over. A server
+    that let it in and refuses a later one is being started again: only the first one's refusal is permanent.
     """
 
     depth = 2
@@ -48,7 +53,7 @@ class NbdSource(RandomSource):
         whole = Extent(0, self.size_bytes)
         if not self._tells_extents:
             return merged([whole], self.size_bytes)
-        handle = self._take_first() or _connect(self.uri)
+        handle = self._take_first() or self._connect_again()
         try:
             found = self._where(handle, _ALLOCATION, lambda flags: not flags & _READS_AS_ZEROS)
         except BaseException:
@@ -62,7 +67,7 @@ class NbdSource(RandomSource):
 
     def changed_since(self, record: str) -> list[Extent]:
         """What a dirty bitmap of the server calls changed, e.g. of `qemu:dirty-bitmap:NAME`."""
-        handle = _connect(self.uri, record)
+        handle = self._connect_again(record)
         try:
             if not handle.can_meta_context(record):
                 raise PermanentError(
@@ -76,7 +81,7 @@ class NbdSource(RandomSource):
 
     def open_reader(self) -> Reader:
         """A connection: the one that is open already, or a new one."""
-        return _NbdReader(self.uri, self._take_first() or _connect(self.uri))
+        return _NbdReader(self.uri, self._take_first() or self._connect_again())
 
     def close(self) -> None:
         """End the connection that no reader has taken."""
@@ -92,6 +97,23 @@ class NbdSource(RandomSource):
             return handle
         _shut(handle)
         return None
+
+    def _connect_again(self, context: str = _ALLOCATION) -> Any:
+        """A further connection, to a disk of the same size."""
+        handle = _connect(self.uri, context, again=True)
+        try:
+            size_bytes = int(handle.get_size())
+        except load_nbd().Error as error:
+            _shut(handle)
+            raise _lost(self.uri, error) from error
+        if size_bytes != self.size_bytes:
+            _shut(handle)
+            raise DriftError(
+                f"{self.uri} had {self.size_bytes} bytes, now it has {size_bytes}",
+                cure="serve the disk that was there first, or start again: the copy starts from zero",
+                code="source-changed",
+            )
+        return handle
 
     def _where(self, handle: Any, context: str, is_meant: Callable[[int], bool]) -> list[Extent]:
         try:
@@ -124,18 +146,20 @@ class _NbdReader(Reader):
         _shut(self._handle)
 
 
-def _connect(uri: str, context: str = _ALLOCATION) -> Any:
+def _connect(uri: str, context: str = _ALLOCATION, *, again: bool = False) -> Any:
     nbd = load_nbd()
     handle = nbd.NBD()
     deadline = time.monotonic() + STALL_S
+    has_begun = False
     try:
         handle.add_meta_context(context)
         handle.set_pread_initialize(False)  # a failed read is never used, so its buffer need not be zeroed first
         handle.aio_connect_uri(uri)  # the plain call waits for ever for a server that accepts and then says nothing
+        has_begun = True
         while handle.aio_is_connecting():
             _poll(handle, uri, deadline)
     except nbd.Error as error:
-        raise _refused(uri, error) from error
+        raise (_lost(uri, error) if again else _refused(uri, error, has_begun=has_begun)) from error
     return handle
 
 
@@ -202,11 +226,12 @@ def _extents_where(
     return found
 
 
-def _refused(uri: str, error: Any) -> MtvError:
-    if getattr(error, "errno", "") in ("ENOENT", "EINVAL", "EPERM", "EACCES"):
-        return PermanentError(
-            f"{uri}: {error}", cure="check the NBD URI and that the server runs", code="source-refused"
-        )
+def _refused(uri: str, error: Any, *, has_begun: bool) -> MtvError:
+    cause = getattr(error, "errno", "")
+    if cause in ("ENOENT", "EINVAL", "EPERM", "EACCES"):
+        # Later in the handshake ENOENT is a server's word for an export that it does not have.
+        kind = NoSocket if cause == "ENOENT" and not has_begun else PermanentError
+        return kind(f"{uri}: {error}", cure="check the NBD URI and that the server runs", code="source-refused")
     return TemporaryError(f"{uri}: {error}", cure="check that the NBD server runs", code="source-lost")
 
 

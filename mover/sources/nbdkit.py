@@ -9,6 +9,7 @@ for the next connection.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -23,8 +24,8 @@ from typing import NamedTuple
 
 from mover.geometry import Extent
 from mover.sources.base import Reader, ReadRequest
-from mover.sources.nbd import NbdSource
-from mtv.model.errors import MtvError, PermanentError, TemporaryError
+from mover.sources.nbd import NbdSource, NoSocket
+from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
 
 RETRY_FILTER = ("--filter=retry",)
 RETRY_SETTINGS: Mapping[str, str] = {"retries": "3", "retry-delay": "1"}
@@ -37,6 +38,7 @@ _WORDS_WITHIN_S = 1.0
 """How long the words for a failure may come after it: they take another way."""
 _WORDS_LAST_S = 90.0
 _MOST_LINES = 50
+_NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _ERROR = re.compile(r"nbdkit: .*?error: (.*)")
 
 
@@ -67,6 +69,7 @@ class Nbdkit:
         self._arguments = list(arguments)
         self._explanations = (*_OF_NBDKIT, *explanations)
         self._folder = Path(tempfile.mkdtemp(prefix="mtv-nbdkit-"))  # mode 0700: nobody else gets at the socket
+        self._pidfile = self._folder / "nbdkit.pid"
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._runner: threading.Thread | None = None
@@ -75,9 +78,14 @@ class Nbdkit:
         self._closed = False
 
     @property
-    def uri(self) -> str:
+    def socket(self) -> Path:
         """Where it listens."""
-        return f"nbd+unix:///?socket={self._folder / 'nbd.sock'}"
+        return self._folder / "nbd.sock"
+
+    @property
+    def uri(self) -> str:
+        """The NBD URI of its socket."""
+        return f"nbd+unix:///?socket={self.socket}"
 
     def argv(self, lifeline: int) -> list[str]:
         """The command; `lifeline` is the read end of a pipe whose other end is ours alone.
@@ -85,9 +93,8 @@ class Nbdkit:
         The kernel's signal at our end (--exit-with-parent) comes at once, but not to a child that had no time yet to
         ask for it; the pipe tells that one.
         """
-        socket, pidfile = self._folder / "nbd.sock", self._folder / "nbdkit.pid"
         fixed = ["nbdkit", "--foreground", "--readonly", "--exit-with-parent", "--filter=exitwhen"]
-        paths = ["--unix", str(socket), "--pidfile", str(pidfile)]
+        paths = ["--unix", str(self.socket), "--pidfile", str(self._pidfile)]
         return [
             *fixed,
             *paths,
@@ -101,7 +108,7 @@ class Nbdkit:
         with self._lock:
             if self._closed:
                 raise TemporaryError(f"{self.what}: closed", code="source-lost")
-            if self._runner is None or not self._runner.is_alive():
+            if self._process is None or self._process.poll() is not None:
                 self._start()
 
     @contextlib.contextmanager
@@ -120,14 +127,15 @@ class Nbdkit:
         shutil.rmtree(self._folder, ignore_errors=True)  # it is in a temporary folder, and empty but for a socket
 
     def _start(self) -> None:
-        for name in ("nbd.sock", "nbdkit.pid"):
-            (self._folder / name).unlink(missing_ok=True)
+        self._end()  # of one that has died the thread may still be there
+        for path in (self.socket, self._pidfile):
+            path.unlink(missing_ok=True)
         self._process, self._start_failure = None, None
         # The kernel ends the child when the *thread* that started it ends, so it gets a thread that lives as long.
         self._runner = threading.Thread(target=self._run, name="nbdkit", daemon=True)
         self._runner.start()
         deadline = time.monotonic() + _START_WITHIN_S
-        while not (self._folder / "nbdkit.pid").exists():
+        while not self._pidfile.exists():
             if not self._runner.is_alive():
                 raise self._did_not_start()
             if time.monotonic() > deadline:
@@ -140,13 +148,23 @@ class Nbdkit:
     def _did_not_start(self) -> MtvError:
         if self._start_failure is not None:
             reason = self._start_failure.strerror
+            if self._start_failure.errno in _NO_ROOM:
+                return TemporaryError(
+                    f"{self.what}: nbdkit cannot be started now: {reason}",
+                    cure="see the pod's limits of processes and memory; the copy resumes",
+                    code="source-nbdkit",
+                )
             return PermanentError(
                 f"{self.what}: nbdkit cannot be started: {reason}", cure="install nbdkit", code="source-no-nbdkit"
             )
         return self._explained(PermanentError(f"{self.what}: nbdkit ended at once", code="source-nbdkit"))
 
     def _run(self) -> None:
-        theirs, ours = os.pipe()
+        try:
+            theirs, ours = os.pipe()
+        except OSError as error:
+            self._start_failure = error
+            return
         try:
             self._process = subprocess.Popen(
                 self.argv(theirs),
@@ -180,13 +198,17 @@ class Nbdkit:
             self._runner.join(_END_WITHIN_S)
 
     def _explained(self, error: MtvError) -> MtvError:
-        words = self._words()
-        if not words:
+        if isinstance(error, DriftError):  # the disk's, not nbdkit's
             return error
+        words = self._words()
         for said in reversed(words):
             for pattern, kind, code, cure in self._explanations:
                 if re.search(pattern, said):
                     return kind(f"{self.what}: {said}", cure=cure, code=code)
+        if isinstance(error, NoSocket):  # ours is away while nbdkit is started again, whatever else it complained of
+            return TemporaryError(error.message, cure="the copy resumes when nbdkit runs again", code="source-lost")
+        if not words:
+            return error
         kept: type[PermanentError] | type[TemporaryError] = TemporaryError if error.retryable else PermanentError
         return kept(f"{self.what}: {words[-1]}", cure=error.cure, code=error.code)
 

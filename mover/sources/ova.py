@@ -23,7 +23,7 @@ _READ_BYTES = 1 << 20
 
 
 def open_ova_member(member: OvaMember, size_bytes: int) -> Source:
-    """The disk as whatever it is found to be; `size_bytes` is the disk's size by the OVF."""
+    """The disk as whatever it is found to be; `size_bytes` is the disk's size by the OVF, 0 where there is none."""
     window = _window_of(member)
     try:
         return _open(member, window, size_bytes)
@@ -49,7 +49,7 @@ def _open(member: OvaMember, window: Window, size_bytes: int) -> Source:
         return GzipSource(window, size_bytes, is_vmdk=member.format == "vmdk", checksum=checksum)
     start = window.read(min(512, window.length), 0)
     if member.format == "vmdk" and is_sparse_vmdk(start):
-        return SparseVmdkSource(window, checksum=checksum)
+        return SparseVmdkSource(window, checksum=checksum, size_bytes=size_bytes)
     if member.format == "vmdk" and is_descriptor(start):
         if member.offset == 0 and member.length == Path(member.path).stat().st_size and not member.chunks:
             return open_descriptor(window)
@@ -66,6 +66,7 @@ class GzipSource(StreamSource):
 
     def __init__(self, window: Window, size_bytes: int, *, is_vmdk: bool, checksum: str) -> None:
         self.window = window
+        self.files = window.files
         self.size_bytes = size_bytes
         self.has_own_checksum = bool(checksum)
         self._is_vmdk = is_vmdk

@@ -183,7 +183,7 @@ class _RangedReader(Reader):
     def _try_get(self, byte_range: str) -> http.client.HTTPResponse:
         endpoint, path = self._location
         headers = {"Range": byte_range, "Accept-Encoding": "identity"}
-        if _is_same_server(endpoint, self._file.location.endpoint):
+        if endpoint.is_same_server(self._file.location.endpoint):
             headers |= self._credential
         try:
             if self._connection is None or self._connection.sock is None:  # the server may close after an answer
@@ -199,12 +199,14 @@ class _RangedReader(Reader):
         endpoint, path = self._location
         scheme = "https" if endpoint.tls else "http"
         base = f"{scheme}://[{endpoint.host}]" if ":" in endpoint.host else f"{scheme}://{endpoint.host}"
-        target = urllib.parse.urljoin(f"{base}:{endpoint.port}{path}", response.headers.get("Location", ""))
         try:
+            target = urllib.parse.urljoin(f"{base}:{endpoint.port}{path}", response.headers.get("Location", ""))
             found = location_of(target, ca_file=self._file.location.endpoint.ca_file)
-        except ValueError as error:
+        except ValueError:  # its text may quote the address, which may hold a secret
             raise PermanentError(
-                f"{self._name}: redirected to something that is no web address ({error})", code="source-redirect"
+                f"{self._name}: redirected to something that is no web address, or that holds credentials",
+                cure="mend the server's redirect",
+                code="source-redirect",
             ) from None
         if endpoint.tls and not found.endpoint.tls:
             raise PermanentError(
@@ -214,7 +216,7 @@ class _RangedReader(Reader):
             )
         # The thumbprint (or leave to trust anybody) is for the named server only.
         origin = self._file.location.endpoint
-        return found._replace(endpoint=origin) if _is_same_server(found.endpoint, origin) else found
+        return found._replace(endpoint=origin) if found.endpoint.is_same_server(origin) else found
 
     def _refusal(self, response: http.client.HTTPResponse) -> MtvError:
         status = response.status
@@ -255,15 +257,19 @@ def content_range(response: http.client.HTTPResponse) -> tuple[int, int, int] | 
 
 def location_of(url: str, *, ca_file: Path | None = None, thumbprint: str = "", insecure: bool = False) -> Location:
     """An `http://` or `https://` URL taken apart. Raises ValueError, without the URL in it."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # its text quotes the URL
+        raise ValueError("its host or port is not written like one") from None
+    if parts.scheme not in ("http", "https") or not host:
         raise ValueError("it must begin with http:// or https:// and a host")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it holds credentials")
     tls = parts.scheme == "https"
     endpoint = Endpoint(
-        host=parts.hostname.lower(),
-        port=parts.port or (443 if tls else 80),
+        host=host.lower(),
+        port=port or (443 if tls else 80),
         thumbprint=thumbprint,
         insecure=insecure,
         ca_file=ca_file,
@@ -272,10 +278,6 @@ def location_of(url: str, *, ca_file: Path | None = None, thumbprint: str = "", 
     path = urllib.parse.quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
     return Location(endpoint, f"{path}?{query}" if query else path)
-
-
-def _is_same_server(one: Endpoint, other: Endpoint) -> bool:
-    return (one.host.lower(), one.port, one.tls) == (other.host.lower(), other.port, other.tls)
 
 
 def _told(version: Version) -> str:

@@ -16,6 +16,7 @@ class RawSource(RandomSource):
 
     def __init__(self, window: Window, *, checksum: str = "") -> None:
         self.window = window
+        self.files = window.files
         self.size_bytes = window.length
         self.has_own_checksum = bool(checksum)
         self._checksum = checksum

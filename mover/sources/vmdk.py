@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mover.geometry import Extent, merged
 from mover.sources.base import RandomSource, Reader, ReadRequest
@@ -26,6 +26,7 @@ from mover.sources.vmdk_header import (
     refuse_parent,
 )
 from mover.sources.window import Window
+from mtv.model.errors import PermanentError
 
 _MARKER = struct.Struct("<QI")
 _HOLE, _ZEROS = 0, 1
@@ -33,24 +34,52 @@ _MAX_DESCRIPTOR_BYTES = 1 << 20
 
 
 class SparseVmdkSource(RandomSource):
-    """A sparse VMDK inside a local file. Grains that are absent are holes."""
+    """A sparse VMDK inside a local file. Grains that are absent are holes.
+
+    A header of another disk than one of `size_bytes` (0: not known) is refused before anything is read that is as large
+    as the header says.
+    """
 
     connections = 2
 
-    def __init__(self, window: Window, *, checksum: str = "") -> None:
+    def __init__(self, window: Window, *, checksum: str = "", size_bytes: int = 0) -> None:
         self.window = window
+        self.files = window.files
         self.what = str(window.path)
         self.has_own_checksum = bool(checksum)
         self._checksum = checksum
         self.header = _true_header(window, self.what)
         self.size_bytes = self.header.capacity_bytes
-        self.grains = _grain_sectors(window, self.header, self.what)
+        if size_bytes not in (0, self.size_bytes):
+            raise PermanentError(
+                f"{self.what} holds a disk of {self.size_bytes} bytes, {size_bytes} are expected",
+                cure="read the inventory again: the disk was resized, or another one is meant",
+                code="source-size",
+            )
+        self._tables = _grain_tables(window, self.header, self.what)
 
     def extents(self) -> list[Extent]:
         """The grains that are there."""
+        return merged(self._runs(), self.size_bytes)
+
+    def sector_of(self, index: int) -> int:
+        """Where a grain lies in the file; `_HOLE` or `_ZEROS` if it does not."""
+        table = self._tables[index // TABLE_ENTRIES]
+        return _HOLE if table is None else table[index % TABLE_ENTRIES]
+
+    def _runs(self) -> Iterator[Extent]:
+        """Grains beside each other as one: a large disk has millions."""
         size = self.header.grain_bytes
-        present = (index for index, sector in enumerate(self.grains) if sector > _ZEROS)
-        return merged((Extent(index * size, size) for index in present), self.size_bytes)
+        start = end = 0
+        for number, table in enumerate(self._tables):
+            for index, sector in enumerate(table or (), number * TABLE_ENTRIES):
+                if sector <= _ZEROS:
+                    continue
+                if index != end:
+                    yield Extent(start * size, (end - start) * size)
+                    start = index
+                end = index + 1
+        yield Extent(start * size, (end - start) * size)
 
     def open_reader(self) -> Reader:
         """A reader on the same descriptor."""
@@ -70,7 +99,7 @@ class SparseVmdkSource(RandomSource):
 
     def read_grain(self, index: int) -> bytes:
         """The bytes of a grain that is there, inflated and checked."""
-        start = self.grains[index] * SECTOR_BYTES
+        start = self.sector_of(index) * SECTOR_BYTES
         if not self.header.is_stream:
             return self.window.read(
                 min(self.header.grain_bytes, self.size_bytes - index * self.header.grain_bytes), start
@@ -78,6 +107,8 @@ class SparseVmdkSource(RandomSource):
         lba, size = _MARKER.unpack(self.window.read(_MARKER.size, start))
         if lba != index * self.header.grain:
             raise broken(self.what, f"the grain at byte {start} is of sector {lba}, not {index * self.header.grain}")
+        if size > self.header.most_packed_bytes:
+            raise broken(self.what, f"the grain of sector {lba} has {size} bytes")
         return inflate(self.window.read(size, start + _MARKER.size), self.header, lba, what=self.what)
 
 
@@ -97,7 +128,7 @@ class _GrainReader(Reader):
                 index, skip = divmod(position, size)
                 wanted = min(size - skip, part.end - position)
                 at = position - part.offset
-                if self._source.grains[index] <= _ZEROS:
+                if self._source.sector_of(index) <= _ZEROS:
                     view[at : at + wanted] = bytes(wanted)
                 else:
                     view[at : at + wanted] = memoryview(self._source.read_grain(index))[skip : skip + wanted]
@@ -139,23 +170,30 @@ def _true_header(window: Window, what: str) -> SparseHeader:
     return footer
 
 
-def _grain_sectors(window: Window, header: SparseHeader, what: str) -> array[int]:
+def _grain_tables(window: Window, header: SparseHeader, what: str) -> list[array[int] | None]:
+    """The tables that the directory names, None for one of holes only.
+
+    Each is kept once, however often it is named, so that the file's size, not what it claims, bounds the memory.
+    """
     grains = -(-header.capacity // header.grain)
-    tables = -(-grains // TABLE_ENTRIES)
-    directory = _entries(window.read(tables * 4, header.directory_offset * SECTOR_BYTES))
-    sectors: array[int] = array("I")
-    for table in directory:
-        if table == _HOLE:
-            sectors.extend(array("I", bytes(TABLE_ENTRIES * 4)))
-        else:
-            sectors.extend(_entries(window.read(TABLE_ENTRIES * 4, table * SECTOR_BYTES)))
-    del sectors[grains:]
+    count = -(-grains // TABLE_ENTRIES)
+    directory = _entries(window.read(count * 4, header.directory_offset * SECTOR_BYTES))
+    known: dict[int, array[int] | None] = {_HOLE: None}
+    for number, sector in enumerate(directory):
+        if sector not in known:
+            table = _entries(window.read(TABLE_ENTRIES * 4, sector * SECTOR_BYTES))
+            del table[grains - number * TABLE_ENTRIES :]  # only the last one has more than the disk
+            _check_table(table, window, header, what)
+            known[sector] = table
+    return [known[sector] for sector in directory]
+
+
+def _check_table(table: array[int], window: Window, header: SparseHeader, what: str) -> None:
     limit = window.length // SECTOR_BYTES
-    if max(sectors, default=0) >= limit:
-        raise broken(what, f"a grain points at sector {max(sectors)} of {limit}: truncated")
-    if _ZEROS in sectors and not header.has_zero_grains:
+    if max(table) >= limit:
+        raise broken(what, f"a grain points at sector {max(table)} of {limit}: truncated")
+    if _ZEROS in table and not header.has_zero_grains:
         raise broken(what, "a grain points into the header")
-    return sectors
 
 
 def _entries(raw: bytes) -> array[int]:

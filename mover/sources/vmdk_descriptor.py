@@ -11,6 +11,7 @@ Only plain files beside the descriptor are opened: an image that somebody else m
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -40,7 +41,10 @@ def is_descriptor(start: bytes) -> bool:
 
 
 def open_descriptor(window: Window) -> RandomSource:
-    """The disk that the descriptor in `window` (a whole file) describes. The window is closed when all is well."""
+    """The disk that the descriptor in `window` (a whole file) describes. The window is closed when all is well.
+
+    The descriptor stays as it is when the disk's bytes change, so the generation is made of its extents' versions.
+    """
     what = str(window.path)
     if window.length > _MAX_DESCRIPTOR_BYTES:
         raise broken(what, f"a descriptor of {window.length} bytes")
@@ -53,15 +57,19 @@ def open_descriptor(window: Window) -> RandomSource:
     if not matches or len(matches) != len(extents) or len(matches) > _MAX_EXTENTS:
         raise broken(what, "its list of extents is not understood")
     parts: list[RandomSource] = []
+    versions = hashlib.sha256()
     try:
         for sectors, kind, name, start in (match.groups() for match in matches):
-            parts.append(_part(window.path, int(sectors), kind, name, int(start or 0)))
+            part = _part(window.path, int(sectors), kind, name, int(start or 0))
+            parts.append(part)
+            if isinstance(part, RawSource | SparseVmdkSource):
+                versions.update(f"{part.window.path.name}\0{part.window.version}\0".encode(errors="surrogateescape"))
     except BaseException:
         for part in parts:
             part.close()
         raise
     window.close()
-    return JoinedSource(parts)
+    return JoinedSource(parts, generation=f"extents:{versions.hexdigest()}")
 
 
 def _part(descriptor: Path, sectors: int, kind: str, name: str | None, start: int) -> RandomSource:

@@ -49,6 +49,11 @@ class SparseHeader(msgspec.Struct, frozen=True, kw_only=True):
         """Size of a grain."""
         return self.grain * SECTOR_BYTES
 
+    @property
+    def most_packed_bytes(self) -> int:
+        """More than deflate makes of a grain that it cannot shrink."""
+        return self.grain_bytes + (self.grain_bytes >> 3) + 1024
+
 
 def is_sparse_vmdk(start: bytes) -> bool:
     """Whether bytes begin a hosted sparse VMDK."""

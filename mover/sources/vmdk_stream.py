@@ -44,14 +44,13 @@ def decode_stream(read: ReadExactly, *, size_bytes: int, what: str) -> Iterator[
     refuse_parent(_descriptor_in(preamble, header), what=what)
     expected = _grains_promised(preamble, header)
     del preamble
-    largest = header.grain_bytes + (header.grain_bytes >> 3) + 1024
     following = seen = 0
     footer_seen = False
     while True:
         start = read(SECTOR_BYTES)
         sector, size, kind = _MARKER.unpack_from(start)
         if size:
-            if size > largest or sector >= header.capacity or sector % header.grain:
+            if size > header.most_packed_bytes or sector >= header.capacity or sector % header.grain:
                 raise broken(what, f"a grain of {size} bytes for sector {sector}")
             if sector < following:
                 raise broken(what, f"grains out of order: sector {sector} after {following}")

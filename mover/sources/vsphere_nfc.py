@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import http.client
 import io
-import urllib.parse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from mover.control.tls import connect
 from mover.geometry import Extent
@@ -38,14 +35,14 @@ class NfcSource(StreamSource):
 
     def open_stream(self) -> Iterator[Piece]:
         """The grains of the disk."""
-        url = urllib.parse.urlsplit(self.lease.url_of(self.where.disk_key))
-        # The lease may point at an ESXi host; it is trusted by the same authority or thumbprint.
-        endpoint = msgspec.structs.replace(self.session.endpoint, host=url.hostname or "", port=url.port or 443)
+        endpoint, path = self.lease.disk(self.where.disk_key).location(self.session.endpoint)
         what = f"export of {self.where.vm} disk {self.where.disk_key}"
         connection: http.client.HTTPConnection | None = None
         try:
             connection = connect(endpoint)
-            connection.request("GET", url.path, headers={"Cookie": self.session.cookie()})
+            # The URL itself lets us in. A host that it leads to has no use for a session of its vCenter.
+            is_vcenter = endpoint.is_same_server(self.session.endpoint)
+            connection.request("GET", path, headers={"Cookie": self.session.cookie()} if is_vcenter else {})
             response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
                 raise _refusal(what, response)

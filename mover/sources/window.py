@@ -19,15 +19,20 @@ _KNOWN_HASHES = ("sha256", "sha1", "sha512")
 
 
 class Window:
-    """`length` bytes at `offset` of `path`. Reads are exact: fewer bytes than asked for is an error."""
+    """`length` bytes at `offset` of `path`. Reads are exact: fewer bytes than asked for is an error.
+
+    `version` is the size and the modification time (ns) of the whole file when it was opened.
+    """
 
     def __init__(self, path: Path, offset: int, length: int) -> None:
         self.path = path
+        self.files: tuple[Path, ...] = (path,)
         self.offset = offset
         self.length = length
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             size = os.lseek(self._fd, 0, os.SEEK_END)
+            self.version = _version_of(self._fd)
         except OSError as error:
             raise storage_error(error, where="source", what=f"open {path}") from error
         if offset < 0 or length < 0 or offset + length > size:
@@ -91,7 +96,11 @@ class Window:
             done += count
 
     def check(self, checksum: str, should_stop: Callable[[], bool]) -> str:
-        """Compare all bytes with `<algorithm>:<hex>`; returns it when they agree, "" when told to stop."""
+        """Compare all bytes with `<algorithm>:<hex>`; returns it when they agree, "" when told to stop.
+
+        A file that was written to since it was opened does not agree, whatever its bytes are now: others may have been
+        read before.
+        """
         name, _, expected = checksum.partition(":")
         if name not in _KNOWN_HASHES:
             raise PermanentError(
@@ -109,6 +118,16 @@ class Window:
             raise PermanentError(
                 f"{self.path}: the manifest says {name} {expected}, the file has {found}",
                 cure="the file is damaged: fetch it again",
+                code="source-checksum",
+            )
+        try:
+            version = _version_of(self._fd)
+        except OSError as error:
+            raise storage_error(error, where="source", what=f"look at {self.path}") from error
+        if version != self.version:
+            raise PermanentError(
+                f"{self.path} was written to while it was copied",
+                cure="wait until the file is complete, then start again",
                 code="source-checksum",
             )
         return f"{name}:{found}"
@@ -133,6 +152,11 @@ class Window:
         return PermanentError(
             f"{self.path} ended at {offset} while it was read", cure="fetch the file again", code="source-truncated"
         )
+
+
+def _version_of(fd: int) -> str:
+    info = os.fstat(fd)
+    return f"{info.st_size}:{info.st_mtime_ns}"
 
 
 def refuse_unsized(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mover.buffers import PAGE_BYTES, ZEROS
 from mover.failure import storage_error
 from mover.geometry import Extent
-from mover.positioned import write_all
+from mover.positioned import close_flushed, write_all
 from mtv.model.errors import MtvError, TemporaryError
 
 KEEP_SIZE = 0x01
@@ -116,9 +116,9 @@ class Target(ABC):
 
     def close(self) -> None:
         """Close the descriptors."""
-        os.close(self._buffered)
+        close_flushed(self._buffered)
         if self._direct >= 0:
-            os.close(self._direct)
+            close_flushed(self._direct)
 
     @abstractmethod
     def _zero_quickly(self, area: Extent) -> int:

@@ -88,6 +88,7 @@ class BlockTarget(Target):
             buffer[:length] = bytes([_PATTERN]) * length
             self.write(buffer[:length], offset)
         self.flush()
+        self.before_write()  # a flush may take long, and the area may be a newer mover's by then
         if self._allocate(PUNCH_HOLE | KEEP_SIZE, pages):
             return False
         for offset in ends:

@@ -38,13 +38,13 @@ class FileTarget(Target):
         """The inode and its generation: a file made anew under the same name never inherits a journal, although file
         systems give the same inode number out again.
         """
-        inode = f"inode {os.fstat(self._buffered).st_ino}"
+        inode = f"inode {self._stat().st_ino}"
         return inode if self._generation is None else f"{inode} generation {self._generation}"
 
     @property
     def is_intact(self) -> bool:
         """Whether it has its full length."""
-        return os.fstat(self._buffered).st_size == self.size_bytes
+        return self._stat().st_size == self.size_bytes
 
     def prepare(self) -> None:
         """Give up all old content; what the file system then promises is zeros."""
@@ -78,6 +78,12 @@ class FileTarget(Target):
     def _zero_quickly(self, area: Extent) -> int:
         mode = ZERO_RANGE if self.preallocate else PUNCH_HOLE
         return area.offset if self._allocate(mode | KEEP_SIZE, area) else area.end
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return os.fstat(self._buffered)
+        except OSError as error:
+            raise self._error(error, "look at it") from error
 
     def _reserve(self) -> None:
         error = self._allocate(0, Extent(0, self.size_bytes))

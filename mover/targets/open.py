@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from mover.failure import storage_error
 from mover.targets.base import Target
 from mover.targets.block import BlockTarget
 from mover.targets.file import FileTarget
@@ -15,8 +16,9 @@ from mtv.model.transfer import DiskTarget
 def open_target(target: DiskTarget, size_bytes: int) -> Target:
     """The open target; a block device where a file is wanted, or the reverse, is refused."""
     path = Path(target.path)
-    is_block = path.exists() and stat.S_ISBLK(path.stat().st_mode)
-    is_file = not path.exists() or path.is_file()
+    mode = _mode_at(path)
+    is_block = stat.S_ISBLK(mode)
+    is_file = not mode or stat.S_ISREG(mode)
     if target.block and not is_block:
         raise PermanentError(
             f"{path} is not a block device",
@@ -30,3 +32,18 @@ def open_target(target: DiskTarget, size_bytes: int) -> Target:
     if target.block:
         return BlockTarget(path, size_bytes, volume=target.volume)
     return FileTarget(path, size_bytes, preallocate=target.preallocate)
+
+
+def is_device(path: Path) -> bool:
+    """Whether a block device is at `path`. Raises storage errors."""
+    return stat.S_ISBLK(_mode_at(path))
+
+
+def _mode_at(path: Path) -> int:
+    """What is at a path; 0: nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise storage_error(error, where="target", what=f"look at {path}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +57,17 @@ def mounted_tmpfs(where: Path, size: int) -> Iterator[None]:
 def resize_tmpfs(where: Path, size: int) -> None:
     """Give a mounted tmpfs another size."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(where)], check=True)
+
+
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """A folder that this process may not search, whoever it is."""
+    mode, user = folder.stat().st_mode, os.geteuid()
+    folder.chmod(0)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)

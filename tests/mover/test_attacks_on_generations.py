@@ -67,7 +67,7 @@ def test_a_mover_that_wakes_after_it_lost_the_lock_neither_puts_its_journal_in_p
     with pytest.raises(PermanentError, match="newer"):
         Journal.replace(path, HEADER, [Record(0, 4, PROVEN, bytes(32))], check_lock=lost)
     assert path.read_bytes() == before
-    frozen = os.open(path.with_suffix(".new"), os.O_RDWR)  # as it has it open
+    frozen = os.open(path.with_name(path.name + ".new"), os.O_RDWR)  # as it has it open
     Journal.replace(path, HEADER, [Record(1, 1, DROPPED, bytes(32))])
     os.pwrite(frozen, b"late", 0)
     os.close(frozen)

@@ -22,6 +22,7 @@ from mover.measure import digest_of_path
 from mover.sources.uri import SCHEMES
 from mover.worklock import work_lock
 from tests.mover import moving, web
+from tests.mover.devices import unprivileged
 from tests.mover.moving import MIB
 
 SIZE = 13 * MIB + 700
@@ -170,6 +171,71 @@ def test_the_source_is_never_its_own_target(tmp_path: Path, disk: Path, said: Sa
     (tmp_path / "link").symlink_to(disk)
     assert said("copy", "--source", f"file:{disk}", "--target", tmp_path / "link") == EXIT_PERMANENT
     assert disk.stat().st_size == SIZE
+    assert "is the source itself" in said.words()
+
+
+@pytest.mark.parametrize("slip", ["--target", "--journal"])
+@pytest.mark.parametrize("lies_in", ["file", "vmdk", "ova"])
+def test_no_file_of_the_source_is_taken_for_target_or_journal(
+    tmp_path: Path, disk: Path, said: Said, lies_in: str, slip: str
+) -> None:
+    """A journal that is all zeros would be taken for the torn beginning of one, and so might a disk's start."""
+    zeros = tmp_path / "disk-flat.vmdk"
+    zeros.write_bytes(bytes(4096))
+    (tmp_path / "disk.vmdk").write_text('# Disk DescriptorFile\nparentCID=ffffffff\nRW 8 FLAT "disk-flat.vmdk" 0\n')
+    with tarfile.open(tmp_path / "disk.ova", "w") as tar:
+        tar.add(disk, arcname="web.img")
+    source, file = {
+        "file": (f"file:{zeros}", zeros),
+        "vmdk": (f"vmdk:{tmp_path / 'disk.vmdk'}", zeros),
+        "ova": (f"ova:{tmp_path / 'disk.ova'}!web.img", tmp_path / "disk.ova"),
+    }[lies_in]
+    before = file.read_bytes()
+    words = {"--target": tmp_path / "t", "--journal": tmp_path / "j", slip: file}
+    argv = [word for option, value in words.items() for word in (option, value)]
+    assert said("copy", "--source", source, *argv) == EXIT_PERMANENT
+    assert said.last["failure"]["code"] in ("spec", "journal")
+    assert file.read_bytes() == before
+
+
+def test_target_and_journal_are_two_files(tmp_path: Path, disk: Path, said: Said) -> None:
+    (tmp_path / "here").symlink_to(tmp_path)
+    argv = ("--target", tmp_path / "t", "--journal", tmp_path / "here" / "t")
+    assert said("copy", "--source", f"file:{disk}", *argv) == EXIT_PERMANENT
+    assert "is the target itself" in said.words()
+
+
+@pytest.mark.parametrize("content", [b"QFI\xfb" + bytes(99), bytes(MIB), bytes(70000) + b"x", b"MTVJRN", b"\0" * 300])
+def test_only_a_journal_or_the_torn_beginning_of_one_is_overwritten(
+    tmp_path: Path, disk: Path, said: Said, content: bytes
+) -> None:
+    journal = tmp_path / "web.img"
+    journal.write_bytes(content)
+    torn = len(content) < 400 and not content.startswith(b"QFI")
+    ended = said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t", "--journal", journal)
+    assert ended == (EXIT_OK if torn else EXIT_PERMANENT)
+    if not torn:
+        assert said.last["failure"]["code"] == "journal"
+        assert journal.read_bytes() == content
+        assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("closed", ["target", "journal"])
+def test_a_folder_that_may_not_be_searched_ends_the_copy_with_a_result(tmp_path: Path, said: Said, closed: str) -> None:
+    places = {"target": Path("/none/t"), "journal": Path("/none/j"), closed: tmp_path / "x"}
+    argv = ("--target", places["target"], "--journal", places["journal"])
+    assert said("copy", "--source", "file:/none", *argv) == EXIT_PERMANENT  # and all that is needed is loaded now
+    with unprivileged(tmp_path):
+        assert said("copy", "--source", "nbd://none/disk", *argv) == EXIT_PERMANENT
+    assert said.last["failure"]["code"] == {"target": "target-denied", "journal": "work-volume-denied"}[closed]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_journal_is_a_plain_file(tmp_path: Path, disk: Path, said: Said, kind: str) -> None:
+    place = tmp_path / kind
+    place.mkdir() if kind == "folder" else os.mkfifo(place)
+    argv = ("--target", tmp_path / "t", "--journal", place)
+    assert said("copy", "--source", f"file:{disk}", *argv) == EXIT_PERMANENT
 
 
 def test_two_copies_to_one_target_do_not_run_at_once(tmp_path: Path, disk: Path, said: Said) -> None:
@@ -266,7 +332,12 @@ def test_what_has_no_size_has_no_digest_and_is_refused_by_name(tmp_path: Path, s
     assert f"{place} is neither a file nor a block device" in said.last["message"]
 
 
-def test_a_copy_that_never_began_does_not_speak_of_a_journal_that_is_not_there(tmp_path: Path) -> None:
-    code, shown = on_a_terminal("copy", "--source", f"file:{tmp_path / 'none'}", "--target", tmp_path / "t")
+@pytest.mark.parametrize(("source", "journal"), [("none", "j"), ("notes", "notes")])
+def test_a_copy_that_never_began_does_not_speak_of_a_journal_that_is_not_there(
+    tmp_path: Path, source: str, journal: str
+) -> None:
+    (tmp_path / "notes").write_text("no journal")
+    argv = ("--source", f"file:{tmp_path / source}", "--target", tmp_path / "t", "--journal", tmp_path / journal)
+    code, shown = on_a_terminal("copy", *argv)
     assert code == EXIT_PERMANENT
     assert shown.splitlines()[-1] == f"{tmp_path / 't'}: not copied"

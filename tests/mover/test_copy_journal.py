@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+import mover.journal
 from mover.digest import ALGORITHM
-from mover.failure import storage_error
+from mover.failure import VolumeHeld, storage_error
 from mover.geometry import BLOCK_BYTES
-from mover.journal import DROPPED, PROVEN, RECORD_BYTES, Header, Journal, Opened, Record
+from mover.journal import DROPPED, PROVEN, RECORD_BYTES, Header, Journal, Opened, Record, read_journal
 from mtv.model.errors import PermanentError, TemporaryError
 
 HEADER = Header(
@@ -123,6 +126,45 @@ def test_the_target_is_prepared_before_a_new_header_says_that_it_was(tmp_path: P
     assert seen == [0]
     Journal.open(path, HEADER, prepare=lambda: seen.append(-1)).journal.close()
     assert seen == [0]
+
+
+@pytest.mark.parametrize("torn", [True, False])
+def test_what_a_newer_mover_appends_while_an_older_one_reads_is_not_cut_off(
+    written: Path, monkeypatch: pytest.MonkeyPatch, *, torn: bool
+) -> None:
+    if torn:
+        written.write_bytes(written.read_bytes()[:-1])
+    parse = mover.journal._parse_records
+    newer = Record(42, 1, PROVEN, b"c" * 32)
+    lost: list[bool] = []
+
+    def parse_slowly(*arguments: Any) -> Any:
+        found = parse(*arguments)
+        if not lost:
+            lost.append(True)
+            journal = opened(written).journal
+            journal.append([newer])
+            journal.close()
+        return found
+
+    def check_lock() -> None:
+        if lost:
+            raise VolumeHeld("a newer mover has the volume", code="volume-held")
+
+    monkeypatch.setattr(mover.journal, "_parse_records", parse_slowly)
+    with contextlib.suppress(VolumeHeld):
+        Journal.open(written, HEADER, prepare=nothing, check_lock=check_lock).journal.close()
+    assert lost
+    assert read_journal(written)[1][-1] == newer
+
+
+def test_a_journal_that_is_replaced_leaves_a_file_of_somebody_else_alone(tmp_path: Path) -> None:
+    (tmp_path / "disk.img.new").write_bytes(b"somebody else's")
+    path = tmp_path / "disk.img.mtv-journal"
+    opened(path).journal.close()
+    Journal.replace(path, HEADER, RECORDS)
+    assert (tmp_path / "disk.img.new").read_bytes() == b"somebody else's"
+    assert read_journal(path) == (HEADER, RECORDS)
 
 
 def test_distrust_of_the_target_overrules_a_matching_journal(written: Path) -> None:

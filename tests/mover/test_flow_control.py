@@ -263,6 +263,26 @@ def test_the_metrics_page_tells_every_disk_with_its_name_escaped() -> None:
     ]
 
 
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(
+    "where", ["::1:0", "[::1]:0"]
+)  # as the address of a pod is put before a port, and as people do
+def test_metrics_are_served_at_an_address_of_ipv6(where: str) -> None:
+    with MetricsServer(where, lambda: READINGS) as server:
+        assert server.address[0] == "::1"
+        with urllib.request.urlopen(f"http://[::1]:{server.address[1]}/metrics", timeout=300) as answer:
+            assert answer.read().decode() == metrics_text(READINGS)
+
+
 def test_metrics_are_served_on_loopback_and_on_a_socket_while_the_block_runs(tmp_path: Path) -> None:
     with MetricsServer("0", lambda: READINGS) as server:
         host, port = server.address

@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mover.control.endpoint import Endpoint, Location
+from mover.control.imageio_ticket import GivenTicket
 from mover.geometry import Extent
 from mover.sources.imageio import areas_in, joined_over_gaps
+from mover.sources.imageio_http import ImageioConnection
 from mover.sources.uri import UriOptions, source_of
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.transfer import ImageioDisk
+from tests.mover import moving, web
 from tests.mover.moving import MIB
 
 LENGTHS = st.lists(st.integers(1, 1 << 40), max_size=6)
@@ -53,3 +57,15 @@ def test_a_transfer_is_named_by_its_url_or_by_the_file_that_holds_it(tmp_path: P
 def test_near_parts_are_asked_for_at_once() -> None:
     parts = [Extent(0, 4096), Extent(8192, 4096), Extent(3 * MIB, 512)]
     assert joined_over_gaps(parts) == [Extent(0, 12288), Extent(3 * MIB, 512)]
+
+
+def test_a_connection_that_the_server_closes_after_an_answer_is_opened_anew(tmp_path: Path) -> None:
+    disk = moving.make_disk(tmp_path / "disk", MIB, [(0, MIB)])
+    with web.serve(disk, tmp_path / "secrets", tls=False) as server:
+        endpoint = Endpoint(host="127.0.0.1", port=int(server.url.rpartition(":")[2]), tls=False)
+        connection = ImageioConnection(GivenTicket(Location(endpoint, "/images/ticket")))
+        server.close_after = 1
+        for _ in range(2):
+            response = connection.ask("GET", headers={"Range": "bytes=0-511"}, timeout_s=60)
+            assert response.read() == disk.read_bytes()[:512]
+        connection.close()

@@ -194,6 +194,7 @@ def test_a_termination_message_always_fits_and_says_what_it_left_out(count: int)
         message = termination_message(result)
         assert len(message) <= MAX_BYTES
         back = msgspec.json.decode(message, type=TransferResult)
+        assert back.disks == result.disks[: len(back.disks)]  # whole: half a disk would pass for all of its evidence
         assert len(back.disks) + back.disks_left_out == len(result.disks)
     long = ConvertResult(ok=True, warnings=tuple("w" * 300 for _ in range(40)))
     assert len(termination_message(long)) <= MAX_BYTES

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +19,10 @@ from lab.sshd import USER, SshServer
 from mover.control.controls import Controls
 from mover.measure import digest_of_path
 from mover.sources import esxi_ssh
+from mover.sources.nbd import NbdSource
 from mover.sources.nbdkit import Nbdkit, NbdkitSource
 from mover.sources.vddk import VddkSource, open_vddk
-from mtv.model.errors import ConnectionRefused, MtvError, PermanentError, TemporaryError
+from mtv.model.errors import ConnectionRefused, DriftError, MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import EsxiSsh, Proof, Vddk
 from tests.mover import moving, vddk
 from tests.mover.moving import MIB
@@ -153,6 +157,13 @@ def test_a_host_that_does_not_answer_may_answer_later(tmp_path: Path) -> None:
     assert refused.value.code == "source-lost"
 
 
+def kill(child: Nbdkit) -> None:
+    process = child._process
+    assert process is not None
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.lab
 def test_an_nbdkit_that_was_killed_is_started_again(ssh: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     children: list[Nbdkit] = []
@@ -165,10 +176,7 @@ def test_an_nbdkit_that_was_killed_is_started_again(ssh: Host, tmp_path: Path, m
 
     def kill_first(source: NbdkitSource) -> object:
         found = extents(source)
-        process = children[0]._process
-        assert process is not None
-        process.kill()
-        process.wait()
+        kill(children[0])
         return found
 
     monkeypatch.setattr(Nbdkit, "_start", start_and_note)
@@ -177,6 +185,36 @@ def test_an_nbdkit_that_was_killed_is_started_again(ssh: Host, tmp_path: Path, m
     assert ran.result.ok, ran.lines
     assert len(children) > 1
     assert moving.same_bytes(ssh.disk, tmp_path / "t", SIZE)
+
+
+@pytest.mark.lab
+def test_an_nbdkit_is_started_again_before_anybody_else_saw_that_it_died(
+    ssh: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen = threading.Event()
+    run = Nbdkit._run
+
+    def run_and_stay(child: Nbdkit) -> None:
+        run(child)
+        unseen.wait(1)
+
+    monkeypatch.setattr(Nbdkit, "_run", run_and_stay)
+    with contextlib.closing(esxi_ssh.open_esxi_ssh(ssh.source, ssh.secrets)) as source:
+        assert isinstance(source, NbdkitSource)
+        source.extents()
+        source.open_reader().close()
+        kill(source._child)
+        source.open_reader().close()
+
+
+@pytest.mark.lab
+def test_a_socket_that_is_gone_while_nbdkit_is_started_again_may_be_there_later(ssh: Host) -> None:
+    with contextlib.closing(esxi_ssh.open_esxi_ssh(ssh.source, ssh.secrets)) as source:
+        assert isinstance(source, NbdkitSource)
+        source.open_reader().close()
+        source._child.socket.unlink()
+        with pytest.raises(TemporaryError):
+            source.open_reader()
 
 
 @pytest.mark.lab
@@ -290,10 +328,47 @@ def test_words_of_vddk_become_a_code_and_a_cure(stand_in: Path, said: str, kind:
     assert PASSWORD not in str(refused.value)
 
 
+def test_a_socket_that_is_away_is_no_refusal_whatever_nbdkit_complained_of_before(stand_in: Path) -> None:
+    with contextlib.closing(open_stand_in(stand_in)) as source:
+        source.open_reader().close()
+        (stand_in / "says").write_text("something that nobody has heard of")
+        with pytest.raises(MtvError, match="nobody has heard of"):
+            source.open_reader()
+        source._child.socket.unlink()
+        with pytest.raises(TemporaryError) as away, source._child.explaining():
+            NbdSource(source._child.uri)  # the first connection, to which a refusal is permanent otherwise
+        assert away.value.code == "source-lost"
+
+
+def test_a_disk_of_another_size_is_told_as_such_whatever_nbdkit_complained_of_before(stand_in: Path) -> None:
+    with contextlib.closing(open_stand_in(stand_in)) as source:
+        source.open_reader().close()
+        (stand_in / "says").write_text("VixDiskLib_ConnectEx: The specified server could not be contacted.")
+        with pytest.raises(TemporaryError, match="could not be contacted"):
+            source.open_reader()
+        (stand_in / "says").unlink()
+        os.truncate(stand_in / "disk", 10 * MIB)
+        with pytest.raises(DriftError) as changed:
+            source.open_reader()
+        assert changed.value.code == "source-changed"
+
+
 def test_an_nbdkit_without_the_vddk_plugin_is_named(stand_in: Path) -> None:
     with pytest.raises(PermanentError) as refused:
         open_vddk(DISK, Controls(stand_in), plugin=("no-such-plugin",))
     assert refused.value.code == "source-no-plugin"
+
+
+def test_a_machine_that_has_no_room_for_another_process_may_have_it_later(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_argv: object, **_options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("mover.sources.nbdkit.subprocess.Popen", refuse)
+    with pytest.raises(TemporaryError) as refused:
+        open_stand_in(stand_in)
+    assert refused.value.code == "source-nbdkit"
 
 
 def test_a_machine_without_nbdkit_is_named(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:

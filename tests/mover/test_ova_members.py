@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import struct
 import subprocess
 import tarfile
+import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mover.ledger import Ledger
 from mover.measure import digest_of_path
 from mover.sources.base import RandomSource, ReadRequest, StreamSource
 from mover.sources.ova import open_ova_member
 from mover.sources.vmdk_stream import decode_stream
+from mover.sources.window import Window
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import OvaMember, Proof
 from tests.mover import moving
@@ -111,6 +116,52 @@ def test_a_manifest_that_does_not_agree_is_refused(tmp_path: Path, disk: Path) -
     file = vmdk_of(disk, tmp_path / "disk.vmdk")
     member = ova_with(tmp_path / "a.ova", file, checksum="sha256:" + "0" * 64)
     assert refusal(tmp_path, member) == "source-checksum"
+
+
+@pytest.mark.parametrize("mended", ["after the copy has failed", "while it is copied"])
+def test_what_a_damaged_file_gave_is_not_resumed_once_the_file_is_mended(
+    tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, mended: str
+) -> None:
+    """The mended file passes its check, so a block of the damaged one would be called source-checked."""
+    file = tmp_path / "disk-flat.vmdk"
+    file.write_bytes(disk.read_bytes())
+    member = ova_with(tmp_path / "a.ova", file, format="raw", checksum=checksum_of(file))
+    stored = threading.Event()
+
+    def flip() -> None:
+        with (tmp_path / "a.ova").open("r+b") as ova:
+            ova.seek(member.offset + 100)
+            byte = ova.read(1)[0]
+            ova.seek(member.offset + 100)
+            ova.write(bytes([byte ^ 1]))
+
+    def store(ledger: Ledger, index: int, digest: bytes, count: int) -> None:
+        real_store(ledger, index, digest, count)
+        if index == 0:
+            stored.set()
+
+    def check(window: Window, checksum: str, should_stop: Callable[[], bool]) -> str:
+        assert stored.wait(300)
+        if mended == "while it is copied":
+            flip()
+        return real_check(window, checksum, should_stop)
+
+    real_store, real_check = Ledger.stored, Window.check
+    spec = moving.spec_of(tmp_path / "w", moving.disk_of(member, SIZE, tmp_path / "t"))
+    flip()
+    os.utime(tmp_path / "a.ova", ns=(1, 1))
+    with monkeypatch.context() as late:
+        late.setattr(Ledger, "stored", store)
+        late.setattr(Window, "check", check)
+        failure = moving.run(spec).result.failure
+    assert failure is not None
+    assert (failure.code, failure.retryable) == ("source-checksum", False)
+    if mended == "after the copy has failed":
+        flip()
+    ran = moving.run(spec)
+    assert ran.result.ok, ran.lines
+    assert moving.same_bytes(disk, tmp_path / "t", SIZE)
+    assert (ran.result.disks[0].proof, ran.result.disks[0].bytes_resumed) == (Proof.SOURCE_CHECKED, 0)
 
 
 def test_an_ova_that_was_cut_off_is_refused(tmp_path: Path, disk: Path) -> None:

@@ -10,6 +10,7 @@ import tarfile
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,6 +72,66 @@ def test_a_disk_in_chunks_is_read_as_one_and_checked_piece_by_piece(tmp_path: Pa
     [done] = ran.result.disks
     assert (done.digest, done.proof) == (digest_of_path(disk), Proof.SOURCE_CHECKED)
     assert done.source_digest.startswith("sha256-of-parts:")
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the files whose bytes the page cache was told to drop."""
+    names: set[str] = set()
+    advise = os.posix_fadvise
+
+    def note(fd: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        names.add(Path(f"/proc/self/fd/{fd}").readlink().name)
+        advise(fd, offset, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    return names
+
+
+@pytest.mark.parametrize("packing", ["", "gzip", "raw"])
+def test_a_disk_in_chunks_is_read_a_second_time(tmp_path: Path, disk: Path, dropped: set[str], packing: str) -> None:
+    data = disk.read_bytes() if packing == "raw" else convert(disk, tmp_path / "d.vmdk", "streamOptimized").read_bytes()
+    name = {"": "web.vmdk", "gzip": "web.vmdk.gz", "raw": "web.img"}[packing]
+    if packing == "gzip":
+        data = gzip.compress(data, 1)
+    found = source_of(chunked_ova(tmp_path, data, name, [len(data) // 3]), UriOptions())
+    spec = moving.spec_of(tmp_path / "w", moving.disk_of(found.source, SIZE, tmp_path / "t"))
+    ran = moving.run(msgspec.structs.replace(spec, verify_source=True))
+    assert ran.result.ok, ran.lines
+    assert ran.result.disks[0].reread
+    assert "a.ova" in dropped
+
+
+def test_a_second_read_of_extents_does_not_come_from_the_page_cache(
+    tmp_path: Path, disk: Path, dropped: set[str]
+) -> None:
+    path = convert(disk, tmp_path / "disk.vmdk", "monolithicFlat")
+    source = open_disk_file(DiskFile(path=str(path), format="vmdk"))
+    source.forget()
+    source.close()
+    assert dropped == {"disk-flat.vmdk"}
+
+
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "twoGbMaxExtentSparse"])
+def test_an_extent_that_was_written_to_is_copied_anew_though_its_descriptor_is_the_same(
+    tmp_path: Path, disk: Path, subformat: str
+) -> None:
+    path = convert(disk, tmp_path / "disk.vmdk", subformat)
+    source = DiskFile(path=str(path), format="vmdk")
+    spec = moving.spec_of(tmp_path / "w", moving.disk_of(source, SIZE, tmp_path / "t"))
+    assert moving.run(spec).result.ok
+    [again] = moving.run(spec).result.disks
+    assert again.bytes_read == 0
+    changed = moving.make_disk(tmp_path / "changed.img", SIZE, AREAS, seed=8)
+    (extent,) = tmp_path.glob("disk-*.vmdk")
+    convert(changed, tmp_path / "new.vmdk", subformat)
+    next(tmp_path.glob("new-*.vmdk")).rename(extent)
+    os.utime(extent, ns=(1, 1))
+    ran = moving.run(spec)
+    assert ran.result.ok, ran.lines
+    assert ran.said("another generation")
+    assert moving.same_bytes(changed, tmp_path / "t", SIZE)
 
 
 def test_a_damaged_piece_and_a_missing_piece_are_refused(tmp_path: Path, disk: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,65 @@ def test_an_input_output_error_of_a_write_or_a_flush(
         broken.setattr(os, call, fail_once)
         failed(moving.run(spec), "target-io", retryable=True)
     resumed(moving.run(spec), source, tmp_path / "t")
+
+
+@pytest.mark.parametrize("lasts", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize(
+    ("call", "name"), [("pwrite", "journal-0.bin"), ("fdatasync", "journal-0.bin"), ("pread", "lock")]
+)
+def test_an_input_output_error_of_the_work_volume_amid_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, *, lasts: bool
+) -> None:
+    size = 10 * BLOCK
+    source = moving.make_disk(tmp_path / "s", size, [(0, size)])
+    spec = spec_of(tmp_path, source, tmp_path / "t")
+    real, flush = getattr(os, call), os.fdatasync
+    failures = itertools.count()
+    proven = threading.Event()
+
+    def of(fd: int) -> str:
+        return Path(f"/proc/self/fd/{fd}").readlink().name
+
+    def fail(fd: int, *arguments: object) -> object:
+        if of(fd) == name and proven.is_set() and (next(failures) == 0 or lasts):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, *arguments)
+
+    def flush_and_note(fd: int) -> None:
+        fail(fd) if call == "fdatasync" else flush(fd)
+        if of(fd) == "journal-0.bin":
+            proven.set()
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        broken.setattr(os, "fdatasync", flush_and_note)
+        ran = moving.run(spec)
+    failed(ran, "work-volume-io", retryable=True)
+    assert next(failures) > 0
+    resumed(moving.run(spec), source, tmp_path / "t")
+
+
+@pytest.mark.parametrize("name", ["t", "journal-0.bin", "lock"])
+def test_an_error_that_a_filesystem_kept_for_the_close_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """All that counts was flushed by then; what was not is told by the flush that failed."""
+    source = moving.make_disk(tmp_path / "s", 2 * BLOCK, [(0, 2 * BLOCK)])
+    close = os.close
+    kept = []
+
+    def close_and_tell(fd: int) -> None:
+        is_meant = Path(f"/proc/self/fd/{fd}").readlink().name == name
+        close(fd)
+        if is_meant:
+            kept.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", close_and_tell)
+        ran = moving.run(spec_of(tmp_path, source, tmp_path / "t"))
+    assert kept
+    assert ran.result.ok, ran.lines
 
 
 def test_a_target_cut_short_while_it_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,17 @@ import pytest
 
 import mover.targets.base
 from mover.buffers import block_buffer
+from mover.failure import VolumeHeld
 from mover.geometry import BLOCK_BYTES, Extent
 from mover.measure import digest_of_path
 from mover.targets.block import BlockTarget
 from mover.targets.file import FileTarget
+from mover.targets.open import open_target
+from mover.worklock import work_lock
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskTarget, OvaMember, TransferSpec, Verify
 from tests.mover import moving
-from tests.mover.devices import loop_device, mounted_tmpfs
+from tests.mover.devices import loop_device, mounted_tmpfs, unprivileged
 from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
@@ -47,6 +50,27 @@ def test_a_disk_of_an_odd_size_arrives_on_a_device_full_of_old_bytes(tmp_path: P
             assert moving.same_bytes(source, device, size), verify
         assert ran.result.disks[0].digest == digest_of_path(source) == digest_of_path(device, size_bytes=size)
     assert back.read_bytes()[size:] == b"\xa5" * (room - size)
+
+
+def test_a_mover_that_loses_the_lock_while_a_flush_stalls_zeroes_nothing_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "device"  # a file does for this: what counts is the order of the calls
+    path.write_bytes(b"\xa5" * BLOCK)
+    target = BlockTarget(path, BLOCK)
+    flush = target.flush
+
+    def stall() -> None:
+        flush()
+        (tmp_path / "lock").unlink()  # a newer mover puts another file in its place
+
+    monkeypatch.setattr(target, "flush", stall)
+    with work_lock(tmp_path, 1) as lock:
+        target.before_write = lock.check
+        with pytest.raises(VolumeHeld):
+            target.zero(Extent(0, BLOCK))
+    target.close()
+    assert path.read_bytes() == b"\xa5" * BLOCK
 
 
 @pytest.mark.parametrize("sector", [512, 4096])
@@ -172,3 +196,9 @@ def content_of(target: BlockTarget, size: int) -> bytes:
         target.read(buffer, offset, length)
         content += buffer[:length]
     return bytes(content)
+
+
+def test_a_folder_that_may_not_be_searched_is_told_by_its_code(tmp_path: Path) -> None:
+    with unprivileged(tmp_path), pytest.raises(PermanentError) as refused:
+        open_target(DiskTarget(path=str(tmp_path / "t")), MIB)
+    assert (refused.value.code, bool(refused.value.cure)) == ("target-denied", True)

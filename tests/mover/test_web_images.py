@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mover.measure import digest_of_path
+from mover.sources.http_range import name_of
 from mtv.model.transfer import DiskSource, GlanceImage, HttpRange, Proof, Verify
 from tests.mover import moving, web
 from tests.mover.moving import MIB
@@ -215,6 +216,8 @@ def test_redirects_in_a_circle_or_to_plain_http_are_refused(server: Web, tmp_pat
     ran = copy(tmp_path, image(server))
     assert ran.result.failure is not None
     assert ran.result.failure.code == "source-redirect"
+    server.redirect_to = "https://[nowhere/again"
+    assert code_of(copy(tmp_path, image(server))) == "source-redirect"
     server.redirect_to = server.url.replace("https", "http")
     assert code_of(copy(tmp_path, image(server))) == "source-redirect"
 
@@ -246,6 +249,8 @@ def test_only_the_trusted_certificate_is_taken(server: Web, disk: Path, tmp_path
         ("https://user:canary@127.0.0.1/disk", "raw", "spec"),
         ("ftp://127.0.0.1/disk", "raw", "spec"),
         ("https://127.0.0.1:99999/disk", "raw", "spec"),
+        ("https://user:canary/et@127.0.0.1/disk", "raw", "spec"),
+        ("https://user:canary\u2100@127.0.0.1/disk", "raw", "spec"),
         ("https://127.0.0.1/disk", "qcow2", "source-format"),
         ("https://127.0.0.1/disk", "vmdk", "source-format"),
     ],
@@ -254,6 +259,13 @@ def test_other_addresses_and_formats_are_refused(tmp_path: Path, url: str, form:
     ran = copy(tmp_path, HttpRange(url=url, format=form))
     assert code_of(ran) == code
     assert "canary" not in json.dumps(ran.lines)
+
+
+@pytest.mark.parametrize("url", ["https://user:12/canary@h/x", "https://user:canary/12@h/x", "https://u:1?canary@h/x"])
+def test_a_password_with_a_slash_in_it_is_in_no_name(url: str) -> None:
+    assert "canary" not in name_of(url)
+    assert "user" not in name_of(url)
+    assert name_of("https://h:8443/a/x?canary") == "https://h:8443/a/x"
 
 
 # -- Glance, where the real service cannot be brought to fail (see tests/openstack for what it does itself)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mover.failure import VolumeHeld
 from mover.worklock import work_lock
+from mtv.model.errors import TemporaryError
 
 
 def test_a_second_mover_of_the_same_or_an_older_epoch_is_refused(tmp_path: Path) -> None:
@@ -61,6 +65,36 @@ def test_a_holder_that_does_not_answer_is_fenced_off(tmp_path: Path) -> None:
         with pytest.raises(VolumeHeld), work_lock(tmp_path, 1):
             pass
         newer.check()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["stat", "pread"])
+def test_a_lock_that_cannot_be_looked_at_is_an_error_of_the_work_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    with work_lock(tmp_path, 1) as lock:
+        with monkeypatch.context() as broken:
+            broken.setattr(*(Path, "stat") if call == "stat" else (os, "pread"), failing(number))
+            with pytest.raises(TemporaryError) as caught:
+                lock.check()
+        assert caught.value.code == "work-volume-io"
+        lock.check()
+
+
+def test_a_lock_file_that_was_replaced_is_lost_though_its_server_knows_it_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with work_lock(tmp_path, 1) as frozen, work_lock(tmp_path, 2, takeover_wait_s=0):
+        monkeypatch.setattr(os, "pread", failing(errno.ESTALE))
+        with pytest.raises(VolumeHeld):
+            frozen.check()
+
+
+def failing(number: int) -> Callable[..., object]:
+    def fail(*_arguments: object, **_options: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_a_removed_lock_file_stops_its_holder(tmp_path: Path) -> None:

@@ -52,10 +52,11 @@ class VCenter(msgspec.Struct):
 
 
 @contextmanager
-def vcenter_server(folder: Path, *more: Path) -> Iterator[VCenter]:
+def vcenter_server(folder: Path, *more: Path, export_host: bool = False) -> Iterator[VCenter]:
     """A server with its files in `folder`; it ends with the block. The VM is off, changes of its disks are tracked.
 
-    `more` are further disks behind its two.
+    `more` are further disks behind its two. With `export_host` exports are served at another port, under a certificate
+    that no authority signed, as by an ESXi host.
     """
     areas = [(0, 9 * MIB), (13 * MIB + 512, 70000), (SIZE - 5000, 5000)]
     disks = [moving.make_disk(folder / f"disk-{n}.img", SIZE, areas, seed=n) for n in range(2)]
@@ -69,6 +70,7 @@ def vcenter_server(folder: Path, *more: Path) -> Iterator[VCenter]:
     document = {
         "Users": [{"Name": USER, "PasswordFile": str(secrets / "password")}],
         "Scratch": str(folder / "scratch"),
+        "ExportHost": export_host,
         "Datacenters": [
             {
                 "Name": "dc1",

@@ -32,6 +32,7 @@ from mtv.model.conversion import (
     Notice,
     PreflightResult,
 )
+from tests.kubevirt import values
 
 MIB = 1 << 20
 
@@ -90,7 +91,10 @@ def test_a_work_volume_that_is_too_small_is_refused_with_the_numbers(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 65536, MIB, 10**12])
 def test_an_overlay_is_counted_as_the_claims_count_it(size):
-    assert space.overlay_bytes(size) == claims.overlay_bytes(size)
+    boot = values.disk(size_bytes=size)
+    asked = [claims.work_bytes([boot], boot.id, converts=converts) for converts in (True, False)]
+    disk = ConvertDisk(id="0", path="", block=False, size_bytes=size, digest="")
+    assert space.worst_case_bytes([disk]) == asked[0] - asked[1]
 
 
 def test_a_real_overlay_with_every_cluster_written_is_within_its_worst_case(tmp_path):

@@ -136,7 +136,7 @@ def preflight(image: GuestImage, folder: Path, keys: dict[str, str] | None) -> P
 def test_an_encrypted_guest_is_opened_by_a_key_of_the_secret_converted_and_boots_on_virtio(
     image: GuestImage, tmp_path: Path
 ) -> None:
-    result = convert(image, tmp_path, {"new": VAULT.luks_key, "old": WRONG}, nics=(NIC,))
+    result = convert(image, tmp_path, {"new": VAULT.luks_key, "old": WRONG}, nics=(NIC,), root_disk="/dev/sda2")
 
     assert result.ok, result.failure
     assert result.os_id == "debian12"

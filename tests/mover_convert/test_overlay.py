@@ -15,6 +15,7 @@ import pytest
 from mover.convert import overlay
 from mtv.model.conversion import ConvertDisk, ConvertResult
 from mtv.model.errors import PermanentError, TemporaryError
+from tests.mover.devices import mounted_ext4, mounted_tmpfs
 
 SIZE = 256 << 20
 CHANGED = 160 << 20
@@ -137,6 +138,28 @@ def test_a_commit_without_its_overlay_fails_and_names_the_tool(tmp_path):
     disk = make_disk(tmp_path, seed=7)
     with pytest.raises(TemporaryError, match="qemu-img commit failed"):
         overlay.commit(tmp_path, [disk])
+
+
+def test_a_commit_into_a_target_without_room_is_told_by_the_code_of_a_copy(tmp_path):
+    (tmp_path / "room").mkdir()
+    with mounted_ext4(tmp_path / "volume.img", tmp_path / "room", CHANGED // 2):
+        disk = make_disk(tmp_path / "room", seed=8)
+        (image,) = overlay.create(tmp_path, [disk])
+        change_through_overlay(image, seed=9)
+        with pytest.raises(PermanentError) as full:
+            overlay.commit(tmp_path, [disk])
+        assert full.value.code == "target-full"
+        assert str(disk.path) in full.value.message
+
+
+def test_an_overlay_that_finds_no_room_is_told_as_the_work_volumes(tmp_path):
+    work = tmp_path / "work"
+    disk = make_disk(tmp_path, seed=10)
+    with mounted_tmpfs(work, 4096):
+        (work / "ballast").write_bytes(bytes(4096))
+        with pytest.raises(PermanentError) as full:
+            overlay.create(work, [disk])
+        assert full.value.code == "work-volume-full"
 
 
 @pytest.mark.parametrize("kind", ["qcow2", "qcow2 with a data file", "vmdk"])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.convert import hazards, ntfs
-from mover.convert.volumes import volumes_of
+from mover.convert.volumes import root_device, volumes_of
 from mtv.model.conversion import LuksKey
 from mtv.model.errors import PermanentError
 
@@ -256,3 +256,11 @@ def test_a_secret_without_keys_is_refused(luks, tmp_path):
     with pytest.raises(PermanentError, match="holds none") as raised:
         hazards.keys_for([LuksKey(file="*")], tmp_path / "not-mounted", luks)
     assert raised.value.code == "luks-key"
+
+
+def test_a_root_inside_a_luks_volume_has_the_name_of_the_opened_volume(luks, tmp_path):
+    put(tmp_path / "luks.img", 10 * MIB + 168, b"0d15ea5e-0000-4000-8000-000000000001")
+    found, _ = hazards.volumes([tmp_path / "luks.img"])
+    assert root_device("/dev/sda2", found) == "/dev/mapper/luks-0d15ea5e-0000-4000-8000-000000000001"
+    assert root_device("/dev/sda1", found) == "/dev/sda1"
+    assert root_device("", found) == ""
