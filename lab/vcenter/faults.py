@@ -64,6 +64,10 @@ class Faults:
         """Leases opened from now on end after so long without progress; 0 is the usual 300 s."""
         self._send(LeaseTimeoutMS=milliseconds)
 
+    def export_thumbprint(self, thumbprint: str) -> None:
+        """Leases opened from now on tell this thumbprint of the `ExportHost`, not the right one; "" tells none."""
+        self._send(Thumbprint=thumbprint)
+
     def forget_change_ids(self) -> None:
         """No change id is known any more, as after a host's crash."""
         self._send(ForgetChangeIDs=True)

@@ -42,6 +42,8 @@ DATACENTERS = [
         Folders=["prod", "prod/web"],
         Datastores=["ds-gold", "ds-silver"],
         Portgroups=["dvpg-app"],
+        Segments=["segment-db"],
+        Opaque=["nsx-web"],
         Clusters=[{"Name": "cl-dc1", "Hosts": ["esx-1.lab", "esx-2.lab"]}],
     ),
     vsphere_lab.datacenter(
@@ -91,6 +93,7 @@ VMS = [
     _vm("twice", Folder="prod/web", Datastore="ds-silver"),
     _vm("far-1", Datacenter="dc2", Datastore="ds-other", NICs=[]),
     *(_vm(f"power-{number}", PowerOn=True) for number in range(1, 6)),
+    _vm("nsx-1", NICs=[{"Network": "nsx-web"}, {"Network": "segment-db"}, {"Network": "VM Network"}]),
     _vm("doomed-1", NICs=[]),
     _vm("load-%03d", Count=130, NICs=[]),
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -51,6 +54,22 @@ def test_extra_may_be_an_object(tmp_path):
 def test_a_file_that_others_may_open_is_refused(tmp_path, mode):
     with pytest.raises(PermanentError, match="chmod 600"):
         write(tmp_path / "c.json", {"vc": {"conn_type": "vsphere"}}, mode).get("vc")
+
+
+def test_a_secret_on_a_read_only_mount_has_the_mode_of_its_mount(tmp_path):
+    write(tmp_path / "c.json", {"vc": {"conn_type": "vsphere"}}, 0o444)
+    script = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c '
+from pathlib import Path
+from mtv.providers.connections import FileConnections
+print(FileConnections(Path("c.json")).ids())'"""
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    said = subprocess.run(
+        ["unshare", *as_root, "--mount", "sh", "-c", f"{script.replace('c.json', str(tmp_path / 'c.json'))}",
+         "sh", str(tmp_path), sys.executable],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert said.stdout == "['vc']\n", said.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_disk_is_found_by_offset_and_carries_its_digest(tmp_path, make, ova_co
         tar.seek(source.offset)
         assert tar.read(source.length) == DISK
     assert source.checksum.startswith("sha256:")
-    assert vm.disks[0].generation == source.checksum
+    assert vm.disks[0].generation == f"{source.checksum}@{len(DISK)}:{path.stat().st_mtime_ns}"
     assert (vm.id, vm.disks[0].identity) == ("app-1.ova#app-1", "app-1.ova/disk1.vmdk")
     assert (vm.disks[0].id, vm.disks[0].storage, vm.disks[0].bus) == ("disk-file1", "disk-file1", "scsi")
     assert vm.document["ovaSource"] == "VMware"
@@ -246,7 +246,53 @@ def test_a_file_written_after_it_was_read_is_drift(tmp_path, make, ova_connectio
             provider.disk_source(vm, vm.disks[0])
 
 
-@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+@pytest.mark.parametrize("packed", ["tar", "folder", "pieces"])
+def test_a_file_that_was_fetched_again_is_another_generation_though_its_manifest_is_the_same(
+    tmp_path, make, ova_connection, packed
+):
+    """Blocks that were copied from a damaged file must not be resumed, and may be proven already."""
+    ovf, pieces = chunked(make) if packed == "pieces" else (make.envelope(make.system("cut", "disk-file1")), {})
+    disks = pieces or {"disk1.vmdk": DISK}
+    files = {"cut.ovf": ovf, "cut.mf": make.manifest({"cut.ovf": ovf, **disks}), **disks}
+    if packed == "tar":
+        last = make.write_tar(tmp_path / "cut.ova", files)
+    else:
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        last = tmp_path / max(disks)
+    generations = set()
+    with open_provider(ova_connection) as provider:
+        for fetched_ns in (1, 2, 2):
+            os.utime(last, ns=(fetched_ns, fetched_ns))
+            (vm,) = provider.vms()
+            assert provider.disk_source(vm, vm.disks[0]).checksum
+            generations.add(vm.disks[0].generation)
+    assert len(generations) == 2
+
+
+def test_the_extents_of_a_descriptor_are_of_the_disks_generation_and_watched(tmp_path, make, ova_connection):
+    """The descriptor is a small text that stays as it is whatever becomes of the disk."""
+    files = {
+        "vm.ovf": make.envelope(make.system("vm", "disk-file1")),
+        "disk1.vmdk": b'# Disk DescriptorFile\nparentCID=ffffffff\nRW 8 FLAT "disk1-flat.vmdk" 0\n',
+        "disk1-flat.vmdk": bytes(4096),
+        "readme.txt": b"no part of the disk",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with open_provider(ova_connection) as provider:
+        (before,) = provider.vms()
+        os.utime(tmp_path / "readme.txt", ns=(1, 1))
+        assert provider.vms() == [before]
+        assert provider.disk_source(before, before.disks[0]).path == str(tmp_path / "disk1.vmdk")
+        os.utime(tmp_path / "disk1-flat.vmdk", ns=(1, 1))
+        (after,) = provider.vms()
+        assert after.disks[0].generation != before.disks[0].generation
+        with pytest.raises(DriftError, match=r"disk1-flat\.vmdk"):
+            provider.disk_source(before, before.disks[0])
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256", "sha512"])
 def test_the_whole_manifest_is_checked_on_demand(tmp_path, make, ova_connection, kind):
     ovf = make.envelope(make.system("vm", "disk-file1"))
     listed = make.manifest({"vm.ovf": ovf, "disk1.vmdk": DISK}, kind=kind)

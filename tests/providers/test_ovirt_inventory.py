@@ -129,6 +129,15 @@ def test_only_a_disk_that_the_engine_calls_inactive_is_deactivated(told, active)
     assert row["active"] is active
 
 
+def test_a_deactivated_disk_comes_behind_those_that_the_guest_has_even_if_it_could_be_booted_from():
+    found = [
+        types.DiskAttachment(id=name, active=active, bootable=bootable, disk=types.Disk(id=name, name=name))
+        for name, active, bootable in (("a-clone", False, True), ("b-data", True, False), ("c-root", True, True))
+    ]
+    rows = disk_attachments(found, Surroundings(Around({})))
+    assert [row["id"] for row in rows] == ["c-root", "b-data", "a-clone"]
+
+
 # -- the rules over the live inventory
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import select
 import socket
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from pyVim.task import WaitForTask
+from pyVmomi.SoapAdapter import SoapResponseDeserializer
 
 from mtv.inventory import snapshot
 from mtv.model.errors import TemporaryError
@@ -83,6 +85,20 @@ def test_a_connection_that_breaks_in_the_middle_of_an_answer_is_made_again(conne
         cutter.cuts = 2
         assert provider.vms() == whole
     assert cutter.cuts == 0
+
+
+def test_an_answer_that_ends_in_its_middle_without_a_word_is_asked_for_again(connect, monkeypatch):
+    deserialize, to_cut = SoapResponseDeserializer.Deserialize, iter([False] * 5 + [True])
+
+    def cut_one(own, response, *more):
+        answer = response.read()
+        return deserialize(own, io.BytesIO(answer[: len(answer) // 2] if next(to_cut, False) else answer), *more)
+
+    with open_provider(connect()) as provider:
+        whole = provider.vms()
+        monkeypatch.setattr(SoapResponseDeserializer, "Deserialize", cut_one)
+        assert provider.vms() == whole
+    assert next(to_cut, None) is None
 
 
 def test_a_connection_that_breaks_every_time_ends_in_a_clear_error_worth_a_retry(connect, cutter):

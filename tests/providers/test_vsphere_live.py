@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from pyVmomi import vim
 
 from lab.vcenter.audit import read_audit
 from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
@@ -16,7 +14,6 @@ from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
 from mtv.providers.power import Answer
 from mtv.providers.registry import open_provider
-from mtv.providers.vmware import collect
 from mtv.providers.vmware.power import Power
 from tests.providers import vsphere_lab
 
@@ -185,6 +182,39 @@ def test_a_guest_without_tools_is_powered_off_at_once(connect, monkeypatch):
         provider.power_on(vm)
 
 
+def test_a_guest_that_was_asked_before_may_go_down_though_its_tools_have_ended(connect, monkeypatch):
+    _tools_say(monkeypatch, "guestToolsNotRunning")
+    pauses = []
+    with open_provider(connect()) as provider, open_provider(connect()) as other:
+        (vm,) = provider.vms(["power-1"])
+
+        def goes_down(_seconds):
+            monkeypatch.setattr("mtv.providers.power.time.sleep", lambda _: None)
+            pauses.append(provider.power_state(vm))
+            other.power._cut(vm.id, vm.name)
+
+        monkeypatch.setattr("mtv.providers.power.time.sleep", goes_down)
+        assert provider.power_off(vm, timeout_s=30, asked_before=True) == "guest shutdown"
+        assert pauses == [PowerState.ON]
+        provider.power_on(vm)
+
+
+def test_a_guest_that_was_asked_before_and_stays_up_is_asked_again_when_its_tools_run(connect, monkeypatch):
+    _tools_say(monkeypatch, "guestToolsNotRunning", "guestToolsRunning")
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        assert provider.power_off(vm, timeout_s=30, asked_before=True) == "guest shutdown"
+        provider.power_on(vm)
+
+
+def test_a_guest_that_was_asked_before_and_hangs_is_powered_off_after_the_timeout(connect, monkeypatch):
+    _tools_say(monkeypatch, "guestToolsNotRunning")
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        assert provider.power_off(vm, timeout_s=0.1, asked_before=True) == "power off"
+        provider.power_on(vm)
+
+
 def test_a_guest_that_cannot_be_asked_until_the_timeout_is_powered_off(connect, faults):
     faults.soap("ShutdownGuest", "ToolsUnavailable", on="power-2", count=0)
     with open_provider(connect()) as provider:
@@ -237,56 +267,6 @@ def test_a_session_that_expires_at_once_is_not_renewed_for_ever(connect, faults)
         faults.soap("RetrievePropertiesEx", "NotAuthenticated", count=0)
         with pytest.raises(TemporaryError, match="session ended"):
             provider.power_state(vm)
-
-
-def test_the_generation_changes_when_the_vm_has_run_in_between(connect):
-    with open_provider(connect()) as provider:
-        (vm,) = provider.vms(["power-1"])
-        provider.power_off(vm, timeout_s=30)
-        (before,) = provider.vms(["power-1"])
-        (again,) = provider.vms(["power-1"])
-        provider.power_on(vm)
-        provider.power_off(vm, timeout_s=30)
-        (after,) = provider.vms(["power-1"])
-        provider.power_on(vm)
-    assert before.disks[0].generation == again.disks[0].generation
-    assert before.disks[0].generation != after.disks[0].generation
-    assert before.disks[0].identity == after.disks[0].identity
-
-
-def _post_power_on(provider, vm, kind):
-    api = provider.session.open()
-    about = vim.event.VmEventArgument(vm=collect.vm_reference(api, vm.id), name=vm.name)
-    event = getattr(vim.event, kind)(
-        key=0, chainId=0, createdTime=datetime.now(UTC), userName="", template=False, vm=about
-    )
-    if kind == "VmRestartedOnAlternateHostEvent":
-        host = vim.HostSystem(vm.document["host"]["id"], api.instance._stub)
-        event.sourceHost = vim.event.HostEventArgument(host=host, name=vm.host)
-    api.content.eventManager.PostEvent(event)
-
-
-@pytest.mark.parametrize("kind", ["DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent"])
-def test_a_start_by_drs_or_ha_changes_the_generation(connect, kind):
-    assert kind in collect.POWER_ON_EVENTS
-    with open_provider(connect()) as provider:
-        (before,) = provider.vms(["power-1"])
-        _post_power_on(provider, before, kind)
-        (after,) = provider.vms(["power-1"])
-    assert before.disks[0].generation != after.disks[0].generation
-
-
-def test_the_generation_stays_when_events_of_others_push_the_vm_s_own_out_of_the_answer(connect, monkeypatch):
-    monkeypatch.setattr(collect, "_MAX_EVENTS", 3)
-    with open_provider(connect()) as provider:
-        (vm, other) = sorted(provider.vms(["power-1", "load-000"]), key=lambda vm: vm.name, reverse=True)
-        _post_power_on(provider, vm, "VmPoweredOnEvent")
-        (before,) = provider.vms([vm.name])
-        for _ in range(3):
-            _post_power_on(provider, other, "VmPoweredOnEvent")
-        (after,) = provider.vms([vm.name])
-    assert "on=2" in before.disks[0].generation
-    assert before.disks[0].generation == after.disks[0].generation
 
 
 def test_a_flat_disk_is_read_from_the_datastore_and_by_nfc_on_demand(connect, vcenter):

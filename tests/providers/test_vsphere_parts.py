@@ -10,11 +10,12 @@ from pyVmomi import vim
 from mtv.kubevirt.mapping import root_disk
 from mtv.model.errors import PermanentError
 from mtv.model.plan import PlannedVm
-from mtv.model.source import PowerState
+from mtv.model.source import PowerState, SourceDisk, SourceVm
 from mtv.providers.vmware import devices, guest
 from mtv.providers.vmware.build import drafts_of, finish
 from mtv.providers.vmware.collect import Found
 from mtv.providers.vmware.disk_access import flat_path, why_not_flat
+from mtv.providers.vmware.generation import forgotten
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
 from tests.validation.wave_values import plan_of, said
 
@@ -58,6 +59,51 @@ def test_a_disk_keeps_its_identity_through_snapshots():
     assert found["base"] == "[ds] a/a.vmdk"
     assert found["file"] == "[ds] a/a-000002.vmdk"
     assert found["parent"] == "[ds] a/a.vmdk"
+
+
+def built_disk(file: str, *, vm: str = "vm-1", **backing: object) -> SourceDisk:
+    """The only disk of a VM, as the provider gives it."""
+    own = {"name": vm, "config.instanceUuid": f"uuid of {vm}"}
+    devices = [*CONTROLLERS, disk(2000, 1000, 0, file, **backing)]
+    (built,) = finish(
+        drafts_of([Found("VirtualMachine", vm, {**own, "config.hardware.device": devices})], NOTHING, {}), NOTHING, {}
+    )
+    return built.disks[0]
+
+
+def test_a_disk_keeps_its_identity_when_it_moves_to_another_datastore():
+    before, after = (built_disk(file, uuid="6000C29a") for file in ("[ds-1] a/a.vmdk", "[ds-2] a/a.vmdk"))
+    assert before.identity == after.identity
+    assert built_disk("[ds-1] a/a.vmdk", uuid="6000C29b").identity != before.identity
+    assert built_disk("[ds-1] a/a.vmdk", vm="vm-2", uuid="6000C29a").identity != before.identity, "a copy made by hand"
+
+
+def test_a_disk_without_a_uuid_is_named_by_its_path_as_all_were_before():
+    nameless = built_disk("[ds-1] a/a.vmdk")
+    assert nameless.identity == "uuid of vm-1/2000/[ds-1] a/a.vmdk"
+    assert nameless.former_identities == ()
+    assert built_disk("[ds-1] a/a.vmdk", uuid="6000C29a").former_identities == (nameless.identity,)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_forgotten"),
+    [
+        pytest.param(("52/4", "7", "T1"), ("52/4", "7", ""), True, id="forgotten"),
+        pytest.param(("52/4", "7", "T1"), ("52/4", "7", "T2"), False, id="started-again"),
+        pytest.param(("52/4", "7", "T1"), ("52/4", "8", ""), False, id="configured"),
+        pytest.param(("52/4", "7", "T1"), ("52/5", "7", ""), False, id="written"),
+        pytest.param(("52/4", "7", ""), ("52/4", "7", "T1"), False, id="first-start"),
+        pytest.param(("52/4", "7", "T1"), ("52/4", "7", "T1"), False, id="same"),
+    ],
+)
+def test_only_a_start_may_be_forgotten(before, now, is_forgotten):
+    def vm(change_id: str, version: str, power_on: str) -> SourceVm:
+        own = {"name": "vm", "config.changeVersion": version}
+        devices = [*CONTROLLERS, disk(2000, 1000, 0, changeId=change_id)]
+        found = [Found("VirtualMachine", "vm-1", {**own, "config.hardware.device": devices})]
+        return finish(drafts_of(found, NOTHING, {}), NOTHING, {"vm-1": power_on})[0]
+
+    assert bool(forgotten(vm(*before), vm(*now))) is is_forgotten
 
 
 @pytest.mark.parametrize(

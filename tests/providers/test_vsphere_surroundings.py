@@ -14,6 +14,7 @@ from mtv.model.connection import Connection
 from mtv.providers.registry import open_provider
 from mtv.providers.vmware import pci, tags
 from mtv.providers.vmware.collect import Found
+from mtv.providers.vmware.devices import nics
 from mtv.providers.vmware.surroundings import Surroundings
 from mtv.providers.vmware.things import things
 from tests.providers import vsphere_lab
@@ -56,6 +57,34 @@ def test_a_distributed_switch_is_a_network_that_its_portgroups_name(seen: Snapsh
         assert switch["key"]
         assert switch["hosts"]
         assert set(switch["hosts"]) <= hosts
+
+
+@pytest.mark.lab
+def test_cards_on_networks_of_nsx_know_their_name(seen: Snapshot) -> None:
+    vm = seen.vm("nsx-1")
+    assert [nic.network for nic in vm.nics] == ["nsx-web", "segment-db", "VM Network"]
+    networks = {thing.key: thing.document for thing in seen.things if thing.kind == "network"}
+    opaque, segment, _ = (networks[nic["network"]["id"]] for nic in vm.document["nics"])
+    assert (opaque["variant"], segment["variant"]) == ("OpaqueNetwork", "DvPortGroup")
+    assert opaque["key"]
+
+
+def test_a_card_names_an_opaque_network_by_the_id_of_nsx() -> None:
+    card = vim.vm.device.VirtualEthernetCard
+    backing = card.OpaqueNetworkBackingInfo(opaqueNetworkId="6f0e", opaqueNetworkType="nsx.LogicalSwitch")
+    nsx = vim.OpaqueNetwork.Summary(name="web%2f1", accessible=True, opaqueNetworkId="6f0e", opaqueNetworkType="nsx")
+    plain = vim.Network.Summary(name="VM Network", accessible=True)
+    around = Surroundings(
+        [
+            Found("Network", "network-1", {"name": "VM Network", "summary": plain}),
+            Found("OpaqueNetwork", "network-o2", {"name": "web%2f1", "summary": nsx}),
+        ]
+    )
+    cards = [vim.vm.device.VirtualVmxnet3(key=4000, backing=backing)]
+    assert [nic["network"] for nic in nics(cards, around)] == [{"id": "network-o2", "name": "web/1"}]
+    unseen = nics(cards, Surroundings([]))  # the user may not see the network
+    assert [nic["network"] for nic in unseen] == [{"id": "6f0e", "name": ""}]
+    assert {thing.key: thing.document["key"] for thing in things(around)} == {"network-1": "", "network-o2": "6f0e"}
 
 
 @pytest.mark.lab

@@ -109,6 +109,10 @@ func (l *lab) export(ctx *simulator.Context, entity types.ManagedObjectReference
 
 func (l *lab) writeExport(n *lease, entity types.ManagedObjectReference, devices []types.BaseVirtualDevice, snap *types.ManagedObjectReference, timeout time.Duration) (*types.HttpNfcLeaseInfo, error) {
 	info := &types.HttpNfcLeaseInfo{Lease: n.Self, Entity: entity, LeaseTimeout: int32(timeout.Seconds())}
+	address, thumbprint := l.svc.Listen.Host, ""
+	if l.host != nil {
+		address, thumbprint = l.host.address, l.faults.thumbprint(l.host.thumbprint)
+	}
 	for i, d := range disks(devices) {
 		name := fmt.Sprintf("disk-%d.vmdk", i)
 		out := filepath.Join(l.dir, n.Self.Value+"-"+name)
@@ -128,7 +132,7 @@ func (l *lab) writeExport(n *lease, entity types.ManagedObjectReference, devices
 		info.TotalDiskCapacityInKB += d.CapacityInKB
 		info.DeviceUrl = append(info.DeviceUrl, types.HttpNfcLeaseDeviceUrl{
 			Key: fmt.Sprintf("/%s/VirtualDisk:%d", entity.Value, d.Key), ImportKey: name, TargetId: name,
-			Url:  "https://" + l.svc.Listen.Host + "/nfc/" + n.Self.Value + "/" + name,
+			Url: "https://" + address + "/nfc/" + n.Self.Value + "/" + name, SslThumbprint: thumbprint,
 			Disk: types.NewBool(true), FileSize: st.Size(),
 		})
 	}

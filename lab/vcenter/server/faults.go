@@ -28,11 +28,12 @@ type order struct {
 	RefuseStatus int    // answer the next Count downloads with this HTTP status
 	RateBytes    *int64 // bytes per second of each download; 0: as fast as it goes
 
-	ExpireSessions  bool // every session so far is over
-	SessionIdleMS   *int // sessions end after so long without a call; 0: never
-	LeaseTimeoutMS  *int // later leases end after so long without progress; 0: back to 300 s
-	ForgetChangeIDs bool // as after a host's crash: no change id is known any more
-	Clear           bool // disarm all of the above (sessions stay expired)
+	ExpireSessions  bool    // every session so far is over
+	SessionIdleMS   *int    // sessions end after so long without a call; 0: never
+	LeaseTimeoutMS  *int    // later leases end after so long without progress; 0: back to 300 s
+	Thumbprint      *string // later leases tell this one of the ExportHost instead of its own; "": none
+	ForgetChangeIDs bool    // as after a host's crash: no change id is known any more
+	Clear           bool    // disarm all of the above (sessions stay expired)
 }
 
 // faults holds what is armed for downloads and leases; SOAP faults live in the simulator.
@@ -44,6 +45,7 @@ type faults struct {
 	rate    int64
 	lease   time.Duration
 	hidden  []hidden
+	lie     *string // told as the thumbprint of the exports' host
 }
 
 type armed struct {
@@ -66,6 +68,16 @@ func (f *faults) leaseTimeout() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.lease
+}
+
+// thumbprint is what leases tell of the host that serves them; own is the right one.
+func (f *faults) thumbprint(own string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lie != nil {
+		return *f.lie
+	}
+	return own
 }
 
 // download wraps a response with the faults armed for it; false if the request is refused already.
@@ -152,7 +164,7 @@ func (f *faults) obey(o order) {
 	defer f.mu.Unlock()
 	if o.Clear {
 		f.drop, f.corrupt, f.refuse, f.rate, f.lease = armed{}, armed{}, armed{}, 0, defaultLease
-		f.hidden = nil
+		f.hidden, f.lie = nil, nil
 	}
 	if len(o.Hide) > 0 {
 		// A new slice each time: a reader may still hold the old one.
@@ -170,6 +182,9 @@ func (f *faults) obey(o order) {
 	}
 	if o.RateBytes != nil {
 		f.rate = *o.RateBytes
+	}
+	if o.Thumbprint != nil {
+		f.lie = o.Thumbprint
 	}
 	if o.LeaseTimeoutMS != nil {
 		f.lease = time.Duration(*o.LeaseTimeoutMS) * time.Millisecond

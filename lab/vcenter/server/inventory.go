@@ -14,6 +14,7 @@ type Inventory struct {
 	Datacenters []Datacenter
 	VMs         []VM
 	Scratch     string   // folder for datastores, snapshots and exports; default: the system's
+	ExportHost  bool     // exports are served at another port under another certificate, as by an ESXi host
 	Hook        []string // command for power operations of real VMs; on, off, shutdown, gone, stun or resume is appended
 }
 
@@ -28,6 +29,7 @@ type User struct {
 type Datacenter struct {
 	Name                                      string
 	Folders, Datastores, Networks, Portgroups []string // Networks: standard; Portgroups: on one distributed switch
+	Segments, Opaque                          []string // NSX's on that switch; networks of a switch that vCenter does not manage
 	Clusters                                  []Cluster
 }
 

@@ -34,6 +34,7 @@ type lab struct {
 	points   map[string]*point // change id -> what the disk held
 	frozen   map[types.ManagedObjectReference][]frozenDisk
 	exports  map[string]*lease // lease id -> lease
+	host     *exportHost       // serves the exports, nil: the vCenter does
 	seq      int               // numbers snapshots' disks and leases
 }
 
@@ -70,6 +71,7 @@ func newLab(inv *Inventory, audit string) (*lab, error) {
 }
 
 func (l *lab) close() {
+	l.host.close()
 	l.model.Remove()
 	_ = os.RemoveAll(l.dir)
 	l.audit.close()
@@ -90,6 +92,12 @@ func (l *lab) serveOn(ctx context.Context, listen, cert string) (*simulator.Serv
 	l.svc.ServeMux = http.NewServeMux()
 	l.svc.ServeMux.HandleFunc("GET /folder/", l.serveDatastore)
 	l.svc.ServeMux.HandleFunc("GET /nfc/", l.serveExport)
+	if l.inv.ExportHost {
+		var err error
+		if l.host, err = startExportHost(l.serveExport); err != nil {
+			return nil, err
+		}
+	}
 	for _, method := range []string{"PUT", "POST", "DELETE"} {
 		l.svc.ServeMux.HandleFunc(method+" /folder/", l.refuseWrite)
 		l.svc.ServeMux.HandleFunc(method+" /nfc/", l.refuseWrite)

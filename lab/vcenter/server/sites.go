@@ -171,12 +171,19 @@ func (l *lab) addNetworks(ctx context.Context, c *vim25.Client, s *site, dc Data
 			return err
 		}
 	}
-	if len(dc.Portgroups) > 0 {
+	if len(dc.Portgroups)+len(dc.Segments) > 0 {
 		if err := l.addSwitch(ctx, c, s, dc); err != nil {
 			return err
 		}
 	}
 	nets := l.reg.Get(s.folders.NetworkFolder.Reference()).(*simulator.Folder)
+	for _, name := range dc.Opaque {
+		// Of the type nsx.LogicalSwitch the simulator would make the card's backing a portgroup.
+		if err := nets.AddOpaqueNetwork(l.svc.Context, types.OpaqueNetworkSummary{
+			NetworkSummary: types.NetworkSummary{Name: name}, OpaqueNetworkType: "lab.Switch"}); err != nil {
+			return err
+		}
+	}
 	for _, ref := range nets.ChildEntity {
 		var n object.NetworkReference
 		var name string
@@ -187,6 +194,10 @@ func (l *lab) addNetworks(ctx context.Context, c *vim25.Client, s *site, dc Data
 			name, err = o.ObjectName(ctx)
 		case "DistributedVirtualPortgroup":
 			o := object.NewDistributedVirtualPortgroup(c, ref)
+			n = o
+			name, err = o.ObjectName(ctx)
+		case "OpaqueNetwork":
+			o := object.NewOpaqueNetwork(c, ref)
 			n = o
 			name, err = o.ObjectName(ctx)
 		default:
@@ -216,8 +227,15 @@ func (l *lab) addSwitch(ctx context.Context, c *vim25.Client, s *site, dc Datace
 			return err
 		}
 	}
+	specs := []types.DVPortgroupConfigSpec{}
 	for _, name := range dc.Portgroups {
-		spec := types.DVPortgroupConfigSpec{Name: name, Type: "earlyBinding", NumPorts: 8}
+		specs = append(specs, types.DVPortgroupConfigSpec{Name: name, Type: "earlyBinding", NumPorts: 8})
+	}
+	for _, name := range dc.Segments {
+		nsx := types.DVPortgroupConfigSpec{Name: name, Type: "ephemeral", BackingType: "nsx", SegmentId: "/infra/segments/" + name}
+		specs = append(specs, nsx)
+	}
+	for _, spec := range specs {
 		if _, err := l.wait(dvs.AddPortgroup(ctx, []types.DVPortgroupConfigSpec{spec})); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -127,6 +128,7 @@ func controller(devices object.VirtualDeviceList, kind string) (types.BaseVirtua
 // finish sets what CreateVM cannot: real disk files, guest state, vTPM, RDM, power state, attributes, snapshots.
 func (l *lab) finish(ctx context.Context, o *object.VirtualMachine, fields *object.CustomFieldsManager, vm *simulator.VirtualMachine, v VM) error {
 	l.machines[vm.Self] = &machine{spec: v}
+	l.nameOpaqueNetworks(vm)
 	vm.Capability.ChangeTrackingSupported = true
 	for _, r := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} { // clients refuse empty enums
 		r.FaultToleranceState, r.RecordReplayState = "notConfigured", "inactive"
@@ -204,6 +206,25 @@ func (l *lab) backDisk(disk *types.VirtualDisk, d Disk) error {
 			CompatibilityMode: mode, DiskMode: b.DiskMode, Sharing: b.Sharing, Uuid: b.Uuid}
 	}
 	return nil
+}
+
+// nameOpaqueNetworks fills what the simulator leaves empty in a VM's networks: those of its cards that are opaque.
+func (l *lab) nameOpaqueNetworks(vm *simulator.VirtualMachine) {
+	known := map[string]types.ManagedObjectReference{}
+	for _, n := range l.reg.All("OpaqueNetwork") {
+		known[n.(*mo.OpaqueNetwork).Summary.(*types.OpaqueNetworkSummary).OpaqueNetworkId] = n.Reference()
+	}
+	at := 0 // the simulator lists one network for each card, in their order
+	for _, d := range vm.Config.Hardware.Device {
+		card, ok := d.(types.BaseVirtualEthernetCard)
+		if !ok {
+			continue
+		}
+		if b, ok := card.GetVirtualEthernetCard().Backing.(*types.VirtualEthernetCardOpaqueNetworkBackingInfo); ok {
+			vm.Network[at] = known[b.OpaqueNetworkId]
+		}
+		at++
+	}
 }
 
 // guestInfo is what VMware Tools tell of a guest; little while they do not run.

@@ -44,8 +44,9 @@ class SourceDisk(msgspec.Struct, frozen=True, kw_only=True):
 
     `bus` is scsi, sata, ide, nvme or virtio.
 
-    `identity` names the disk for ever (vSphere: instance UUID + device key + base vmdk path; OVA: file + member;
-    oVirt: disk id);
+    `identity` names the disk for ever (vSphere: instance UUID + device key + the disk's own UUID, or its base vmdk path
+    where it has none; OVA: file + member; oVirt: disk id). What is kept under one of `former_identities`, which earlier
+    versions gave, is of the same disk.
     `generation` changes whenever its bytes may have (vSphere: change id, else config version + last power-on;
     OVA: content digest of the manifest, else size + mtime; oVirt: image id + last start and stop). A copy resumes only
     within one generation.
@@ -65,6 +66,7 @@ class SourceDisk(msgspec.Struct, frozen=True, kw_only=True):
     serial: str = ""
     shared: bool = False
     allocated_bytes: int | None = None
+    former_identities: tuple[str, ...] = ()
 
 
 class SourceNic(msgspec.Struct, frozen=True, kw_only=True):

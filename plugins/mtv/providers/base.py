@@ -8,6 +8,7 @@ by the caller beforehand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -45,8 +46,11 @@ class Provider(Protocol):
         """Read the power state now."""
         ...
 
-    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+    def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
         """Ask the guest to shut down, power off after `timeout_s`; return how it ended.
+
+        `asked_before`: a call that was cut off may have asked it already, so one that nobody can ask any more is given
+        the time to go down, too.
 
         One of "already off", "guest shutdown", "power off". Raises `TemporaryError` if it is still on afterwards.
         """
@@ -95,6 +99,15 @@ class TellsTags(Protocol):
 
     def with_tags(self, vms: Sequence[SourceVm]) -> list[SourceVm]:
         """Return the VMs with their tags in their documents, or as they are where tags cannot be read."""
+        ...
+
+
+@runtime_checkable
+class ForgetsStarts(Protocol):
+    """A provider whose source tells by events that a VM which is off was started, and forgets old events."""
+
+    def as_seen_before(self, now: SourceVm, before: SourceVm, seen_at: datetime) -> SourceVm:
+        """Return `now` with the generations of `before`, which was seen at `seen_at`, where they mean the same."""
         ...
 
 

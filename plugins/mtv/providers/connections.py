@@ -1,12 +1,14 @@
 """Connections from a file, for the command line and for tests: no Airflow needed.
 
 The format is that of `airflow connections export --file-format json`: one JSON object, connection id → fields.
-The file holds passwords, so it must belong to its reader alone (mode 0600).
+The file holds passwords, so it must belong to its reader alone (mode 0600), or stand on a read-only
+mount: the mode of a secret that is mounted into a container is not ours to change.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,8 @@ class FileConnections:
                 cure="set MTV_CONNECTIONS_FILE to a file as `airflow connections export` writes it",
                 code="ConnectionsFileMissing",
             ) from error
-        if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        is_open = info.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        if is_open and not os.statvfs(self.path).f_flag & os.ST_RDONLY:
             raise PermanentError(
                 f"the connections file {self.path} holds passwords and others may open it"
                 f" (mode {stat.S_IMODE(info.st_mode):04o})",

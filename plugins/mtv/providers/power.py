@@ -42,11 +42,11 @@ class PowerOfVms(ABC, Generic[S]):
     def state(self, vm_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
 
-    def off(self, vm_id: str, name: str, *, timeout_s: float) -> str:
+    def off(self, vm_id: str, name: str, *, timeout_s: float, asked_before: bool = False) -> str:
         """Ask the guest to shut down, power off after `timeout_s`; return how it ended.
 
         A guest that cannot be asked now is asked again for `timeout_s`, and has as long from when it could be. Only
-        one that nobody can ask is powered off at once.
+        one that nobody can ask is powered off at once, unless it was `asked_before` and may be on its way down.
 
         A suspended or paused VM is refused: powering it off would throw away what its memory still holds.
         """
@@ -54,7 +54,9 @@ class PowerOfVms(ABC, Generic[S]):
         if state is PowerState.OFF:
             return "already off"
         refuse_unless_on(name, state)
-        if self._ask_until(vm_id, name, timeout_s) and self._wait_for(vm_id, name, PowerState.OFF, timeout_s):
+        if self._ask_until(vm_id, name, timeout_s, is_patient=asked_before) and self._wait_for(
+            vm_id, name, PowerState.OFF, timeout_s
+        ):
             return "guest shutdown"
         state = self.state(vm_id, name)
         if state is PowerState.OFF:
@@ -85,11 +87,14 @@ class PowerOfVms(ABC, Generic[S]):
     def _start(self, vm_id: str, name: str) -> None:
         """Power on."""
 
-    def _ask_until(self, vm_id: str, name: str, timeout_s: float) -> bool:
-        """Whether the guest was asked. Once it could have been, it is waited for, even if its tools end meanwhile."""
+    def _ask_until(self, vm_id: str, name: str, timeout_s: float, *, is_patient: bool) -> bool:
+        """Whether the guest was asked. Once it could have been, it is waited for, even if its tools end meanwhile.
+
+        `is_patient`: from the start, because its tools may have ended by what an earlier call asked.
+        """
         deadline = time.monotonic() + timeout_s
         answer = self._ask_guest(vm_id, name)
-        if answer is Answer.NEVER:
+        if answer is Answer.NEVER and not is_patient:
             return False
         while answer is not Answer.TAKEN:
             if self.state(vm_id, name) is not PowerState.ON or time.monotonic() >= deadline:

@@ -67,7 +67,13 @@ class OpenstackProvider:
         """Read the power state now."""
         return self.power.state(vm.id, vm.name)
 
-    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+    def power_off(
+        self,
+        vm: SourceVm,
+        *,
+        timeout_s: float,
+        asked_before: bool = False,  # noqa: ARG002  nova itself waits for the guest, whoever asked it
+    ) -> str:
         """Stop the server; return how it ended."""
         return self.power.off(vm.id, vm.name, timeout_s=timeout_s)
 

@@ -22,7 +22,9 @@ from mtv.providers.ova.xml import MAX_BYTES, parse
 PROVIDER = "ova"
 
 _SECTOR = 512
-_SAFE_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
+_DESCRIPTOR = b"# Disk DescriptorFile"
+_MAX_DESCRIPTOR_BYTES = 1 << 20
+_SAFE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _DISK_REFERENCE = re.compile(r"^(?:ovf:)?/disk/(.+)$")
 
 
@@ -165,7 +167,7 @@ def _disks(
         disk = content.disks[match[1]]
         safe = disk.id.lower()
         taken = {other.id for other in found}
-        disk_id = safe if _SAFE_ID.match(safe) and safe not in taken else f"disk-{index}"
+        disk_id = safe if _SAFE_ID.fullmatch(safe) and safe not in taken else f"disk-{index}"
         found.append(_disk(index, disk_id, disk, bus or "scsi", content, members, digests, relative))
     return tuple(found)
 
@@ -190,6 +192,7 @@ def _disk(
     if reference.compression not in ("", "gzip"):
         raise Refused(f"its file {reference.href!r} is compressed by {reference.compression!r}, only gzip is read")
     first, *rest = pieces = pieces_of(reference, members)
+    beside = _extents(first, members)
     stated = [digests.get(piece.name, "") for piece in pieces]
     capacity = declared if reference.compression else (vmdk_capacity(first) or declared)
     return SourceDisk(
@@ -198,7 +201,7 @@ def _disk(
         size_bytes=capacity,
         bus=bus,
         identity=f"{relative}/{reference.href}",
-        generation=_generation(pieces, stated),
+        generation=_generation((*pieces, *beside), (*stated, *(digests.get(extent.name, "") for extent in beside))),
         storage=disk.id,
         locator={
             **_range(first, stated[0]),
@@ -209,20 +212,33 @@ def _disk(
                 {**_range(piece, digest), "changed_ns": piece.changed_ns}
                 for piece, digest in zip(rest, stated[1:], strict=True)
             ],
+            "extents": [{**_range(extent, ""), "changed_ns": extent.changed_ns} for extent in beside],
         },
         allocated_bytes=disk.populated_bytes or None,
     )
 
 
+def _extents(first: Member, members: Mapping[str, Member]) -> tuple[Member, ...]:
+    """Return the files that a VMDK descriptor names: it is the appliance's disk file, but they hold the bytes."""
+    if first.length > _MAX_DESCRIPTOR_BYTES or first.head(len(_DESCRIPTOR)) != _DESCRIPTOR:
+        return ()
+    text = first.read(_MAX_DESCRIPTOR_BYTES)
+    return tuple(member for name, member in sorted(members.items()) if b'"%s"' % os.fsencode(name) in text)
+
+
 def _range(piece: Member, digest: str) -> dict[str, Any]:
-    """Return where a piece lies, with its digest if the mover can compute that kind."""
-    checksum = digest if digest.startswith(("sha1:", "sha256:")) else ""
-    return {"path": str(piece.path), "offset": piece.offset, "length": piece.length, "checksum": checksum}
+    return {"path": str(piece.path), "offset": piece.offset, "length": piece.length, "checksum": digest}
 
 
 def _generation(pieces: Sequence[Member], stated: Sequence[str]) -> str:
-    """Return the digest of the manifest, else size and time of the file; of pieces a digest over those of each."""
-    marks = [digest or f"{piece.length}:{piece.changed_ns}" for piece, digest in zip(pieces, stated, strict=True)]
+    """Return the file's size and time with its digest in the manifest; of several files a digest over those of each.
+
+    The manifest alone does not tell versions apart: it stays as it is when a damaged file is fetched again.
+    """
+    marks = [
+        f"{digest}@{piece.length}:{piece.changed_ns}" if digest else f"{piece.length}:{piece.changed_ns}"
+        for piece, digest in zip(pieces, stated, strict=True)
+    ]
     return marks[0] if len(marks) == 1 else f"pieces:{hashlib.sha256(' '.join(marks).encode()).hexdigest()}"
 
 

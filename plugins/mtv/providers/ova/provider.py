@@ -78,7 +78,13 @@ class OvaProvider:
         """Return off: an appliance is a file."""
         return PowerState.OFF
 
-    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:  # noqa: ARG002  one protocol for all
+    def power_off(
+        self,
+        vm: SourceVm,  # noqa: ARG002  one protocol for all
+        *,
+        timeout_s: float,  # noqa: ARG002
+        asked_before: bool = False,  # noqa: ARG002
+    ) -> str:
         """Do nothing."""
         return "already off"
 
@@ -102,7 +108,7 @@ class OvaProvider:
         """
         locator = disk.locator
         chunks = locator.get("chunks", ())
-        for piece in (locator, *chunks):
+        for piece in (locator, *chunks, *locator.get("extents", ())):
             _refuse_changed(vm, piece)
         return OvaMember(
             path=locator["path"],

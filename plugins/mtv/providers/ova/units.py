@@ -22,7 +22,7 @@ _WORDS = {
     "gib": 1 << 30,
     "tib": 1 << 40,
 }
-_FACTOR = re.compile(r"^(\d{1,9})(?:\^(\d{1,3}))?$")
+_FACTOR = re.compile(r"(\d{1,9})(?:\^(\d{1,3}))?")
 _LIMIT = 1 << 70
 
 
@@ -43,7 +43,7 @@ def factor_of(unit: str, *, what: str) -> int:
     if factor is None:
         raise Refused(f"{what} has the unknown unit {unit!r}")
     for part in tail:
-        match = _FACTOR.match(part.replace(" ", ""))
+        match = _FACTOR.fullmatch(part.replace(" ", ""))
         if match is None:
             raise Refused(f"{what} has the unknown unit {unit!r}")
         factor *= int(match[1]) ** int(match[2] or 1)

@@ -16,10 +16,13 @@ _NUMBER = re.compile(r"(\d+)")
 def disk_attachments(found: Iterable[Any], around: Surroundings) -> list[dict[str, Any]]:
     """Return the disks, the bootable one first, the others by name (`web_Disk2` before `web_Disk10`); sizes in bytes.
 
-    An engine says no order, and the name of a device in the guest is known only while it runs.
+    An engine says no order, and the name of a device in the guest is known only while it runs. Deactivated ones come
+    last: the guest does not count them, nor boot from them.
     """
     rows = [_disk_attachment(each, around) for each in found]
-    return sorted(rows, key=lambda row: (not row["bootable"], _natural(row["disk"]["name"]), row["id"]))
+    return sorted(
+        rows, key=lambda row: (not row["active"], not row["bootable"], _natural(row["disk"]["name"]), row["id"])
+    )
 
 
 def _disk_attachment(attachment: Any, around: Surroundings) -> dict[str, Any]:

@@ -70,9 +70,9 @@ class OvirtProvider:
         """Read the power state now."""
         return self.power.state(vm.id, vm.name)
 
-    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+    def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
         """Shut down the guest, power off after `timeout_s` seconds; return how it ended."""
-        return self.power.off(vm.id, vm.name, timeout_s=timeout_s)
+        return self.power.off(vm.id, vm.name, timeout_s=timeout_s, asked_before=asked_before)
 
     def power_on(self, vm: SourceVm) -> None:
         """Power on and wait until the engine says so."""

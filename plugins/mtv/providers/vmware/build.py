@@ -16,6 +16,7 @@ from mtv.model.source import Firmware, PowerState, SourceDisk, SourceNic, Source
 from mtv.providers.vmware import devices as hardware
 from mtv.providers.vmware import pci
 from mtv.providers.vmware.collect import Found, kind_of, moref
+from mtv.providers.vmware.generation import generation
 from mtv.providers.vmware.guest import guest_apps, guest_disks, guest_ip_stacks, guest_networks, with_drive_letters
 from mtv.providers.vmware.surroundings import Surroundings, readable_name
 from mtv.providers.vmware.unreadable import without
@@ -177,7 +178,7 @@ def _source_vm(document: dict[str, Any], around: Surroundings, *, change_version
         is_template=document["isTemplate"],
         host=document["host"]["name"],
         disks=tuple(
-            _source_disk(index, disk, document, around, datacenter, f"cfg={change_version};on={power_on}")
+            _source_disk(index, disk, document, around, datacenter, change_version=change_version, power_on=power_on)
             for index, disk in enumerate(document["disks"])
         ),
         nics=tuple(_source_nics(document["nics"])),
@@ -186,18 +187,28 @@ def _source_vm(document: dict[str, Any], around: Surroundings, *, change_version
 
 
 def _source_disk(
-    index: int, disk: Mapping[str, Any], document: Mapping[str, Any], around: Surroundings, datacenter: str, ran: str
+    index: int,
+    disk: Mapping[str, Any],
+    document: Mapping[str, Any],
+    around: Surroundings,
+    datacenter: str,
+    *,
+    change_version: str,
+    power_on: str,
 ) -> SourceDisk:
-    owner = document["instanceUuid"] or document["uuid"]
+    place = f"{document['instanceUuid'] or document['uuid']}/{disk['key']}"
+    by_path = f"{place}/{disk['base']}"
+    # The path changes when the disk is moved to another datastore, its UUID does not. Copies made by hand share a UUID,
+    # but not a VM and a key in it.
+    identity = f"{place}/{disk['serial']}" if disk["serial"] else by_path
     return SourceDisk(
         id=str(disk["key"]),
         index=index,
         size_bytes=disk["capacity"],
         bus=disk["bus"],
-        identity=f"{owner}/{disk['key']}/{disk['base']}",
-        # A change id alone stands still while the guest writes between two snapshots, so the last power-on and the
-        # configuration's version count too.
-        generation=f"cid={disk['changeId']};{ran}",
+        identity=identity,
+        former_identities=() if identity == by_path else (by_path,),
+        generation=generation(disk["changeId"], change_version=change_version, power_on=power_on),
         storage=disk["datastore"]["name"],
         locator={
             "datacenter": datacenter,

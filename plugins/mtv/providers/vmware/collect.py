@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pyVmomi import vim, vmodl
 
 from mtv.providers.vmware import hosts
-from mtv.providers.vmware.session import Api
+from mtv.providers.vmware.session import CALL_LOST, Api
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +109,8 @@ SURROUNDING_PATHS: dict[str, tuple[str, ...]] = {
         "info",
     ),
     "Network": ("name", "parent"),
+    # All of the summary: what is asked of it belongs to a subtype, whose paths a vCenter may refuse.
+    "OpaqueNetwork": ("summary",),
     "DistributedVirtualPortgroup": ("key", "config.distributedVirtualSwitch", "config.defaultPortConfig"),
 }
 """What is read of everything that VMs refer to, for any reading of VMs."""
@@ -202,28 +204,41 @@ def last_power_ons(api: Api, vm_id: str = "") -> PowerOns:
     A powered-off VM keeps no boot time of its own, so the events are the only witness that it ran meanwhile.
     A standalone ESXi host may keep no event history, and a user may not read it; then nothing is known.
     """
-    if api.content.eventManager is None:
-        return PowerOns({})
     spec = vim.event.EventFilterSpec(eventTypeId=list(POWER_ON_EVENTS), maxCount=_MAX_EVENTS)
     if vm_id:
         spec.entity = vim.event.EventFilterSpec.ByEntity(entity=vm_reference(api, vm_id), recursion="self")
-    try:
-        events = api.content.eventManager.QueryEvents(spec)
-    except vmodl.fault.NotSupported:
-        return PowerOns({})
-    except vmodl.fault.ManagedObjectNotFound:
-        return PowerOns({})  # the VM has vanished meanwhile
-    except vim.fault.NotAuthenticated:
-        raise
-    except vim.fault.NoPermission:
-        _log.warning("the user may not read events: that a VM which is off ran meanwhile will not be noticed")
-        return PowerOns({})
+    events = _events(api, spec)
     newest: dict[str, str] = {}
     for event in events:
         if event.vm is not None:
             of, at = moref(event.vm.vm), event.createdTime.isoformat()
             newest[of] = max(at, newest.get(of, ""))
     return PowerOns(newest, is_cut=len(events) >= _MAX_EVENTS)
+
+
+def remembers(api: Api, moment: datetime) -> bool:
+    """Return whether an event from before `moment` is still there.
+
+    The oldest are forgotten first, so everything that has happened since then is there, too.
+    """
+    before = vim.event.EventFilterSpec.ByTime(endTime=moment)
+    return bool(_events(api, vim.event.EventFilterSpec(time=before, maxCount=1)))
+
+
+def _events(api: Api, spec: vim.event.EventFilterSpec) -> list[Any]:
+    if api.content.eventManager is None:
+        return []
+    try:
+        return list(api.content.eventManager.QueryEvents(spec))
+    except vmodl.fault.NotSupported:
+        return []
+    except vmodl.fault.ManagedObjectNotFound:
+        return []  # the VM has vanished meanwhile
+    except vim.fault.NotAuthenticated:
+        raise
+    except vim.fault.NoPermission:
+        _log.warning("the user may not read events: that a VM which is off ran meanwhile will not be noticed")
+        return []
 
 
 def custom_fields(api: Api) -> dict[int, str]:
@@ -257,7 +272,7 @@ def _destroyed(view: Any) -> Iterator[None]:
     """Destroy a view at the end; one whose session has ended, or whose connection is broken, goes with it."""
     try:
         yield
-    except (vim.fault.NotAuthenticated, OSError, HTTPException):
+    except (vim.fault.NotAuthenticated, *CALL_LOST):
         raise
     except BaseException:
         view.Destroy()

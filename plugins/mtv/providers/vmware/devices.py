@@ -201,6 +201,8 @@ def nics(
 def _network(backing: Any, around: Surroundings) -> str:
     if isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo):
         return around.portgroup(str(backing.port.portgroupKey or ""))
+    if isinstance(backing, vim.vm.device.VirtualEthernetCard.OpaqueNetworkBackingInfo):
+        return around.opaque_network(str(backing.opaqueNetworkId or ""))
     reference = moref(getattr(backing, "network", None))
     return reference or around.network_named(str(getattr(backing, "deviceName", None) or ""))
 

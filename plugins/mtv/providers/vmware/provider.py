@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -14,13 +15,17 @@ from mtv.model.transfer import DiskSource
 from mtv.providers import tls
 from mtv.providers.base import Progress
 from mtv.providers.power import refuse_unless_off
-from mtv.providers.vmware import disk_access
+from mtv.providers.vmware import collect, disk_access
+from mtv.providers.vmware.generation import forgotten, with_generations
 from mtv.providers.vmware.power import Power
 from mtv.providers.vmware.reading import read_vms
 from mtv.providers.vmware.session import Session
 from mtv.providers.vmware.surroundings import Surroundings
 from mtv.providers.vmware.tags import tags_of
 from mtv.providers.vmware.things import things
+
+CLOCKS_DIFFER_BY = timedelta(days=1)
+"""More than vCenter's clock is ever ahead of a worker's or behind it; events are kept for 30 days unless told."""
 
 
 class VmwareProvider:
@@ -67,13 +72,26 @@ class VmwareProvider:
         """Return datacenters, clusters, hosts, datastores and networks as `vms` saw them last."""
         return things(self._around)
 
+    def as_seen_before(self, now: SourceVm, before: SourceVm, seen_at: datetime) -> SourceVm:
+        """Return `now` with the generations of `before` where only a start that vCenter has forgotten sets them apart.
+
+        A vCenter that still has events from before `seen_at` would know of a start since then.
+        """
+        lost = forgotten(before, now)
+        if not lost:
+            return now
+        since = seen_at - CLOCKS_DIFFER_BY
+        if not self.session.run(lambda api: collect.remembers(api, since), doing="read old events"):
+            return now
+        return with_generations(now, lost)
+
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""
         return self.power.state(vm.id, vm.name)
 
-    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+    def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
         """Shut down the guest, power off after `timeout_s` seconds; return how it ended."""
-        return self.power.off(vm.id, vm.name, timeout_s=timeout_s)
+        return self.power.off(vm.id, vm.name, timeout_s=timeout_s, asked_before=asked_before)
 
     def power_on(self, vm: SourceVm) -> None:
         """Power on and wait until vCenter says so."""

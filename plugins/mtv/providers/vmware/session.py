@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any, NamedTuple, TypeVar
+from xml.parsers.expat import ExpatError
 
 from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim, vmodl
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+CALL_LOST = (OSError, HTTPException, ExpatError)
+"""What a call fails with when its connection does: an answer that ends too early is met by its parser first."""
 REQUEST_TIMEOUT_S = 120  # of one call; reads are paged, so that none takes longer
 
 
@@ -65,7 +68,7 @@ class Session:
             return
         try:
             api.content.sessionManager.Logout()
-        except (vmodl.MethodFault, OSError, HTTPException) as fault:
+        except (vmodl.MethodFault, *CALL_LOST) as fault:
             # The work is done and the session ends by itself: not worth failing what went well.
             _log.info("%s: no logout: %s", self.where, type(fault).__name__)
         finally:
@@ -83,7 +86,7 @@ class Session:
                 return self._run_in_session(operation)
             except MtvError:
                 raise
-            except (OSError, HTTPException, vim.fault.NotAuthenticated) as fault:
+            except (vim.fault.NotAuthenticated, *CALL_LOST) as fault:
                 if not left:
                     raise translate(fault, where=self.where, doing=doing) from fault
                 self._forget()
@@ -125,7 +128,7 @@ class Session:
             ) from None
         except vmodl.MethodFault as fault:
             raise translate(fault, where=self.where, doing="log in") from None
-        except (OSError, HTTPException) as error:
+        except CALL_LOST as error:
             raise TemporaryError(f"{self.where} does not answer: {type(error).__name__}", code="Unreachable") from None
         except Exception as error:  # pyVim raises a bare Exception when no VIM server answers
             if type(error) is not Exception:

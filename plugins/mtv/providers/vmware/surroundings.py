@@ -40,6 +40,11 @@ def _above(entry: Found) -> Any:
     return own.get("parentVApp") or own.get("parentFolder") if entry.kind == "VirtualApp" else own.get("parent")
 
 
+def opaque_network_id(entry: Found) -> str:
+    """Return the id by which cards name an opaque (NSX) network, "" for anything else."""
+    return str(getattr(entry.properties.get("summary"), "opaqueNetworkId", None) or "")
+
+
 class Surroundings:
     """An index over the objects around the VMs. Unknown ids give empty names, never an error."""
 
@@ -49,6 +54,7 @@ class Surroundings:
         self._portgroup = {
             entry.properties["key"]: entry.id for entry in self._by_id.values() if "key" in entry.properties
         }
+        self._opaque = {key: entry.id for entry in self._by_id.values() if (key := opaque_network_id(entry))}
 
     def name(self, object_id: str) -> str:
         """Return the object's name."""
@@ -66,6 +72,10 @@ class Surroundings:
     def portgroup(self, key: str) -> str:
         """Return the id of the distributed portgroup with that key."""
         return self._portgroup.get(key, key)
+
+    def opaque_network(self, network_id: str) -> str:
+        """Return the object's id of the opaque network that cards know by `network_id`."""
+        return self._opaque.get(network_id, network_id)
 
     def network_named(self, name: str) -> str:
         """Return the id of the standard or opaque network of that name, "" when there is none."""

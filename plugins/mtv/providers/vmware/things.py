@@ -13,7 +13,7 @@ from pyVmomi import vim
 from mtv.model.source import Thing
 from mtv.providers.vmware import hosts
 from mtv.providers.vmware.collect import Found, moref
-from mtv.providers.vmware.surroundings import Surroundings
+from mtv.providers.vmware.surroundings import Surroundings, opaque_network_id
 
 _NETWORKS: Mapping[str, str] = {
     "Network": "Standard",
@@ -114,7 +114,7 @@ def _network(entry: Found, around: Surroundings) -> dict[str, Any]:
     return {
         "datacenter": around.reference(around.datacenter_of(entry.id)),
         "variant": _NETWORKS[entry.kind],
-        "key": _text(own, "key") or _text(own, "uuid"),
+        "key": _text(own, "key") or _text(own, "uuid") or opaque_network_id(entry),
         "dvSwitch": moref(switch),
         "vlanId": _vlan(own.get("config.defaultPortConfig")),
         "hosts": _ids(entry, "host") or _ids(entry, "summary.hostMember"),
