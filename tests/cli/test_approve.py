@@ -106,6 +106,15 @@ def test_rules_are_asked_of_a_vm_that_nobody_validated_as_it_is(plan: Path, caps
     assert "boxes: 0 of 1 VMs validated" in capsys.readouterr().err, "once is enough"
 
 
+def test_a_misspelt_vm_cannot_be_approved_and_is_told_with_the_one_that_may_be_meant(
+    plan: Path, capsys: Output
+) -> None:
+    plan.write_text(PLAN.replace("{name: app-1, luks", "{name: APP_1, luks"))
+    assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1
+    error = capsys.readouterr().err
+    assert "holds no VM of that name — There is 'app-1', which may be meant to be it. Else mend the name" in error
+
+
 def test_a_vm_that_no_inventory_holds_cannot_be_approved(plan: Path, capsys: Output) -> None:
     plan.write_text(PLAN.replace("vms: [{name", "vms: [{name: nobody}, {name"))
     assert main(["plan", "approve", str(plan), "--by", "jane"]) == 1

@@ -114,8 +114,8 @@ def test_runs_are_listed(state: Path, run_id: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["report", "nope"], "mtv: the store has no run nope — `mtv runs` lists them"),
-        (["report", "last"], "mtv: there is no run yet"),
+        (["report", "nope"], "mtv: there is no run yet: there is no store in "),
+        (["report", "last"], "mtv: there is no run yet: there is no store in "),
         (["inventory", "vc"], "mtv: no connections are known: MTV_CONNECTIONS_FILE is not set"),
         (["plan", "show", "/nowhere.yaml"], "/nowhere.yaml: there is no such plan file"),
         (["rules", "test", "--folder", "/nowhere"], "mtv: /nowhere holds no rules"),
@@ -131,6 +131,13 @@ def test_errors_are_one_line_with_a_cure(
     error = capsys.readouterr().err
     assert error.startswith(words)
     assert "Traceback" not in error
+
+
+def test_a_run_that_the_store_does_not_have_is_told_with_where_to_look(
+    run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "nope"]) == 1
+    assert capsys.readouterr().err == "mtv: the store has no run nope — `mtv runs` lists them\n"
 
 
 def test_wrong_arguments_exit_with_2(state: Path) -> None:
@@ -173,15 +180,20 @@ def test_every_command_has_its_function() -> None:
     assert all(callable(handler(name)) for name in names)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["rules", "list"]])
-def test_help_and_rules_load_no_sdk_and_no_database(state: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["rules", "list"], ["plan", "check", "include/plans/01-first-wave.yaml"], ["plan", "schema"]],
+    ids=" ".join,
+)
+def test_what_needs_no_source_and_no_store_loads_no_sdk_and_no_database(state: Path, words: list[str]) -> None:
     code = (
         "import sys\n"
         "from mtv.cli import main\n"
         "try:\n"
         "    main(sys.argv[1:])\n"
         "finally:\n"
-        "    heavy = {'kubernetes', 'sqlalchemy', 'pandas', 'great_expectations', 'pyVmomi', 'openstack'}\n"
+        "    sdks = {'kubernetes', 'pyVmomi', 'ovirtsdk4', 'openstack'}\n"
+        "    heavy = sdks | {'sqlalchemy', 'pandas', 'great_expectations'}\n"
         "    assert not heavy & sys.modules.keys()\n"
     )
     ended = subprocess.run(
@@ -208,7 +220,7 @@ def test_the_store_of_the_connection_mtv_store_is_used(
     file.write_text(json.dumps({"mtv_store": {"conn_type": "sqlite", "host": str(tmp_path / "mine.sqlite")}}))
     file.chmod(0o600)
     monkeypatch.setenv("MTV_CONNECTIONS_FILE", str(file))
-    assert main(["runs"]) == 0
+    assert main(["store", "upgrade"]) == 0
     assert (tmp_path / "mine.sqlite").is_file()
     assert not state.exists()
     assert main(["inventory", "vcenter"]) == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mtv.cli import columns, main
+from mtv.store import default_dsn
 from tests.providers.conftest import NAMESPACES, envelope, system, write_tar
+from tests.store.schemas import NEWER, turn_into
 
 RULES = Path(__file__).parents[2] / "include" / "validation_rules"
 
@@ -50,6 +52,26 @@ def test_a_target_that_cannot_be_used_blocks_the_plan_and_its_vms_are_judged_all
     assert "wave 1: Critical: nobody is not in the inventory: nobody" in lines
     assert "wave 1: Critical: app-1 has no disks: app-1" in lines
     assert lines[-1] == "wave 1: 1 VM read, 2 judged: 2 blocked"
+
+
+def test_a_misspelt_vm_is_told_with_the_one_that_may_be_meant_once_an_inventory_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes(tmp_path, monkeypatch, ["app-1", "db-1"])
+    monkeypatch.setenv("MTV_STATE_FOLDER", str(tmp_path / "state"))
+    plan = tmp_path / "p.csv"
+    plan.write_text("vm,source,target,namespace\nApp_1,boxes,cluster,n\n")
+    assert main(["validate", str(plan)]) == 1
+    assert "which may be meant" not in capsys.readouterr().out
+    assert not (tmp_path / "state").exists()
+    assert main(["inventory", "boxes"]) == 0
+    assert main(["validate", str(plan)]) == 1
+    assert "There is 'app-1', which may be meant to be it." in capsys.readouterr().out
+    turn_into(default_dsn(tmp_path / "state"), NEWER)  # its verdicts do not hang on the store
+    assert main(["validate", str(plan)]) == 1
+    said = capsys.readouterr()
+    assert "1 judged" in said.out
+    assert said.err.startswith("VMs of like names are not told: the store is newer than this mtv: ")
 
 
 def test_concerns_are_listed_once_with_their_vms_and_the_same_is_to_be_had_as_json(

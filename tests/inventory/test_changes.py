@@ -35,6 +35,7 @@ def doc(**attributes: Any) -> dict[str, Any]:
         ({}, {"disks": (a_disk(0),)}, ["disk 2001 removed (20 GiB)"]),
         ({}, {"disks": (a_disk(0, size_bytes=40 * GIB), a_disk(1))}, ["disk 2000: size 20 GiB → 40 GiB"]),
         ({}, {"disks": (a_disk(0, identity="x"), a_disk(1))}, ["disk 2000: it is another disk now"]),
+        ({}, {"disks": (a_disk(0, identity="x", former_identities=("u/0",)), a_disk(1))}, []),
         ({}, {"power": PowerState.OFF, "secure_boot": True}, ["power on → off", "secure boot no → yes"]),
         ({}, {"nics": ()}, ["network card 1 removed (00:50:56:00:00:01 on VM Network)"]),
         (

@@ -62,6 +62,14 @@ def test_what_a_running_guest_changes_by_itself_is_no_drift():
     assert fingerprint(running) == fingerprint(later)
 
 
+def test_a_disk_that_was_pinned_under_a_former_identity_is_no_drift():
+    pinned = a_vm(disks=(a_disk(0, identity="by path"), a_disk(1)))
+    now = a_vm(disks=(a_disk(0, identity="by uuid", former_identities=("by path",)), a_disk(1)))
+    assert drift(pinned, now) == []
+    other = a_vm(disks=(a_disk(0, identity="by uuid", former_identities=("other",)), a_disk(1)))
+    assert drift(pinned, other) == ["disk 2000: identity was by path, is by uuid"]
+
+
 def test_a_host_that_the_platform_itself_chooses_is_no_drift_but_another_cluster_is():
     here = a_vm(host="esx-1", document=a_place("esx-1"))
     assert drift(here, a_vm(host="esx-2", document=a_place("esx-2"))) == []
@@ -70,6 +78,18 @@ def test_a_host_that_the_platform_itself_chooses_is_no_drift_but_another_cluster
     ]
     by_hand = a_vm(host="esx-1", document=a_place("esx-1", drs="manual"))
     assert drift(by_hand, a_vm(host="esx-2", document=a_place("esx-2", drs="manual"))) == ["host was esx-1, is esx-2"]
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, False), (False, True)])
+def test_a_disk_that_was_taken_from_the_running_guest_or_given_back_is_drift(before, now):
+    def with_second_disk(active: bool) -> SourceVm:
+        rows = [{"active": True, "disk": {"id": "2000"}}, {"active": active, "disk": {"id": "2001"}}]
+        return a_vm(document={"diskAttachments": rows})
+
+    words = {True: "in use", False: "deactivated"}
+    assert drift(with_second_disk(before), with_second_disk(now)) == [
+        f"disk 2001: state was {words[before]}, is {words[now]}"
+    ]
 
 
 def test_a_server_that_the_operators_of_openstack_moved_has_not_drifted():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
 from mtv.cli.concerns import about_vms
 from mtv.cli.installation import Installation
 from mtv.cli.plans import load_or_complain
-from mtv.inventory.history import VM
+from mtv.inventory.history import VM, others_of
 from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.plan import Plan, Wave
@@ -18,7 +19,7 @@ from mtv.model.source import SourceVm
 from mtv.model.text import count_of, printable
 from mtv.plan import effective
 from mtv.reporting import words
-from mtv.store import Judgement, Store
+from mtv.store import InventoryObject, Judgement, Store
 
 
 def approve(arguments: argparse.Namespace, installation: Installation) -> int:
@@ -98,10 +99,16 @@ def _known(
     found = {}
     refusals = []
     judgements: dict[str, dict[str, Judgement]] = {}
+    sources = {planned.id: effective(plan, wave, planned).source for planned in wave.vms}
+    moments = {source: store.inventory_moment(source) for source in set(sources.values())}
+    held: dict[str, list[InventoryObject]] = {}
     for planned in wave.vms:
-        source = effective(plan, wave, planned).source
-        moment = store.inventory_moment(source)
-        rows = [] if moment is None else store.inventory(moment, kind=VM, name=planned.name)
+        moment = moments[sources[planned.id]]
+        held[planned.id] = store.inventory(moment, kind=VM, name=planned.name) if moment is not None else []
+    near = _near_names(store, plan, wave, {vm_id: source for vm_id, source in sources.items() if not held[vm_id]})
+    for planned in wave.vms:
+        source, rows = sources[planned.id], held[planned.id]
+        moment = moments[source]
         if len(rows) != 1:
             anew = f"mtv inventory {source}"
             if moment is None:
@@ -112,6 +119,7 @@ def _known(
             else:
                 why = f"the inventory of {source} ({words.instant(moment.taken_at)}) holds no VM of that name"
                 cure = f"mend the name in the plan, or read the source again: {anew}"
+                cure = f"{printable(near[planned.id])} Else {cure}" if planned.id in near else cure
             said = f"{printable(planned.name)} cannot be approved: {why}"
             refusals.append(PermanentError(said, cure=cure, code="approval-unseen"))
             continue
@@ -121,3 +129,12 @@ def _known(
         concerns = judged.concerns if judged is not None and judged.digest == rows[0].digest else ()
         found[planned.id] = (msgspec.convert(rows[0].document, SourceVm), accepted(plan, planned.id, concerns))
     return found, refusals
+
+
+def _near_names(store: Store, plan: Plan, wave: Wave, missing: Mapping[str, str]) -> dict[str, str]:
+    """Return words about VMs that may be meant by those of the wave that are `missing`, id to source."""
+    from mtv.validation.conditions.case import Case
+    from mtv.validation.conditions.vms import near_names
+
+    cases = [Case(plan=plan, wave=wave, vm=planned, found=()) for planned in wave.vms if planned.id in missing]
+    return near_names(cases, others_of(store, missing))

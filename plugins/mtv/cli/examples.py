@@ -80,6 +80,17 @@ examples:
   mtv runs
   mtv runs --plan dc1
 """,
+    "store": """\
+example:
+  mtv store upgrade
+""",
+    "store upgrade": """\
+example:
+  mtv store upgrade
+
+Waves and inventories in Airflow do this by themselves when they begin and no run is active. It cannot be undone: other
+components and commands of an older mtv are refused afterwards.
+""",
     "report": """\
 examples:
   mtv report last                                 of the newest run

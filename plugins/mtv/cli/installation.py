@@ -41,17 +41,40 @@ class Installation:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """Open the store that `mtv_store` names, else the default one, and bring it up to date."""
+        """Open the store that `mtv_store` names, else the default one, to write into it.
+
+        An empty one gets its tables. One of another version is refused and stays as it is: whoever types a command here
+        need not have the version that works on the store elsewhere.
+        """
+        with self.store_as_it_is() as store:
+            if not store.is_made():
+                store.upgrade()
+            yield store
+
+    @contextmanager
+    def store_to_read(self) -> Iterator[Store | None]:
+        """Open the store to look into it; None where there is none, and none is made. Refused as by `store`."""
+        dsn = self._dsn()
+        if dsn.startswith("sqlite:///") and not Path(dsn.removeprefix("sqlite:///")).exists():
+            yield None  # opening would make folder and file
+            return
+        with self.store_as_it_is() as store:
+            yield store if store.is_made() else None
+
+    def no_store(self) -> str:
+        """Say where there is no store."""
+        dsn = self._dsn()
+        if dsn.startswith("sqlite:///"):
+            return f"there is no store in {Path(dsn.removeprefix('sqlite:///')).parent}"
+        return "the database of the connection mtv_store is empty"
+
+    @contextmanager
+    def store_as_it_is(self) -> Iterator[Store]:
+        """Open the store, whatever it holds."""
         from mtv.store import Store  # SQLAlchemy, which commands without a store need not pay for
 
         with Store.open(self._dsn()) as store:
-            store.upgrade()
             yield store
-
-    def has_store(self) -> bool:
-        """Whether there is a store to look into; looking at a plan must not make one."""
-        dsn = self._dsn()
-        return not dsn.startswith("sqlite:///") or Path(dsn.removeprefix("sqlite:///")).exists()
 
     def _dsn(self) -> str:
         from mtv.store import STORE_CONNECTION, default_dsn, dsn_of

@@ -36,6 +36,9 @@ _SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def take(arguments: argparse.Namespace, installation: Installation) -> int:
     """Read what a source holds, keep it in the store and print it; some VMs only (`--vm`) are printed and not kept."""
     source = arguments.connection
+    if arguments.vm is None:
+        with installation.store_to_read():
+            pass  # one that cannot take it is refused before the source is read, which may take minutes
     with open_provider(installation.connections.get(source)) as provider:
         about = provider.check()
         seen = snapshot(provider, arguments.vm, on_progress=spoken(_say, source))
@@ -131,13 +134,13 @@ def _moment(store: Store, source: str, at: str | None) -> InventoryMoment:
 @contextmanager
 def _looked_into(installation: Installation, source: str) -> Iterator[Store]:
     """Open the store to read in it; where there is none, none is made."""
-    if not installation.has_store():
-        raise PermanentError(
-            f"no inventory of {source} has been taken yet: there is no store in {installation.settings.state_folder}",
-            cure=f"mtv inventory {source}, or set MTV_STATE_FOLDER to where one was kept",
-            code="NoInventory",
-        )
-    with installation.store() as store:
+    with installation.store_to_read() as store:
+        if store is None:
+            raise PermanentError(
+                f"no inventory of {source} has been taken yet: {installation.no_store()}",
+                cure=f"mtv inventory {source}, or set MTV_STATE_FOLDER to where one was kept",
+                code="NoInventory",
+            )
         yield store
 
 

@@ -27,6 +27,7 @@ examples:
   mtv rules evaluate --provider vmware FILE.jsonl    what they say of given VMs
   mtv runs                                what has run
   mtv report RUN                          write a run's report and say where it lies
+  mtv store upgrade                       after an upgrade of mtv, where no inventory or wave does it first
 
 environment:
   MTV_CONNECTIONS_FILE   connections as `airflow connections export` writes them (mode 0600)
@@ -84,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     plan = _group(commands, "plan", "check, show and approve plan files")
     check = _command(plan, "check", "plans.check", "say everything that is wrong with plans; exit 1 if anything is")
     check.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a YAML or CSV plan, or a folder of them")
-    show = _command(plan, "show", "plans.show", "show a plan's waves and VMs with every option decided")
+    show = _command(plan, "show", "plan_show.show", "show a plan's waves and VMs with every option decided")
     show.add_argument("path", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="the plan as its model sees it")
     approve = _command(plan, "approve", "approvals.approve", "pin the VMs of waves as the newest inventory has them")
@@ -98,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--folder", type=Path, help="where to (default: reports below MTV_STATE_FOLDER)")
     listing = _command(commands, "runs", "runs.show", "list runs, the newest first")
     listing.add_argument("--plan", help="only runs of this plan")
+
+    store = _group(commands, "store", "bring the store up to date")
+    upgrade = _command(store, "upgrade", "stores.upgrade", "make the store's tables, or bring them up to this version")
+    upgrade.add_argument("--despite-runs", action="store_true", help="though runs are active that an older mtv began")
 
     _inventory(commands)
     validate = _command(

@@ -12,10 +12,10 @@ from mtv.reporting import headline, read_run, words, write_report
 
 def show(arguments: argparse.Namespace, installation: Installation) -> int:
     """List runs, the newest first."""
-    with installation.store() as store:
-        runs = store.runs(arguments.plan)
+    with installation.store_to_read() as store:
+        runs = [] if store is None else store.runs(arguments.plan)
     if not runs:
-        print("no run yet")
+        print("no run yet" if store else f"no run yet: {installation.no_store()}")
         return 0
     rows = [
         (run.id, run.plan_name, run.wave, run.state, len(run.frozen_vms or ()), words.instant(run.started_at),
@@ -29,7 +29,12 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
 def report(arguments: argparse.Namespace, installation: Installation) -> int:
     """Write the report and print where it lies."""
     folder = arguments.folder or installation.settings.reports_folder
-    with installation.store() as store:
+    with installation.store_to_read() as store:
+        if store is None:
+            raise PermanentError(
+                f"there is no run yet: {installation.no_store()}",
+                cure="start a wave's DAG in Airflow, or name its store: MTV_STATE_FOLDER, or the connection mtv_store",
+            )
         run_id = arguments.run
         if run_id == "last":
             newest = store.runs(limit=1)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -84,6 +85,7 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
         target=target,
         concerns=concerns,
         service_account=installation.settings.pod_service_account,
+        others=_others(plan, wave, seen, installation),
     )
     used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
     untrusted = unverified(installation.connections.get(source) for source in used)
@@ -99,6 +101,28 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
         },
         rules_versions=versions,
     )
+
+
+def _others(
+    plan: Plan, wave: Wave, seen: Mapping[str, Sequence[SourceVm]], installation: Installation
+) -> dict[str, dict[str, str]]:
+    """Return which VMs the sources of those not found held when an inventory was last taken, by id of the missing one.
+
+    Nothing where none was taken: the source itself is not asked for all of its VMs. A store of another version, which
+    has them and cannot be read, is told of: the verdicts do not hang on it.
+    """
+    from mtv.inventory.history import others_of
+    from mtv.store import StoreNewer, StoreOlder
+
+    missing = {vm.id: effective(plan, wave, vm).source for vm in wave.vms if not seen[vm.id]}
+    if not missing:
+        return {}
+    try:
+        with installation.store_to_read() as store:
+            return others_of(store, missing) if store is not None else {}
+    except (StoreNewer, StoreOlder) as refused:
+        print(f"VMs of like names are not told: {refused}", file=sys.stderr)
+        return {}
 
 
 def _print(judged: _Judged) -> None:

@@ -185,7 +185,7 @@ def _disk_about(disk: Document) -> str:
 def _disk_changes(before: Document, now: Document) -> Iterable[str]:
     if before["size_bytes"] != now["size_bytes"]:
         yield f"size {size_in_words(before['size_bytes'])} → {size_in_words(now['size_bytes'])}"
-    if before["identity"] != now["identity"]:
+    if before["identity"] not in (now["identity"], *now.get("former_identities", ())):
         yield "it is another disk now"
     yield from _facts(_DISK_FACTS, before, now)
 

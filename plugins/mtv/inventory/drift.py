@@ -1,8 +1,9 @@
 """What matters of a VM for its migration, as a fingerprint, and the difference of two moments in words.
 
-That is its hardware and firmware, its disks with their sizes and whether changes are tracked, its snapshots, its
-network cards, whether it runs and where. Where the platform moves VMs between the hosts of a cluster by itself, any
-host of the cluster counts as the same; where its operators move them unseen, as OpenStack's do, any host at all.
+That is its hardware and firmware, its disks with their sizes, whether the guest sees them and whether changes are
+tracked, its snapshots, its network cards, whether it runs and where. Where the platform moves VMs between the hosts of
+a cluster by itself, any host of the cluster counts as the same; where its operators move them unseen, as OpenStack's
+do, any host at all.
 Generations do not count: a running guest writes. Whether a disk is shared depends on which VMs were read together, so
 it is no fact of one VM either.
 """
@@ -13,6 +14,8 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
+
 from mtv.inventory.documents import rows_of, snapshots_of
 from mtv.model.source import SourceDisk, SourceNic, SourceVm
 
@@ -20,7 +23,10 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def fingerprint(vm: SourceVm) -> str:
-    """Return a sha256 (64 hex digits) of all that `drift` compares; equal exactly when `drift` finds nothing."""
+    """Return a sha256 (64 hex digits) of all that `drift` compares; equal exactly when `drift` finds nothing.
+
+    Only a disk under its former identity has another fingerprint, and is no drift.
+    """
     facts = {
         "vm": _vm_facts(vm),
         "disks": _disks(vm),
@@ -31,6 +37,7 @@ def fingerprint(vm: SourceVm) -> str:
 
 def drift(before: SourceVm, now: SourceVm) -> list[str]:
     """Return one phrase per difference; empty when nothing that matters has changed."""
+    before = _in_words_of(now, before)
     return [
         *_changes("", _vm_facts(before), _vm_facts(now)),
         *_disk_changes(before, now),
@@ -92,9 +99,22 @@ def _tracking(vm: SourceVm) -> dict[str, str]:
     return {str(row.get("key")): _switch(row.get("changeTrackingEnabled")) for row in rows_of(vm, "disks")}
 
 
+def _deactivated(vm: SourceVm) -> set[str]:
+    """Return the ids of disks that are attached, but in no machine that the source starts."""
+    rows = [row for row in rows_of(vm, "diskAttachments") if row.get("active") is False]
+    return {str(row["disk"].get("id")) for row in rows if isinstance(row.get("disk"), dict)}
+
+
 def _disks(vm: SourceVm) -> dict[str, dict[str, Any]]:
-    tracked = _tracking(vm)
-    return {disk.id: {**_disk_facts(disk), "change tracking": tracked.get(disk.id, "")} for disk in vm.disks}
+    tracked, deactivated = _tracking(vm), _deactivated(vm)
+    return {
+        disk.id: {
+            **_disk_facts(disk),
+            "change tracking": tracked.get(disk.id, ""),
+            "state": "deactivated" if disk.id in deactivated else "in use",
+        }
+        for disk in vm.disks
+    }
 
 
 def _disk_facts(disk: SourceDisk) -> dict[str, Any]:
@@ -135,6 +155,18 @@ def _disk_changes(before: SourceVm, now: SourceVm) -> list[str]:
     facts, facts_now = _disks(before), _disks(now)
     changed = [phrase for key in old if key in new for phrase in _changes(f"disk {key}: ", facts[key], facts_now[key])]
     return gone + added + changed
+
+
+def _in_words_of(now: SourceVm, before: SourceVm) -> SourceVm:
+    """Return `before` with the identities that its disks have now, where they were pinned under a former one."""
+    new = {disk.id: disk for disk in now.disks}
+    disks = tuple(
+        msgspec.structs.replace(disk, identity=new[disk.id].identity)
+        if disk.id in new and disk.identity in new[disk.id].former_identities
+        else disk
+        for disk in before.disks
+    )
+    return msgspec.structs.replace(before, disks=disks)
 
 
 def _nic_changes(before: SourceVm, now: SourceVm) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -79,3 +79,16 @@ def vms_at(store: Store, moment: InventoryMoment, *, name: str = "") -> list[Sou
     """Return the VMs of a moment (of one name, if asked) exactly as they were read then."""
     found = store.inventory(moment, kind=VM, name=name)
     return [msgspec.convert(one.document, SourceVm) for one in found]
+
+
+def others_of(store: Store, missing: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the VMs that the newest inventory of a missing VM's source holds, by the id of the missing one.
+
+    `missing` says which source each is missing from. VMs are told as name to where it lies, as far as that is known
+    without its document: "". None where no inventory was taken.
+    """
+    known: dict[str, dict[str, str]] = {}
+    for source in set(missing.values()):
+        moment = store.inventory_moment(source)
+        known[source] = dict.fromkeys(store.inventory_names(moment, kind=VM), "") if moment is not None else {}
+    return {vm_id: known[source] for vm_id, source in missing.items()}

@@ -6,7 +6,17 @@ Store and target cluster, never Airflow's state, say what is done. One row per V
 from __future__ import annotations
 
 from mtv.store.dsn import STORE_CONNECTION, default_dsn, dsn_of
-from mtv.store.errors import HeldByAnother, NfcStreamsTaken, NotFound, RunRefused, StaleHolder
+from mtv.store.errors import (
+    HeldByAnother,
+    NfcStreamsTaken,
+    NotFound,
+    RunRefused,
+    StaleHolder,
+    StoreAway,
+    StoreInUse,
+    StoreNewer,
+    StoreOlder,
+)
 from mtv.store.limits import SqliteLimit, refuse_small_database
 from mtv.store.rows import (
     Approval,
@@ -44,6 +54,10 @@ __all__ = [
     "Standing",
     "StepRow",
     "Store",
+    "StoreAway",
+    "StoreInUse",
+    "StoreNewer",
+    "StoreOlder",
     "VmRow",
     "default_dsn",
     "dsn_of",

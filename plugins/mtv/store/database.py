@@ -22,10 +22,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
-from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.errors import PermanentError
+from mtv.store.errors import StoreAway
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for the one SQLite write lock before it gives up."""
+CONNECT_TIMEOUT_S = 10
+"""How long PostgreSQL may take to answer. A server that is gone from the network would be waited for for minutes."""
 _WAL_ATTEMPTS = 100
 _WRITE_OPTION = "mtv_writes"
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -43,6 +46,11 @@ class Database:
         """`sqlite` or `postgresql`."""
         return self._engine.dialect.name
 
+    @property
+    def place(self) -> str:
+        """The file, or the database and its host: for people, without secrets."""
+        return _place(self._engine)
+
     @contextmanager
     def _reading(self) -> Iterator[Session]:
         with Session(self._engine, expire_on_commit=False) as session:
@@ -55,7 +63,7 @@ class Database:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Raise `TemporaryError` where the database is away for now; faults of a query leave as they are."""
+        """Raise `StoreAway` where the database is away for now; faults of a query leave as they are."""
         with answered(self._engine):
             yield
 
@@ -98,6 +106,8 @@ def open_engine(dsn: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        if "connect_timeout" not in url.query:
+            url = url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)})
         engine = create_engine(url, poolclass=QueuePool, pool_size=5, max_overflow=15, pool_pre_ping=True)
     _engines.add(engine)
     return engine
@@ -118,7 +128,7 @@ def _make_folder(folder: Path) -> None:
 def reached(engine: Engine) -> Iterator[None]:
     """Turn a database that does not answer into a refusal in words, without its DSN.
 
-    Raises `TemporaryError` as `answered` does, else `PermanentError`.
+    Raises `StoreAway` as `answered` does, else `PermanentError`.
     """
     try:
         with answered(engine):
@@ -131,7 +141,7 @@ def reached(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def answered(engine: Engine) -> Iterator[None]:
-    """Turn a database that is away for now into `TemporaryError`, in words and without its DSN.
+    """Turn a database that is away for now into `StoreAway`, in words and without its DSN.
 
     Away is a server that does not answer, ends the connection or has none left, and a file that is locked. Every other
     error of the database is a fault of the query or of the installation and leaves as it is.
@@ -141,7 +151,7 @@ def answered(engine: Engine) -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if not _is_away(engine, error):
             raise
-        raise TemporaryError(
+        raise StoreAway(
             _refusal(engine, error),
             cure="see whether its server runs and what the connection mtv_store says",
             code="StoreUnreachable",
@@ -158,8 +168,12 @@ def _is_away(engine: Engine, error: DBAPIError | PoolTimeout) -> bool:
 def _refusal(engine: Engine, error: DBAPIError | PoolTimeout) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     why = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-    place = engine.url.database if engine.dialect.name == "sqlite" else f"{engine.url.database} on {engine.url.host}"
-    return f"the store {place} cannot be used: {why}"
+    return f"the store {_place(engine)} cannot be used: {why}"
+
+
+def _place(engine: Engine) -> str:
+    database = str(engine.url.database)
+    return database if engine.dialect.name == "sqlite" else f"{database} on {engine.url.host}"
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

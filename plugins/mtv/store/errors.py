@@ -17,8 +17,24 @@ class StaleHolder(PermanentError):
     """The caller no longer holds the VM, or the VM is in another phase than the caller believes."""
 
 
+class StoreNewer(PermanentError):
+    """A newer program has changed the store's tables: this one does not know what they mean now."""
+
+
+class StoreOlder(PermanentError):
+    """The store's tables are those of an older program, and nobody has brought them up to date."""
+
+
+class StoreInUse(PermanentError):
+    """The store's tables are not brought up to date while an older program's runs are active."""
+
+
 class NotFound(PermanentError):
     """The store has no such plan or run."""
+
+
+class StoreAway(TemporaryError):
+    """The store does not answer for now. What it was told last may be kept or not."""
 
 
 class NfcStreamsTaken(TemporaryError):

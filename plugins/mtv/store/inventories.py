@@ -105,6 +105,12 @@ class Inventories(Database):
         with self._reading() as session:
             return [_object(record) for record in session.scalars(query)]
 
+    def inventory_names(self, moment: InventoryMoment, *, kind: str) -> list[str]:
+        """Return the names of the objects of a kind that a source held at a moment; documents are not read."""
+        query = select(_Version.name).where(_held(moment), _Version.kind == kind).order_by(_Version.key)
+        with self._reading() as session:
+            return list(session.scalars(query))
+
     def inventory_changes(self, before: InventoryMoment, now: InventoryMoment) -> list[InventoryChange]:
         """Return what differs between two moments of a source, by kind and key; what came and went is left out."""
         touched = or_(

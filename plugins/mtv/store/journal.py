@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import or_, select, text, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from mtv.model.evidence import EvidenceKind
@@ -46,7 +46,21 @@ class Journal(Runs):
 
     def steps(self, run_id: str) -> list[StepRow]:
         """Return all attempts of a run in the order they began."""
-        query = select(StepRecord).where(StepRecord.run_id == run_id).order_by(StepRecord.id)
+        return self._steps(StepRecord.run_id == run_id)
+
+    def open_steps(self, run_id: str, vm_id: str) -> list[StepRow]:
+        """Return the attempts of a VM that have not ended (`vm_id` empty: of the run itself), oldest first."""
+        return self._steps(StepRecord.run_id == run_id, StepRecord.vm_id == vm_id, StepRecord.state == "running")
+
+    def newest_steps(self, run_id: str, *, begun: Collection[str], ended: Collection[str]) -> list[StepRow]:
+        """Return the newest attempt of each VM at one of these steps, the oldest first: one row a VM, however often it
+        was tried. Those at a step of `ended` count once they have ended, however.
+        """
+        counts = or_(StepRecord.step.in_(begun), and_(StepRecord.step.in_(ended), StepRecord.state != "running"))
+        newest = select(func.max(StepRecord.id)).where(StepRecord.run_id == run_id, counts).group_by(StepRecord.vm_id)
+        return self._steps(StepRecord.id.in_(newest))
+
+    def _steps(self, *which: ColumnElement[bool]) -> list[StepRow]:
         with self._reading() as session:
             return [
                 StepRow(
@@ -59,7 +73,7 @@ class Journal(Runs):
                     finished_at=record.finished_at,
                     error=record.error,
                 )
-                for record in session.scalars(query)
+                for record in session.scalars(select(StepRecord).where(*which).order_by(StepRecord.id))
             ]
 
     def add_evidence(

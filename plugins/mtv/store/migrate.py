@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from mtv import __version__
+from mtv.store.errors import StoreInUse, StoreNewer
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
 HEAD = "0004"
-"""The newest migration. A database that has it is left alone, without loading Alembic or taking a lock."""
+"""The newest migration; their names sort by age. A database that has it is left alone, without Alembic or a lock."""
 VERSION_TABLE = "mtv_schema"
 """The store's own name, so that it may share a database with somebody else's Alembic."""
 _LOCK_KEY = 0x6D7476  # "mtv"; PostgreSQL's advisory locks are numbers shared by the whole database
@@ -31,21 +34,50 @@ def migration_config(connection: Connection) -> Config:
     return config
 
 
-def upgrade_engine(reader: Engine, writer: Engine) -> None:
-    """Run all missing migrations. On SQLite the write lock, on PostgreSQL an advisory lock keeps others waiting."""
+def schema_of(reader: Engine) -> str:
+    """Return the newest migration that the database has had, "" if none. Raises `StoreNewer`."""
     with reader.connect() as connection:
-        if _revision(connection) == HEAD:
-            return
+        return _schema(connection)
+
+
+def upgrade_engine(reader: Engine, writer: Engine, *, despite_runs: bool) -> str:
+    """Run all missing migrations. On SQLite the write lock, on PostgreSQL an advisory lock keeps others waiting.
+
+    Return the newest migration that the database had before. Raises `StoreNewer`, `StoreInUse`.
+    """
+    if schema_of(reader) == HEAD:
+        return HEAD
     from alembic import command
 
     with _one_at_a_time, writer.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        before = _schema(connection)  # once more: another process may have been faster
+        if before and before != HEAD and not despite_runs:
+            _refuse_while_active(connection, before)
         command.upgrade(migration_config(connection), "head")
+    return before
 
 
-def _revision(connection: Connection) -> str | None:
+def _schema(connection: Connection) -> str:
     if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    revision: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  our own constant
-    return revision
+        return ""
+    found: str = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() or ""  # noqa: S608  our own constant
+    if found > HEAD:
+        raise StoreNewer(
+            f"the store is newer than this mtv: it has schema {found}, and mtv {__version__} knows them up to {HEAD}",
+            cure="use the version of mtv that Airflow runs; nothing was changed",
+        )
+    return found
+
+
+def _refuse_while_active(connection: Connection, schema: str) -> None:
+    # Columns that were there from the beginning: the tables are older than their classes.
+    query = text("SELECT id, plan_name, wave FROM runs WHERE state = 'running' ORDER BY id")
+    active = [f"{run} (plan {plan}, wave {wave})" for run, plan, wave in connection.execute(query)]
+    if active:
+        raise StoreInUse(
+            f"the store has schema {schema}, mtv {__version__} needs {HEAD}, and it is not changed under active runs: "
+            f"{', '.join(active)}",
+            cure="let them end with the version that began them; if one never will, mtv store upgrade --despite-runs",
+        )

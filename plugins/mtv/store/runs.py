@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mtv.model.errors import TemporaryError
@@ -132,6 +132,16 @@ class Runs(Database):
         query = select(RunRecord).order_by(RunRecord.started_at.desc(), RunRecord.id.desc()).limit(limit)
         if plan_name is not None:
             query = query.where(RunRecord.plan_name == plan_name)
+        with self._reading() as session:
+            return [_run(record) for record in session.scalars(query)]
+
+    def runs_since(self, moment: datetime) -> list[Run]:
+        """Return the runs that are active or have finished after `moment`, oldest first."""
+        query = (
+            select(RunRecord)
+            .where(or_(RunRecord.state == "running", RunRecord.finished_at > moment))
+            .order_by(RunRecord.started_at, RunRecord.id)
+        )
         with self._reading() as session:
             return [_run(record) for record in session.scalars(query)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,9 +25,11 @@ class Vms(Database):
             record = session.get(VmRecord, (plan_name, vm_id))
             return VmRow(plan_name=plan_name, vm_id=vm_id) if record is None else _row(record)
 
-    def vms(self, plan_name: str) -> list[VmRow]:
-        """Return the rows of all VMs of the plan that a run has touched, by id."""
+    def vms(self, plan_name: str, vm_ids: Collection[str] | None = None) -> list[VmRow]:
+        """Return the rows of all VMs of the plan that a run has touched, or of these of them, by id."""
         query = select(VmRecord).where(VmRecord.plan_name == plan_name).order_by(VmRecord.vm_id)
+        if vm_ids is not None:
+            query = query.where(VmRecord.vm_id.in_(vm_ids))
         with self._reading() as session:
             return [_row(record) for record in session.scalars(query)]
 
