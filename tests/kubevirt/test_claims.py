@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mover.convert import space
 from mtv.kubevirt import claims, labels
 from mtv.kubevirt.claims import MIB, Claim
+from mtv.model.conversion import ConvertDisk
+from mtv.model.overlay_space import overlay_bytes
 from tests.kubevirt.values import GIB, disk
 
 SIZES = st.integers(min_value=1, max_value=64 * 1024**4)
@@ -45,8 +48,29 @@ def test_an_impossible_overhead_is_refused(overhead: Fraction) -> None:
 def test_the_work_volume_holds_the_root_overlay_when_every_cluster_is_written(sizes: list[int]) -> None:
     disks = [disk(index, size_bytes=size) for index, size in enumerate(sizes)]
     whole = claims.work_bytes(disks, disks[0].id, converts=True)
-    assert whole >= claims.journal_bytes(disks) + claims.overlay_bytes(sizes[0])
+    assert whole >= claims.journal_bytes(disks) + overlay_bytes(sizes[0])
     assert claims.work_bytes(disks, disks[0].id, converts=False) < whole
+
+
+@pytest.mark.parametrize(
+    ("other", "counted"),
+    [
+        pytest.param(300 * MIB, 300 * MIB, id="all-of-a-small-disk"),
+        pytest.param(20 * GIB, GIB, id="what-a-conversion-writes-to-a-system"),
+        pytest.param(640 * GIB, 20 * GIB, id="a-share-of-a-large-disk"),
+    ],
+)
+def test_the_work_volume_has_room_for_a_system_on_another_disk_than_the_one_that_boots(
+    other: int, counted: int
+) -> None:
+    disks = [disk(0), disk(1, size_bytes=other)]
+    overlays = overlay_bytes(GIB) + overlay_bytes(counted)
+    without = claims.work_bytes(disks, disks[0].id, converts=False)
+    assert claims.work_bytes(disks, disks[0].id, converts=True) == without + overlays
+    as_the_mover_sees_them = [
+        ConvertDisk(id=found.id, path="", block=False, size_bytes=found.size_bytes, digest="") for found in disks
+    ]
+    assert space.worst_case_bytes(as_the_mover_sees_them) == overlays
 
 
 def test_a_raw_copy_needs_a_work_volume_for_its_journal_only() -> None:

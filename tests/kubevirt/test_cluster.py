@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from ruamel.yaml import YAML
 
+from mtv.kubevirt import cluster as cluster_module
 from mtv.kubevirt import labels, machines, pods, volumes
 from mtv.kubevirt.claims import MIB, Claim
 from mtv.kubevirt.cluster import Cluster, Conflict
@@ -125,7 +126,7 @@ def test_every_pod_is_taken_by_a_namespace_that_enforces_the_restricted_level(ad
     made = [
         pods.mover_pod(name="transfer", resources=pods.TRANSFER, source_volume=share, **mover),
         pods.mover_pod(name="convert", resources=msgspec.structs.replace(pods.CONVERT, kvm=True), **mover),
-        pods.preflight_pod(name="preflight", claim_name="b", deadline_s=60, **common),
+        pods.preflight_pod(name="preflight", claim_name="b", placement=pods.ANYWHERE, deadline_s=60, **common),
     ]
     for pod in made:
         admin.create(PODS, pod)
@@ -163,6 +164,15 @@ def test_claims_are_made_once_and_found_again_by_a_later_run(admin: Cluster, nam
         "w": "work",
     }
     assert {item["metadata"]["labels"][labels.RUN] for item in found} == {"r1"}
+
+
+@pytest.mark.lab
+def test_a_claim_under_its_disks_former_identity_is_kept_and_says_so(admin: Cluster, namespace: str) -> None:
+    volumes.ensure_claims(admin, namespace, [disk_claim("a")], plan="p", wave="w", vm="v", run="r")
+    claim = disk_claim("a", identity="by uuid", former_identities=("id-0",))
+    volumes.ensure_claims(admin, namespace, [claim], plan="p", wave="w", vm="v", run="r")
+    (state,) = volumes.disk_states(admin, namespace, [claim], plan="p", vm="v").values()
+    assert state.identity == "id-0"
 
 
 @pytest.mark.lab
@@ -246,12 +256,16 @@ def test_a_pods_log_is_text(admin: Cluster, namespace: str, lab: Any) -> None:
 def test_a_machine_is_made_once_and_a_field_that_does_not_exist_is_refused(admin: Cluster, namespace: str) -> None:
     vm = source_vm()
     machine = virtual_machine(vm, target_vm(vm, namespace=namespace))
+    assert machines.why_not_tried(admin, machine) == "", "none of its claims exists"
+    assert admin.find(VIRTUAL_MACHINES, namespace) == [], "a trial makes nothing"
     first, second = machines.ensure(admin, machine), machines.ensure(admin, machine)
     assert first["metadata"]["uid"] == second["metadata"]["uid"]
     assert first["spec"]["runStrategy"] == "Halted"
     machine["metadata"]["name"] = "other"
     machine["metadata"]["labels"][labels.VM] = "other"
     machine["spec"]["template"]["spec"]["domain"]["devices"]["diskz"] = []
+    with pytest.raises(PermanentError, match=r"would refuse the VM: .*diskz"):
+        machines.why_not_tried(admin, machine)
     with pytest.raises(PermanentError, match="diskz"):
         machines.ensure(admin, machine)
     having = {**labels.of_vm("first", "web-1"), labels.ROLE: Role.TARGET.value}
@@ -322,6 +336,22 @@ def test_an_unknown_account_and_an_unknown_certificate_are_refused_for_good(lab:
         pytest.raises(ConnectionRefused, match="certificate"),
     ):
         mistrusting.check()
+
+
+@pytest.mark.lab
+def test_names_of_secrets_are_told_without_their_content(admin: Cluster, namespace: str) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s", "namespace": namespace, "labels": of_vm("v")},
+        "stringData": {"password": "canary"},
+    }
+    admin.create(SECRETS, secret)
+    having = labels.of_vm("p", "v")
+    assert admin.names_of(SECRETS, namespace, having) == ["s"]
+    (listed,) = admin._list(SECRETS, namespace, having, accept=cluster_module._METADATA_LIST)
+    assert set(listed) <= {"kind", "apiVersion", "metadata"}
+    assert admin.remove_labelled(SECRETS, namespace, having, timeout_s=30) == ["s"]
 
 
 def _server(lab: Any) -> dict[str, str]:

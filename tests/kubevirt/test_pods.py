@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from mtv.kubevirt import pods
 from mtv.kubevirt.claims import Claim
-from mtv.kubevirt.pods import PodRequest
+from mtv.kubevirt.pods import ANYWHERE, PodRequest
+from mtv.model.settings import Settings
 
 FILE = Claim(name="c0", storage_class="s", size_bytes=1, disk_id="a", index=0)
 BLOCK = Claim(name="c1", storage_class="s", size_bytes=1, volume_mode="Block", disk_id="b", index=1)
@@ -82,7 +85,9 @@ def test_kvm_is_asked_for_only_when_a_node_offers_it() -> None:
 
 
 def test_the_preflight_opens_a_block_claim_as_qemu_would() -> None:
-    pod = pods.preflight_pod(name="p", namespace="demo", image="i", object_labels={}, claim_name="c", deadline_s=60)
+    pod = pods.preflight_pod(
+        name="p", namespace="demo", image="i", object_labels={}, claim_name="c", placement=ANYWHERE, deadline_s=60
+    )
     assert container(pod)["args"] == ["preflight-block", container(pod)["volumeDevices"][0]["devicePath"]]
     assert pod["spec"]["activeDeadlineSeconds"] == 60
     assert pod["spec"]["securityContext"]["runAsUser"] == 107
@@ -99,3 +104,50 @@ def test_a_request_hides_its_secrets_from_its_repr_and_its_pod() -> None:
     assert "canary-1" not in repr(request) + json.dumps(request.pod)
     assert request.name == "first-web-1-transfer-3"
     assert request.labels == {"mtv/plan": "first"}
+
+
+def test_pods_run_where_and_as_whom_the_installation_says() -> None:
+    placement = Settings.from_environ(
+        {"MTV_POD_SERVICE_ACCOUNT": "mover", "MTV_POD_NODE_SELECTOR": "zone=a, kubevirt.io/schedulable=true"}
+    ).pod_placement
+    preflight = pods.preflight_pod(
+        name="p", namespace="n", image="i", object_labels={}, claim_name="c", placement=placement, deadline_s=1
+    )
+    for pod in (transfer_pod(placement=placement), preflight):
+        assert pod["spec"]["serviceAccountName"] == "mover"
+        assert pod["spec"]["nodeSelector"] == {"zone": "a", "kubevirt.io/schedulable": "true"}
+
+
+def test_pods_run_on_nodes_for_vms_unless_told_otherwise() -> None:
+    assert Settings.from_environ({}).pod_placement.node_selector == {"kubevirt.io/schedulable": "true"}
+    anywhere = Settings.from_environ({"MTV_POD_NODE_SELECTOR": ""}).pod_placement
+    assert "nodeSelector" not in transfer_pod(placement=anywhere)["spec"]
+    with pytest.raises(ValueError, match=r"MTV_POD_NODE_SELECTOR.*'zone'"):
+        Settings.from_environ({"MTV_POD_NODE_SELECTOR": "zone"})
+
+
+def test_a_copy_serves_its_progress_on_the_pods_address_only_where_the_installation_says_a_port() -> None:
+    assert (
+        Settings.from_environ({}).mover_metrics_port
+        == Settings.from_environ({"MTV_MOVER_METRICS_PORT": "0"}).mover_metrics_port
+        == 0
+    )
+    silent = transfer_pod()
+    assert "ports" not in container(silent)
+    assert "annotations" not in silent["metadata"]
+    port = Settings.from_environ({"MTV_MOVER_METRICS_PORT": "9100"}).mover_metrics_port
+    pod = transfer_pod(metrics_port=port)
+    assert container(pod)["args"] == ["transfer", "--spec", "/run/mtv/spec.json", "--metrics", "$(MTV_POD_IP):9100"]
+    assert {"name": "MTV_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in container(pod)["env"]
+    assert container(pod)["ports"] == [{"name": "metrics", "containerPort": 9100}]
+    assert pod["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "9100",
+        "prometheus.io/path": "/metrics",
+    }
+
+
+@pytest.mark.parametrize("text", ["http", "-1", "80", "65536", "９１００"])
+def test_what_is_no_port_is_told_with_the_settings_name(text: str) -> None:
+    with pytest.raises(ValueError, match="MTV_MOVER_METRICS_PORT"):
+        Settings.from_environ({"MTV_MOVER_METRICS_PORT": text})

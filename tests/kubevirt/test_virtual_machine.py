@@ -221,6 +221,11 @@ KINDS = {
         (APP,),
         {},
     ),
+    "unplugged-card-of-the-hosts-hardware": (
+        source_vm(provider="ovirt", nics=(nic(0, model="pci_passthrough", connected=False),)),
+        (APP,),
+        {},
+    ),
 }
 
 

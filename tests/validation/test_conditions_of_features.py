@@ -50,6 +50,15 @@ def with_virt(*gates: str, **changed: Any) -> TargetFacts:
     return target(kubevirt=virt(*gates, **changed), storage_classes=(DEFAULT,))
 
 
+SRIOV = plan_of(network_map={"*": APP})
+
+
+def passed(*, connected: bool) -> SourceVm:
+    """A VM of oVirt with a card of its host's hardware."""
+    nic = SourceNic(index=0, network="VM Network", mac=MAC, model="pci_passthrough", connected=connected)
+    return seen(provider="ovirt", nics=(nic,))
+
+
 TPM = seen(tpm=True, firmware="efi")
 GROWS = document(memoryHotAddEnabled=True)
 
@@ -158,6 +167,10 @@ OF_VMS = [
      (plan_of(), seen(disks=(disk(), disk(id="2001", index=1, size_bytes=3 * TIB))))),
     ("TooManyCards", "mtv.nic.count_exceeds_limit", W, (MANY, seen(nics=cards(29))), (MANY, seen(nics=cards(28)))),
     ("TooManyCards", "mtv.nic.count_exceeds_limit", W, (MANY, seen(nics=cards(29))), (IGNORING, seen(nics=cards(29)))),
+    ("CardCannotBeDown", "mtv.nic.sriov_down", W,
+     (SRIOV, passed(connected=False)), (SRIOV, passed(connected=True))),
+    ("CardCannotBeDown", "mtv.nic.sriov_down", W,
+     (SRIOV, passed(connected=False)), (plan_of(), passed(connected=False))),
     ("CardOrderUnknown", "mtv.nic.order_unknown", W,
      (plan_of(), of_networks("a", "a", "b")), (plan_of(), of_networks("a", "a"))),
     ("CardOrderUnknown", "mtv.nic.order_unknown", W,

@@ -137,6 +137,39 @@ def test_what_is_not_mapped_is_told_with_the_key_that_may_be_meant(changed, vm, 
     assert "''" not in told.message
 
 
+def cure_of_missing(name: str, known: dict[str, str], *more: PlannedVm) -> str:
+    plan = plan_of(PlannedVm(id="vm", name=name), *more)
+    said = conditions(plan, plan.waves[0], {}, others={"vm": known})
+    return next(one.cure for one in said if one.type == "VMNotFound" and "vm" in one.vms)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        pytest.param("web-1", {"WEB-1": ""}, "There is 'WEB-1', which may be meant to be it. ", id="another-case"),
+        pytest.param("web1", {"web-1": "", "db-1": ""}, "There is 'web-1', ", id="misspelt"),
+        pytest.param(
+            "shop/web-1", {"web-1": "/dc/vm/old/web-1"}, "There is 'web-1' at /dc/vm/old/web-1, ", id="folder"
+        ),
+        pytest.param("shop/web-1", {"shop-web-2": "", "web-1": ""}, "There is 'web-1', ", id="with-its-folder"),
+        pytest.param("web-1", {"database": ""}, "The source has no VM of this name", id="nothing-near"),
+    ],
+)
+def test_a_vm_that_is_not_there_is_told_with_the_one_that_may_be_meant(name, known, hint):
+    assert cure_of_missing(name, known).startswith(hint)
+
+
+def test_a_vm_that_the_plan_names_itself_is_not_the_one_that_may_be_meant():
+    assert "There is" not in cure_of_missing("web-1", {"web-2": ""}, PlannedVm(id="web-2", name="web-2"))
+
+
+def test_near_names_of_so_many_missing_vms_are_not_looked_for():
+    missing = tuple(PlannedVm(id=f"web-{n}", name=f"web-{n}") for n in range(30))
+    plan = plan_of(*missing)
+    said = conditions(plan, plan.waves[0], {}, others={vm.id: {"WEB": "", "web_": ""} for vm in missing})
+    assert sum("There is" in one.cure for one in said if one.type == "VMNotFound") == 20
+
+
 def test_a_lun_needs_no_storage_map():
     lun = msgspec.structs.replace(source_vm().disks[0], storage="", locator={"storage_type": "lun"})
     assert ids(plan_of(WEB), msgspec.structs.replace(source_vm(), disks=(lun,))) == []

@@ -91,7 +91,7 @@ OF_VMS = [
      (plan_of(), seen(disks=(disk(locator={"kind": "volume", "volume": "v"}),)))),
     ("VMStorageNotSupported", C, "NotSupported",
      (plan_of(), document(flavor={"ephemeral": 100})), (plan_of(), document(flavor={"ephemeral": 0}))),
-    ("DeactivatedDisk", W, "NotSupported",
+    ("DeactivatedDisk", C, "NotSupported",
      (plan_of(), document(diskAttachments=[{"active": True}, {"active": False, "disk": {"name": "clone"}}])),
      (plan_of(), document(diskAttachments=[{"active": True, "disk": {"name": "root"}}, {}]))),
     ("SwapDiskLeftOut", W, "NotSupported",
@@ -142,6 +142,7 @@ def test_conditions_of_vms(kind: str, category: Any, reason: str, set_: Any, not
 OTHER = Machine(namespace="n", name="other", macs=(MAC,))
 COPY = Machine(namespace="far", name="web", plan="q", vm="web-1", source_id="vm-web-1", macs=(MAC,))
 OWN = Machine(namespace="n", name="web-1", plan="p", vm="web-1", macs=(MAC,))
+MIGRATED = Machine(namespace="n", name="web-1", plan="p", vm="web-1", accepted_by="r1", macs=(MAC,))
 TAKEN = Machine(namespace="n", name="web-1")
 QUOTA = "requests.storage"
 
@@ -180,6 +181,8 @@ OF_TARGET = [
      target(storage_classes=(StorageClass(name="c", provisioner="kubernetes.io/no-provisioner"),)), target()),
     ("VMAlreadyExists", C, "NotUnique", ("web-1",), plan_of(), seen(),
      target(machines=(TAKEN,)), target(machines=(OWN,))),
+    ("VMAlreadyMigrated", C, "NotUnique", ("web-1",), plan_of(), seen(),
+     target(machines=(MIGRATED,)), target(machines=(OWN,))),
     ("MacConflicts", C, "NotValid", ("web-1",), plan_of(), seen(), target(machines=(OTHER,)), target(machines=(OWN,))),
     ("MacConflicts", W, "NotUnique", ("web-1",), plan_of(), seen(), target(machines_elsewhere=(COPY,)), target()),
     ("QuotaTooSmall", C, "NotValid", ("web-1",), plan_of(), seen(),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from mtv.kubevirt import labels
+from mtv.model.overlay_space import overlays_bytes
 from mtv.model.source import SourceDisk
 
 MIB = 1024 * 1024
@@ -22,7 +23,6 @@ FILESYSTEM_OVERHEAD = Fraction(1, 10)
 _JOURNAL_BLOCK = 4 * MIB
 _JOURNAL_RECORD = 64  # bytes per block: index, digest, checksum, rounded up
 _WORK_MARGIN = 64 * MIB  # results, lock, commit record, and room for a rewritten journal
-_OTHER_DISKS_SHARE = 32  # conversion writes next to nothing to disks other than the root: 1/32 of their size
 
 VolumeMode = Literal["Filesystem", "Block"]
 
@@ -38,6 +38,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     disk_id: str = ""
     index: int = -1
     identity: str = ""
+    former_identities: tuple[str, ...] = ()
 
 
 def align_up(size_bytes: int) -> int:
@@ -63,25 +64,17 @@ def journal_bytes(disks: Iterable[SourceDisk]) -> int:
     return sum(2 * _JOURNAL_RECORD * -(-disk.size_bytes // _JOURNAL_BLOCK) + MIB for disk in disks)
 
 
-def overlay_bytes(size_bytes: int) -> int:
-    """Return the most that a qcow2 overlay of a disk takes: every cluster written, and 10 bytes of tables a cluster."""
-    clusters = -(-size_bytes // 65536)
-    return size_bytes + clusters * 10 + MIB
-
-
 def work_bytes(disks: Iterable[SourceDisk], root_id: str, *, converts: bool) -> int:
     """Return what the work volume must hold, before the filesystem's own overhead.
 
-    Journals of all disks and a margin; for a conversion also its overlays. An overlay grows with what virt-v2v writes:
-    for the root disk the worst case is counted (every cluster rewritten), for the others a small share, because only
-    their filesystems' mount records change. Should an overlay run full all the same, the conversion fails before its
-    commit and the verified copy is untouched.
+    Journals of all disks and a margin; for a conversion also its overlays. Should an overlay run full all the same, the
+    conversion fails before its commit and the verified copy is untouched.
     """
     disks = tuple(disks)
     total = journal_bytes(disks) + _WORK_MARGIN
     if converts:
-        for disk in disks:
-            total += overlay_bytes(disk.size_bytes if disk.id == root_id else disk.size_bytes // _OTHER_DISKS_SHARE)
+        boot = [disk.size_bytes for disk in disks if disk.id == root_id]
+        total += overlays_bytes(boot, [disk.size_bytes for disk in disks if disk.id != root_id])
     return total
 
 

@@ -5,13 +5,16 @@ resource was refused, and whether a retry helps:
 
 - 401 and certificates nobody vouches for: `ConnectionRefused`
 - 403, 400, 404 of a collection, 422: `PermanentError`
-- 409: `Conflict`, a `TemporaryError`
-- 429, 5xx, timeouts, dropped connections: `TemporaryError`
+- 409 because the name is taken: `Conflict`, a `TemporaryError`; a 409 of a quota or object that others change in the
+  same moment is tried again a few times
+- 429, 5xx, timeouts, dropped connections (in the middle of TLS, too): `TemporaryError`
 """
 
 from __future__ import annotations
 
 import json
+import random
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
@@ -32,12 +35,18 @@ CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE = 500
 _MAX_PAGES = 200
+_BUSY_PAUSES_S = (0.2, 0.5, 1, 2, 4)
 
 
 class Conflict(TemporaryError):
-    """Somebody else made or changed the object meanwhile."""
+    """There is an object of that name already."""
+
+
+class _Busy(TemporaryError):
+    """Somebody else changed what the request would change, e.g. the count of a quota, in the same moment."""
 
 
 class Cluster:
@@ -90,30 +99,47 @@ class Cluster:
 
     def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Return the objects that carry all labels of `having` (None: all of the namespace)."""
+        return self._list(kind, namespace, having, accept="application/json")
+
+    def names_of(self, kind: Kind, namespace: str, having: Mapping[str, str]) -> list[str]:
+        """Return the names of such objects. Only metadata travels, as with `exists`."""
+        return [item["metadata"]["name"] for item in self._list(kind, namespace, having, accept=_METADATA_LIST)]
+
+    def _list(
+        self, kind: Kind, namespace: str, having: Mapping[str, str] | None, *, accept: str
+    ) -> list[dict[str, Any]]:
         query: dict[str, str] = {"limit": str(_PAGE)}
         if having is not None:
             query["labelSelector"] = labels.selector(dict(having))
         items: list[dict[str, Any]] = []
         for _ in range(_MAX_PAGES):
             page = self._json(
-                "GET", kind.path(namespace), query=query, what=f"list {kind.plural} in {namespace or '-'}"
+                "GET",
+                kind.path(namespace),
+                query=query,
+                accept=accept,
+                what=f"list {kind.plural} in {namespace or '-'}",
             )
-            items += page["items"]
+            items += page["items"] or ()  # null when a list of metadata is empty
             token = page["metadata"].get("continue", "")
             if not token:
                 return items
             query["continue"] = token
         raise PermanentError(f"more than {_PAGE * _MAX_PAGES} {kind.plural} in {namespace}", code="too-many-objects")
 
-    def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object; unknown fields are refused. Raises `Conflict` when the name is taken."""
+    def create(self, kind: Kind, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Create an object; unknown fields are refused. Raises `Conflict` when the name is taken.
+
+        With `dry_run` the API and its admission judge it as they would, and nothing is made.
+        """
         metadata = body["metadata"]
+        verb = "try to create" if dry_run else "create"
         return self._json(
             "POST",
             kind.path(metadata.get("namespace", "")),
             body=body,
-            query={"fieldValidation": "Strict"},
-            what=f"create {kind.plural}/{metadata['name']} in {metadata.get('namespace', '-')}",
+            query={"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})},
+            what=f"{verb} {kind.plural}/{metadata['name']} in {metadata.get('namespace', '-')}",
         )
 
     def merge(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,12 +178,12 @@ class Cluster:
         """
         if labels.PLAN not in having or not ({labels.VM, labels.RUN} & set(having)):
             raise ValueError(f"clean-up by {dict(having)} could reach objects of other VMs")
-        names = [item["metadata"]["name"] for item in self.find(kind, namespace, having)]
+        names = self.names_of(kind, namespace, having)
         for name in names:
             self.delete(kind, name, namespace, grace_s=grace_s)
         if names:
             self.wait(
-                lambda: not self.find(kind, namespace, having) or None,
+                lambda: not self.names_of(kind, namespace, having) or None,
                 timeout_s=timeout_s,
                 what=f"{kind.plural} {', '.join(names)} in {namespace} to be gone",
             )
@@ -230,7 +256,16 @@ class Cluster:
     def _json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         return dict(json.loads(self._raw(method, path, **kwargs)))
 
-    def _raw(
+    def _raw(self, method: str, path: str, **kwargs: Any) -> bytes:
+        for pause_s in _BUSY_PAUSES_S:
+            try:
+                return self._once(method, path, **kwargs)
+            except _Busy:
+                # Spread, because those that met here would meet again.
+                time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+        return self._once(method, path, **kwargs)
+
+    def _once(
         self,
         method: str,
         path: str,
@@ -284,15 +319,18 @@ def _client(connection: Connection) -> tuple[Kubeconfig | None, Any]:
         ) from error
 
 
-def _message(error: ApiException) -> str:
+def _status(error: ApiException) -> Mapping[str, Any]:
+    """Return the `Status` object of an answer; an empty one where somebody else answered, e.g. a proxy."""
     try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.reason or "no reason given")
+        said = json.loads(error.body)
+    except (TypeError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _refusal(error: ApiException, what: str) -> MtvError:
-    message, status = _message(error), int(error.status or 0)
+    said, status = _status(error), int(error.status or 0)
+    message = str(said.get("message") or error.reason or "no reason given")
     if status == 404:
         return _NotFound(f"cannot {what}: {message}", code="http-404")
     if status == 401:
@@ -306,7 +344,8 @@ def _refusal(error: ApiException, what: str) -> MtvError:
             code="forbidden",
         )
     if status == 409:
-        return Conflict(f"cannot {what}: {message}", code="conflict")
+        kind = Conflict if said.get("reason") == "AlreadyExists" else _Busy
+        return kind(f"cannot {what}: {message}", code="conflict")
     if status == 429 or status >= 500:
         return TemporaryError(f"cannot {what}: HTTP {status}, {message}", code=f"http-{status}")
     return PermanentError(f"cannot {what}: HTTP {status}, {message}", code=f"http-{status}")
@@ -314,6 +353,9 @@ def _refusal(error: ApiException, what: str) -> MtvError:
 
 def _unreachable(error: urllib3.exceptions.HTTPError, what: str) -> MtvError:
     cause = getattr(error, "reason", None) or error
-    if isinstance(cause, urllib3.exceptions.SSLError):
+    # Other errors of TLS are those of a connection, e.g. of a load balancer that has no API server behind it just then.
+    if isinstance(cause, urllib3.exceptions.SSLError) and any(
+        isinstance(reason, ssl.SSLCertVerificationError) for reason in cause.args
+    ):
         return ConnectionRefused(f"cannot {what}: {cause}", cure="the kubeconfig's certificate-authority does not fit")
     return TemporaryError(f"cannot {what}: {cause}", code="unreachable")

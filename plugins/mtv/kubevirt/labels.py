@@ -31,10 +31,12 @@ CONVERTED = "mtv/converted-digest"
 """Annotation: root digest after the committed conversion."""
 STALE = "mtv/stale"
 """Annotation "true": the source has moved on since; the bytes must be brought up to date before use."""
+ACCEPTED = "mtv/accepted"
+"""Annotation of a VirtualMachine: the run that accepted it. From then on it is the VM; no run changes or removes it."""
 ORIGINAL_NAME = "mtv/original-name"
 ORIGINAL_ID = "mtv/original-id"
 
-_VALUE = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 
 
 class Role(StrEnum):
@@ -56,7 +58,7 @@ POD_ROLES = (Role.INSPECT, Role.TRANSFER, Role.CONVERT)
 
 def value(text: str) -> str:
     """Return `text` as a label value: unchanged when valid, else cleaned with a hash that keeps it unique."""
-    if _VALUE.match(text):
+    if _VALUE.fullmatch(text):
         return text
     tail = hashlib.sha256(text.encode()).hexdigest()[:10]
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:52].rstrip("-._")

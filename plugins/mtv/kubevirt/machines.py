@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from mtv.kubevirt import labels
 from mtv.kubevirt.cluster import Cluster, Conflict
 from mtv.kubevirt.resources import API_GROUPS, CLAIMS, INSTANCES, PODS, VIRTUAL_MACHINES
-from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 
 CONSOLE_CONTAINER = "guest-console-log"
 STOP_TIMEOUT_S = 300.0
+_STOP_POLL_S = 1.0
 _CREATED_BY = "kubevirt.io/created-by"
 _TARGET_IDENTITY = (labels.PLAN, labels.VM, labels.ROLE)
+_NO_DRY_RUN = "does not support dry run"
+"""What the API server says where somebody's webhook has side effects: nothing about the object."""
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that is the migrated VM: `run` accepted it. `is_leaving` while it is being deleted."""
+
+    name: str
+    run: str
+    is_leaving: bool = False
 
 
 def is_served(cluster: Cluster) -> bool:
@@ -34,11 +47,11 @@ def require_kubevirt(cluster: Cluster) -> None:
 def ensure(cluster: Cluster, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Return the VM's VirtualMachine, made now or by an earlier attempt (found by labels).
 
-    Raises `PermanentError` when the name belongs to somebody else's machine.
+    Raises `PermanentError` when the name belongs to somebody else's machine. One that was accepted is found, too: ask
+    `find_accepted` first.
     """
     metadata = machine["metadata"]
-    identity = {key: metadata["labels"][key] for key in _TARGET_IDENTITY}
-    found = cluster.find(VIRTUAL_MACHINES, metadata["namespace"], identity)
+    found = _made_before(cluster, metadata)
     if found:
         if found[0]["metadata"].get("deletionTimestamp"):
             raise TemporaryError(f"VirtualMachine {metadata['name']} is still being deleted", code="vm-terminating")
@@ -46,11 +59,83 @@ def ensure(cluster: Cluster, machine: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return cluster.create(VIRTUAL_MACHINES, machine)
     except Conflict as error:
+        raise _name_taken(metadata) from error
+
+
+def why_not_tried(cluster: Cluster, machine: Mapping[str, Any]) -> str:
+    """Have the target judge a VirtualMachine without making it; return why it could not, "" when it takes it.
+
+    One that an earlier attempt made was judged then. Its claims need not exist. Raises `PermanentError` with the API's
+    own words when the machine is refused, or when its name belongs to somebody else's.
+    """
+    metadata = machine["metadata"]
+    if _made_before(cluster, metadata):
+        return "an earlier attempt made it"
+    try:
+        cluster.create(VIRTUAL_MACHINES, machine, dry_run=True)
+    except Conflict as error:
+        raise _name_taken(metadata) from error
+    except PermanentError as error:
+        if _NO_DRY_RUN in error.message:
+            return error.message
+        if isinstance(error, ConnectionRefused) or error.code == "forbidden":
+            raise  # rights or a quota: its cure says so
         raise PermanentError(
-            f"namespace {metadata['namespace']} has a VirtualMachine {metadata['name']} that this plan did not make",
-            cure="set target_name for the VM, or remove the other machine",
-            code="target-name-taken",
+            f"the target would refuse the VM: {error.message}",
+            cure="change the VM or its maps so that it is taken; nothing was touched",
+            code="machine-refused",
         ) from error
+    return ""
+
+
+def _made_before(cluster: Cluster, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    identity = {key: metadata["labels"][key] for key in _TARGET_IDENTITY}
+    return cluster.find(VIRTUAL_MACHINES, metadata["namespace"], identity)
+
+
+def _name_taken(metadata: Mapping[str, Any]) -> PermanentError:
+    return PermanentError(
+        f"namespace {metadata['namespace']} has a VirtualMachine {metadata['name']} that this plan did not make",
+        cure="set target_name for the VM, or remove the other machine",
+        code="target-name-taken",
+    )
+
+
+def owners_of(claims: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the uids of the machines that own these claims."""
+    return frozenset(owner["uid"] for claim in claims for owner in claim["metadata"].get("ownerReferences") or ())
+
+
+def accepted_by(machine: Mapping[str, Any], owners: Container[str]) -> str:
+    """Return the run that accepted a machine, "" when none did.
+
+    One that was accepted before there was an annotation for it shows it by owning its disk claims: it is among
+    `owners`. The run that made it had accepted it, too.
+    """
+    metadata = machine["metadata"]
+    accepted = (metadata.get("annotations") or {}).get(labels.ACCEPTED)
+    if accepted:
+        return str(accepted)
+    return str((metadata.get("labels") or {}).get(labels.RUN, "unknown")) if metadata["uid"] in owners else ""
+
+
+def find_accepted(cluster: Cluster, namespace: str, having: Mapping[str, str]) -> Accepted | None:
+    """Return the machine that carries `having` and was accepted, by whatever run and store; None when there is none."""
+    found = cluster.find(VIRTUAL_MACHINES, namespace, having)
+    if not found:
+        return None
+    owners = owners_of(cluster.find(CLAIMS, namespace, {key: having[key] for key in (labels.PLAN, labels.VM)}))
+    for machine in found:
+        if run := accepted_by(machine, owners):
+            metadata = machine["metadata"]
+            return Accepted(name=metadata["name"], run=run, is_leaving=bool(metadata.get("deletionTimestamp")))
+    return None
+
+
+def accept(cluster: Cluster, machine: Mapping[str, Any], run: str) -> None:
+    """Mark a machine as the migrated VM: what the cluster says of it holds for every store there is."""
+    metadata = machine["metadata"]
+    cluster.annotate(VIRTUAL_MACHINES, metadata["name"], metadata["namespace"], {labels.ACCEPTED: run})
 
 
 def set_run_strategy(cluster: Cluster, name: str, namespace: str, strategy: str) -> dict[str, Any]:
@@ -74,12 +159,21 @@ def stop(cluster: Cluster, name: str, namespace: str, *, timeout_s: float = STOP
 def wait_stopped(cluster: Cluster, name: str, namespace: str, *, timeout_s: float) -> None:
     """Wait until neither an instance called `name` nor a launcher pod of it is there. Raises `TemporaryError`."""
 
-    def gone() -> bool:
-        if cluster.get(INSTANCES, name, namespace) is not None:
-            return False
-        return not [pod for pod in launcher_pods(cluster, name, namespace) if not _ended(pod)]
+    instances: set[str] = set()
 
-    cluster.wait(gone, timeout_s=timeout_s, what=f"{name} in {namespace} to stop")
+    def runs(pods: list[dict[str, Any]]) -> bool:
+        return not all(_ended(pod) for pod in pods)
+
+    def gone() -> bool:
+        instance = cluster.get(INSTANCES, name, namespace)
+        if instance is not None:
+            instances.add(instance["metadata"]["uid"])
+            return False
+        # A namespace may hold the launchers of a thousand machines: all are looked at only to be sure in the end.
+        own = (cluster.find(PODS, namespace, {_CREATED_BY: uid}) for uid in instances)
+        return not any(map(runs, own)) and not runs(launcher_pods(cluster, name, namespace))
+
+    cluster.wait(gone, timeout_s=timeout_s, what=f"{name} in {namespace} to stop", interval_s=_STOP_POLL_S)
 
 
 def launcher_pods(cluster: Cluster, name: str, namespace: str) -> list[dict[str, Any]]:
@@ -117,7 +211,6 @@ def own_claims(cluster: Cluster, machine: Mapping[str, Any], claim_names: list[s
         "kind": machine["kind"],
         "name": metadata["name"],
         "uid": metadata["uid"],
-        "blockOwnerDeletion": True,
     }
     for name in claim_names:
         cluster.merge(CLAIMS, name, metadata["namespace"], {"metadata": {"ownerReferences": [owner]}})

@@ -10,7 +10,7 @@ from mtv.model.source import SourceDisk, SourceNic, SourceVm
 
 ANY = "*"
 
-_DEVICE = re.compile(r"^/dev/(sd|vd|xvd)(?P<letter>[a-z])(?P<partition>[0-9]*)$")
+_DEVICE = re.compile(r"/dev/(sd|vd|xvd)(?P<letter>[a-z])(?P<partition>[0-9]*)")
 
 
 def storage_target(plan: Plan, vm: EffectiveVm, disk: SourceDisk) -> StorageTarget:
@@ -62,7 +62,7 @@ def root_disk(vm: SourceVm, wanted: str) -> SourceDisk:
         raise PermanentError(f"{vm.name} has no disk to boot from", code="no-disk")
     if not wanted:
         return min(vm.disks, key=lambda disk: disk.index)
-    device = _DEVICE.match(wanted)
+    device = _DEVICE.fullmatch(wanted)
     index = str(ord(device["letter"]) - ord("a")) if device else wanted
     for disk in vm.disks:
         if disk.id == wanted or str(disk.index) == index:
@@ -79,5 +79,5 @@ def root_partition(wanted: str) -> str:
 
     Empty when `wanted` names no partition: then virt-v2v finds the guest's root itself.
     """
-    device = _DEVICE.match(wanted)
+    device = _DEVICE.fullmatch(wanted)
     return f"/dev/sda{device['partition']}" if device and device["partition"] else ""

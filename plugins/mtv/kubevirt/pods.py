@@ -22,8 +22,10 @@ from typing import Any
 import msgspec
 
 from mtv.kubevirt.claims import Claim
+from mtv.model.settings import PodPlacement
 from mtv.model.transfer import SPEC_PATH, WORK_DIR
 
+ANYWHERE = PodPlacement()
 QEMU_ID = 107
 """User and group of QEMU in KubeVirt's launcher: who writes a disk must be who will run it."""
 DISK_FILE = "disk.img"
@@ -34,6 +36,7 @@ DRIVERS_DIR = "/virtio-win"
 PREFLIGHT_DEVICE = "/dev/mtv-preflight"
 
 _SECRET_DIR = str(PurePosixPath(SPEC_PATH).parent)
+_POD_IP = "MTV_POD_IP"
 
 
 class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +110,15 @@ def mover_pod(
     source_volume: Mapping[str, Any] | None = None,
     keys_secret: str = "",
     drivers_claim: str = "",
-    service_account: str = "",
+    placement: PodPlacement = ANYWHERE,
     deadline_s: int | None = None,
+    metrics_port: int = 0,
 ) -> dict[str, Any]:
     """Return a pod that runs `mtv-mover <arguments>` once.
 
     `source_volume` is a Kubernetes volume source (an OVA share) that is mounted read-only at /source. `keys_secret` and
-    `drivers_claim` are the user's own.
+    `drivers_claim` are the user's own. `metrics_port` is where a transfer serves its progress for Prometheus, on the
+    pod's address; 0: nowhere.
     """
     mounts: list[dict[str, Any]] = [
         {"name": "scratch", "mountPath": "/var/tmp"},  # noqa: S108  inside the pod
@@ -160,6 +165,13 @@ def mover_pod(
         "terminationMessagePolicy": "File",
         "volumeMounts": mounts,
     }
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": dict(object_labels)}
+    if metrics_port:
+        # An address of its own family, which "everywhere" would have to guess; the kubelet puts it into the argument.
+        container["env"].append({"name": _POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+        container["args"] += ["--metrics", f"$({_POD_IP}):{metrics_port}"]
+        container["ports"] = [{"name": "metrics", "containerPort": metrics_port}]
+        metadata["annotations"] = _scraped_at(metrics_port)
     if devices:
         container["volumeDevices"] = devices
     spec: dict[str, Any] = {
@@ -178,20 +190,34 @@ def mover_pod(
         "containers": [container],
         "volumes": volumes,
     }
-    if service_account:
-        spec["serviceAccountName"] = service_account
+    if placement.service_account:
+        spec["serviceAccountName"] = placement.service_account
+    if placement.node_selector:
+        spec["nodeSelector"] = dict(placement.node_selector)
     if deadline_s is not None:
         spec["activeDeadlineSeconds"] = deadline_s
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(object_labels)},
+        "metadata": metadata,
         "spec": spec,
     }
 
 
+def _scraped_at(port: int) -> dict[str, str]:
+    """What Prometheus' usual configuration for pods goes by."""
+    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(port), "prometheus.io/path": "/metrics"}
+
+
 def preflight_pod(
-    *, name: str, namespace: str, image: str, object_labels: Mapping[str, str], claim_name: str, deadline_s: int
+    *,
+    name: str,
+    namespace: str,
+    image: str,
+    object_labels: Mapping[str, str],
+    claim_name: str,
+    placement: PodPlacement,
+    deadline_s: int,
 ) -> dict[str, Any]:
     """Return a pod that proves that 107:107 can open a Block claim of a class (`mtv-mover preflight-block`)."""
     pod = mover_pod(
@@ -201,6 +227,7 @@ def preflight_pod(
         arguments=["preflight-block", PREFLIGHT_DEVICE],
         object_labels=object_labels,
         resources=PREFLIGHT,
+        placement=placement,
         deadline_s=deadline_s,
     )
     pod["spec"]["volumes"].append({"name": "block", "persistentVolumeClaim": {"claimName": claim_name}})

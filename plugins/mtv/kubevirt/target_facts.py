@@ -6,7 +6,7 @@ A cluster that does not answer is a `TemporaryError`; one that refuses us altoge
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from mtv.kubevirt.resources import (
     ALL_MACHINES,
     ATTACHMENTS,
     CAPACITIES,
+    CLAIMS,
     INSTANCES,
     KUBEVIRTS,
     NAMESPACES,
@@ -207,11 +208,16 @@ def _attachment(namespace: str, item: Mapping[str, Any]) -> Attachment:
 
 def _machines(cluster: Cluster, namespace: str) -> tuple[tuple[Machine, ...] | Unknown, tuple[Machine, ...] | Unknown]:
     """Return the VMs of the namespace and all others: both lists at once, or the first alone if that is allowed."""
-    everywhere = _known(lambda: _with_instances(_listed(cluster, ALL_MACHINES), _listed(cluster, ALL_INSTANCES)))
+    claims = _known(lambda: cluster.find(CLAIMS, namespace, {labels.ROLE: labels.Role.DISK.value}))
+    # Claims only tell of VMs that an older version accepted, and `prepare` asks again.
+    owners = machines.owners_of(() if isinstance(claims, Unknown) else claims)
+    everywhere = _known(
+        lambda: _with_instances(_listed(cluster, ALL_MACHINES), _listed(cluster, ALL_INSTANCES), owners)
+    )
     if isinstance(everywhere, Unknown):
         here = _known(
             lambda: _with_instances(
-                _listed(cluster, VIRTUAL_MACHINES, namespace), _listed(cluster, INSTANCES, namespace)
+                _listed(cluster, VIRTUAL_MACHINES, namespace), _listed(cluster, INSTANCES, namespace), owners
             )
         )
         return here, everywhere
@@ -221,14 +227,16 @@ def _machines(cluster: Cluster, namespace: str) -> tuple[tuple[Machine, ...] | U
     )
 
 
-def _with_instances(vms: list[dict[str, Any]], instances: list[dict[str, Any]]) -> tuple[Machine, ...]:
+def _with_instances(
+    vms: list[dict[str, Any]], instances: list[dict[str, Any]], owners: Container[str]
+) -> tuple[Machine, ...]:
     """Return the VMs; a running instance adds the addresses that were given to it at its start.
 
     An instance without a VM counts for its addresses, under its own name.
     """
-    found = {_key(item): _machine(item, item["spec"].get("template", {})) for item in vms}
+    found = {_key(item): _machine(item, item["spec"].get("template", {}), owners) for item in vms}
     for item in instances:
-        machine = found.get(_key(item)) or _machine(item, item)
+        machine = found.get(_key(item)) or _machine(item, item, ())
         seen = {str(one["mac"]).lower() for one in item.get("status", {}).get("interfaces") or () if one.get("mac")}
         macs = (*machine.macs, *sorted(seen - set(machine.macs)))
         found[_key(item)] = msgspec.structs.replace(machine, macs=macs)
@@ -239,7 +247,7 @@ def _key(item: Mapping[str, Any]) -> tuple[str, str]:
     return item["metadata"]["namespace"], item["metadata"]["name"]
 
 
-def _machine(item: Mapping[str, Any], template: Mapping[str, Any]) -> Machine:
+def _machine(item: Mapping[str, Any], template: Mapping[str, Any], owners: Container[str]) -> Machine:
     marks = item["metadata"].get("labels") or {}
     notes = item["metadata"].get("annotations") or {}
     interfaces = template.get("spec", {}).get("domain", {}).get("devices", {}).get("interfaces") or ()
@@ -249,6 +257,7 @@ def _machine(item: Mapping[str, Any], template: Mapping[str, Any]) -> Machine:
         plan=marks.get(labels.PLAN, ""),
         vm=marks.get(labels.VM, ""),
         source_id=notes.get(labels.ORIGINAL_ID, ""),
+        accepted_by=machines.accepted_by(item, owners),
         macs=tuple(str(one["macAddress"]).lower() for one in interfaces if one.get("macAddress")),
     )
 

@@ -23,7 +23,7 @@ from mtv.model.plan import NetworkTarget
 from mtv.model.source import Firmware, SourceNic, SourceVm
 
 API_VERSION = "kubevirt.io/v1"
-_MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _UUIDS_OF_MTV = uuid.UUID("5f5f7a86-6b1c-5c39-9a0e-3a0a6cf2d1a4")  # namespace of made-up firmware uuids
 
 
@@ -230,9 +230,9 @@ def _card(vm: SourceVm, nic: SourceNic, name: str, *, pod: bool, raw: bool) -> d
         card |= {"model": "virtio" if model == SRIOV else model, "masquerade" if pod else "bridge": {}}
     if nic.mac:
         mac = nic.mac.lower()
-        if not _MAC.match(mac):
+        if not _MAC.fullmatch(mac):
             raise PermanentError(f"{vm.name}: card {nic.index} has the MAC address {nic.mac!r}", code="mac-invalid")
         card["macAddress"] = mac
-    if not nic.connected:
+    if not nic.connected and "sriov" not in card:  # KubeVirt refuses a state of such a card; validation tells of it
         card["state"] = "down"
     return card

@@ -39,10 +39,14 @@ _DEFAULT_CLASS_FOR_VMS = "storageclass.kubevirt.io/is-default-virt-class"
 
 
 class DiskState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a disk claim says about its bytes; empty texts where it says nothing. `uid` is the cluster's name for it."""
+    """What a disk claim says about its bytes; empty texts where it says nothing. `uid` is the cluster's name for it.
+
+    `identity` is that of the source disk as the claim was made for it, and its copy's journal with it.
+    """
 
     claim: Claim
     uid: str = ""
+    identity: str = ""
     copying: str = ""
     generation: str = ""
     digest: str = ""
@@ -176,6 +180,7 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
     return DiskState(
         claim=claim,
         uid=found["metadata"]["uid"],
+        identity=notes.get(labels.DISK_SOURCE, ""),
         copying=notes.get(labels.COPYING, ""),
         generation=notes.get(labels.GENERATION, ""),
         digest=notes.get(labels.DIGEST, ""),
@@ -208,6 +213,6 @@ def _differences(claim: Claim, found: Mapping[str, Any]) -> list[str]:
         differences.append(f"volume mode {spec.get('volumeMode')} instead of {claim.volume_mode}")
     if quantities.whole(spec["resources"]["requests"]["storage"]) < claim.size_bytes:
         differences.append(f"{spec['resources']['requests']['storage']} instead of {claim.size_bytes} bytes")
-    if claim.disk_id and notes.get(labels.DISK_SOURCE) != claim.identity:
+    if claim.disk_id and notes.get(labels.DISK_SOURCE) not in (claim.identity, *claim.former_identities):
         differences.append("it belongs to another source disk")
     return differences

@@ -94,6 +94,8 @@ class KubeVirt(msgspec.Struct, frozen=True, kw_only=True):
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """A VM on the target. `plan` and `vm` are set when mtv made it, `source_id` is the source's id of what it copies.
 
+    `accepted_by` is the run that accepted it as the migrated VM; of VMs in other namespaces only newer ones have it.
+
     `macs` are those of its definition and those that its running instance has, lower case.
     """
 
@@ -102,6 +104,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     plan: str = ""
     vm: str = ""
     source_id: str = ""
+    accepted_by: str = ""
     macs: tuple[str, ...] = ()
 
 

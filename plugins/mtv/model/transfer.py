@@ -83,7 +83,7 @@ class OvaMember(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     """A disk file inside an OVA (or beside an OVF): `length` bytes at `offset` of `path`, never unpacked.
 
     `format` is vmdk (any subformat found in the file) or raw; `compression` is "" or gzip.
-    `checksum` ("sha256:<hex>" or "sha1:<hex>") is the manifest's, over the member's bytes as stored.
+    `checksum` ("sha256:<hex>", sha512 or sha1) is the manifest's, over the member's bytes as stored.
     `chunks` are the pieces that follow the first one, in order, when the OVF splits the file (`chunkSize`);
     compression is then over the whole, checksums are per piece.
     """

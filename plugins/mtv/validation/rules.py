@@ -41,8 +41,8 @@ _PROVIDER_FOLDERS = {"vsphere": "vmware"}
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 4096
 """libyaml ends the process at some 10,000 levels. A file has no more than characters in a line and opening brackets."""
-_ID = re.compile(r"^[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+$")
-_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.([A-Za-z_][A-Za-z0-9_]*|\*))*$")
+_ID = re.compile(r"[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.([A-Za-z_][A-Za-z0-9_]*|\*))*")
 _REQUIRED = ("id", "category", "label", "assessment", "condition")
 _KEYS = (*_REQUIRED, "table", "unless", "examples")
 
@@ -153,13 +153,13 @@ def read_rule(text: str, file: Path) -> Rule:
     for key in _REQUIRED:
         if not isinstance(entry.get(key), str) or not entry[key].strip():
             raise RuleError(f"{key} is missing or no text")
-    if not _ID.match(entry["id"]):
+    if not _ID.fullmatch(entry["id"]):
         raise RuleError(f"id {entry['id']!r} is not of the form provider.what.is.wrong")
     categories = {category.value: category for category in Category}
     if entry["category"] not in categories:
         raise RuleError(f"category {entry['category']!r} is not one of {', '.join(categories)}")
     table = entry.get("table", "vms")
-    if not isinstance(table, str) or not _TABLE.match(table):
+    if not isinstance(table, str) or not _TABLE.fullmatch(table):
         raise RuleError(f"table {table!r} is not vms or the name of a list")
     unless = entry.get("unless")
     return Rule(

@@ -44,18 +44,21 @@ def conditions(
     target: TargetFacts | None = None,
     concerns: Mapping[str, Sequence[Concern]] | None = None,
     service_account: str = "",
+    others: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tuple[Condition, ...]:
     """Return the conditions of a wave, gravest first; one that is the same for several VMs is one with all of them.
 
     `found` is what the sources hold under each VM's name, by VM id: one VM in the good case. Without `target` only the
     source and the plan are judged. `concerns` are what rules said of the VMs, by VM id, those marked that the plan
-    accepts (`accepted`); `service_account` is the one
-    that pods of this installation run under, empty for the namespace's default.
+    accepts (`accepted`); `service_account` is the one that pods of this installation run under, empty for the
+    namespace's default. `others` are the VMs that are known of the source of one that was not found, name to path, by
+    its id.
     """
     cases = [Case(plan=plan, wave=wave, vm=vm, found=tuple(found.get(vm.id, ()))) for vm in wave.vms]
     said: list[Condition] = []
+    near = vms.near_names(cases, others or {})
     for case in cases:
-        said += vms.existence(case)
+        said += vms.existence(case, near.get(case.vm.id, ""))
         said += vms.target_name(case)
         for seen in case.found:
             said += [

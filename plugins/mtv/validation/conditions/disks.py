@@ -76,16 +76,19 @@ def _luns(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
 
 
 def _deactivated(seen: SourceVm, vms: tuple[str, ...]) -> Iterable[Condition]:
-    """A disk that is attached but deactivated is not seen by the guest, until it runs on the target."""
+    """A disk that is attached but deactivated (taken from a running guest, say) is in no domain that the engine makes:
+    the guest does not see it, until it runs on the target, where a VM has no such disks.
+    """
     rows = [row for row in rows_of(seen, "diskAttachments") if row.get("active") is False]
     if rows:
         names = ", ".join(_name(row["disk"] if isinstance(row.get("disk"), dict) else row) for row in rows)
-        yield warning(
+        yield critical(
             "DeactivatedDisk",
             "mtv.disk.deactivated",
             "NotSupported",
             f"Disk {names} is deactivated: the guest does not see it, but would on the target",
-            "A clone of another of its disks could be mounted in that one's place. Detach it, or activate it.",
+            "A clone of another of its disks could be mounted in that one's place. Detach it, or activate it; if it is"
+            " accepted, it is copied and plugged in as the last disk.",
             vms=vms,
         )
 

@@ -124,6 +124,18 @@ def _cards(case: Case, seen: SourceVm) -> Iterable[Condition]:
             "type: ignored.",
             vms=(case.vm.id,),
         )
+    for nic in seen.nics:
+        target = case.network(nic)
+        passed = seen.is_kvm_guest and nic.model == "pci_passthrough" and target is not None and target.type == "multus"
+        if passed and not nic.connected:
+            yield warning(
+                "CardCannotBeDown",
+                "mtv.nic.sriov_down",
+                "NotSupported",
+                f"Card {nic.index} is unplugged or unlinked, and KubeVirt knows no such state of an SR-IOV card",
+                "It would be up on the target. Remove the card, or map its network to type: ignored.",
+                vms=(case.vm.id,),
+            )
     if seen.provider == "openstack" and 1 < len({nic.network for nic in seen.nics}) < len(seen.nics):
         yield warning(
             "CardOrderUnknown",

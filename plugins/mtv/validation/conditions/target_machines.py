@@ -14,9 +14,24 @@ from mtv.validation.conditions.case import Case, critical, warning
 def conditions(cases: Sequence[Case], target: TargetFacts) -> Iterable[Condition]:
     """Return what is in the way of each VM on the target."""
     for case in cases:
+        yield from _migrated(case, target)
         yield from _name(case, target)
         yield from _macs(case, target)
         yield from _pod_network(case, target)
+
+
+def _migrated(case: Case, target: TargetFacts) -> Iterable[Condition]:
+    """A VM that is accepted on the target was migrated, whether or not the store that asks remembers it."""
+    for machine in known(target.machines) or ():
+        if _is_own(case, machine) and machine.accepted_by:
+            yield critical(
+                "VMAlreadyMigrated",
+                "plan.vm.already_migrated",
+                "NotUnique",
+                f"It was migrated already by run {machine.accepted_by}: it is VM {machine.name} in {machine.namespace}",
+                "Remove its row from the plan, or delete that machine if the VM is to be migrated again.",
+                vms=(case.vm.id,),
+            )
 
 
 def _name(case: Case, target: TargetFacts) -> Iterable[Condition]:

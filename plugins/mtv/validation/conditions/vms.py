@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mtv.model.condition import Condition
+from mtv.model.near_names import nearest
 from mtv.model.plan import Plan
 from mtv.model.source import PowerState, SourceVm
 from mtv.validation.conditions.case import Case, critical, warning
@@ -13,8 +14,38 @@ _TOOLS_RUN = ("guestToolsRunning", "guestToolsExecutingScripts")
 """The latter while they start or run a script; a guest is then asked again until they listen."""
 
 
-def existence(case: Case) -> Iterable[Condition]:
-    """The source holds exactly one VM of the name."""
+_NOT_THERE = "The source has no VM of this name, or its user may not see it. Mend the name in the plan."
+_SUGGESTED = 20
+"""More missing VMs of a wave are no slips of the pen, and to look for a near name costs a look at all names."""
+
+
+def near_names(cases: Iterable[Case], others: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return words about the VM that may be meant, by id of those that are not there; of the first of them only.
+
+    `others` are the VMs that its source holds, name to path, by id of the VM that is missing. One that the plan names
+    is meant by that name.
+    """
+    missing = [case for case in cases if not case.found and others.get(case.vm.id)][:_SUGGESTED]
+    named = {vm.name for case in missing[:1] for wave in case.plan.waves for vm in wave.vms}
+    near: dict[str, str] = {}
+    for case in missing:
+        known = {name: path for name, path in others[case.vm.id].items() if name not in named}
+        if words := _near(case.vm.name, known):
+            near[case.vm.id] = words
+    return near
+
+
+def _near(name: str, known: Mapping[str, str]) -> str:
+    bare = name.rpartition("/")[2]  # where it lies is no part of a VM's name
+    found = bare if bare in known else nearest(name, known) or nearest(bare, known)
+    if found is None:
+        return ""
+    at = f" at {known[found]}" if known[found] else ""
+    return f"There is {found!r}{at}, which may be meant to be it."
+
+
+def existence(case: Case, near: str = "") -> Iterable[Condition]:
+    """The source holds exactly one VM of the name; `near` says which other may be meant where it holds none."""
     name, vms = case.vm.name, (case.vm.id,)
     if not case.found:
         yield critical(
@@ -22,7 +53,7 @@ def existence(case: Case) -> Iterable[Condition]:
             "plan.vm.not_found",
             "NotFound",
             f"{name} is not in the inventory",
-            "The source has no VM of this name, or its user may not see it. Mend the name in the plan.",
+            " ".join(filter(None, (near, _NOT_THERE))),
             vms=vms,
         )
     if len(case.found) > 1:
