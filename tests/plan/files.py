@@ -33,10 +33,13 @@ def write_yaml(path: Path, document: object) -> list[str]:
     return out.getvalue().split("\n")
 
 
-def write_csv(path: Path, rows: list[dict[str, str]], *, delimiter: str = ",", bom: bool = False) -> None:
-    """Write rows under a header of all their keys."""
+def write_csv(
+    path: Path, rows: list[dict[str, str]], *, delimiter: str = ",", bom: bool = False, hint: bool = False
+) -> None:
+    """Write rows under a header of all their keys, and that under the separator's name if `hint`."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO(newline="")
+    out.write(f"sep={delimiter}\r\n" if hint else "")
     writer = csv.DictWriter(out, columns, delimiter=delimiter)
     writer.writeheader()
     writer.writerows(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -15,9 +16,17 @@ from tests.plan.files import lone_rows, write_csv, write_yaml, yaml_form
 from tests.strategies import plans
 
 EXAMPLES = Path(__file__).parents[2] / "include" / "plans"
+DOCS = Path(__file__).parents[2] / "docs" / "plan.md"
 same_folder = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=15
 )
+
+
+def test_the_plan_that_the_docs_show_checks_with_its_sheet(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```(?:yaml)?\n(.*?)^```$", DOCS.read_text(), flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "shop.yaml").write_text(next(block for block in blocks if block.startswith("description:")))
+    (tmp_path / "shop.csv").write_text(next(block for block in blocks if block.startswith("wave,vm")))
+    assert [wave.name for wave in loaded(tmp_path / "shop.yaml").waves] == ["pilot", "rest"]
 
 
 def loaded(path: Path) -> Plan:
@@ -35,8 +44,8 @@ def test_a_plan_written_as_yaml_is_read_as_it_was(plan: Plan, tmp_path: Path) ->
 
 
 @same_folder
-@given(plan=plans(), delimiter=st.sampled_from(",;"), bom=st.booleans())
-def test_vms_may_move_from_the_yaml_to_a_csv(plan: Plan, delimiter: str, bom: bool, tmp_path: Path) -> None:
+@given(plan=plans(), delimiter=st.sampled_from(",;"), bom=st.booleans(), hint=st.booleans())
+def test_vms_may_move_from_the_yaml_to_a_csv(plan: Plan, delimiter: str, bom: bool, hint: bool, tmp_path: Path) -> None:
     document = yaml_form(plan)
     rows = []
     for name, wave in document["waves"].items():
@@ -46,7 +55,7 @@ def test_vms_may_move_from_the_yaml_to_a_csv(plan: Plan, delimiter: str, bom: bo
                 row[f"boot_proof.{key}"] = str(value).lower() if key == "throw_away" else str(value)
             rows.append({**row, **{k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in vm.items()}})
     write_yaml(tmp_path / "p.yaml", document)
-    write_csv(tmp_path / "p.csv", rows, delimiter=delimiter, bom=bom)
+    write_csv(tmp_path / "p.csv", rows, delimiter=delimiter, bom=bom, hint=hint)
     assert loaded(tmp_path / "p.csv") == loaded(tmp_path / "p.yaml") == plan
 
 

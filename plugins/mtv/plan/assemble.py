@@ -123,7 +123,7 @@ def _yaml_vms(draft: Draft, document: YamlDocument, index: int, vms: Any, path: 
         if not isinstance(vm, dict):
             place = document.place(here)
             draft.problems.append(
-                Problem(document.file, *place, f"a VM is a name or a mapping, not {vm!r}", "write `{name: …}`")
+                Problem(document.file, *place, f"a VM is a name or a mapping, not {vm!r}", 'write `{name: "…"}`')
             )
             continue
         draft.add_vm(index, dict(vm), YamlVm(document, here))

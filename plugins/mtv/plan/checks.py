@@ -14,6 +14,7 @@ from mtv.plan.assemble import Draft, Raw
 from mtv.plan.bandwidth import check_bandwidth, check_text, zone_of
 from mtv.plan.guest_options import check_guest_options
 from mtv.plan.names import RESERVED, dns_label
+from mtv.plan.parts import check_part_names
 from mtv.plan.problems import did_you_mean
 
 _NETWORK_NAME = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?/)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -68,6 +69,7 @@ def _check_waves(draft: Draft) -> None:
                 after[wave["name"]].append(other)
         _check_window(draft, index, _mapping(wave.get("window")))
     _check_rings(draft, after)
+    check_part_names(draft)
 
 
 def _check_rings(draft: Draft, after: dict[str, list[str]]) -> None:

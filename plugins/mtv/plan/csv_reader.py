@@ -1,4 +1,4 @@
-"""CSV sheets: UTF-8 with or without byte order mark, `,` or `;`, one header row."""
+"""CSV sheets: UTF-8 with or without byte order mark, `,` or `;` (also said by a first line `sep=;`), one header row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import io
 import re
 
 from mtv.plan.problems import Problem, did_you_mean
+
+_TABS = "tabs stand between the columns: save the file as CSV, with commas or semicolons"
+
+
+_SEPARATOR_HINT = re.compile(r"sep=([,;])[ \t]*[\r\n]")
+"""A first line that some spreadsheets write, and that all of them read as the separator's name."""
 
 
 class SheetRow:
@@ -53,11 +59,14 @@ def read_sheet(data: bytes, file: str, known_columns: frozenset[str]) -> Sheet:
         line = text.count("\n", 0, text.index("\0")) + 1
         sheet.problems.append(Problem(file, line, 1, "a zero byte in the text", "save the file as CSV UTF-8"))
         return sheet
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    hint = _SEPARATOR_HINT.match(text)
+    delimiter = hint.group(1) if hint else _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            is_hint = hint is not None and line == 1
+            if not is_hint and any(cell.strip() for cell in cells):
                 if not sheet.columns:
                     _take_header(sheet, line, cells, known_columns)
                 else:
@@ -87,9 +96,8 @@ def _take_header(sheet: Sheet, line: int, cells: list[str], known: frozenset[str
             continue
         sheet.named.add(number)
         if name not in known:
-            sheet.problems.append(
-                Problem(sheet.file, line, number, f"unknown column {name}", did_you_mean(name, known))
-            )
+            cure = _TABS if "\t" in name else did_you_mean(name, known)
+            sheet.problems.append(Problem(sheet.file, line, number, f"unknown column {name}", cure))
         elif name in sheet.columns:
             sheet.problems.append(
                 Problem(sheet.file, line, number, f"column {name} stands here a second time", "keep one of them")

@@ -20,6 +20,9 @@ _MISSING_CURES: dict[tuple[str | int, ...], str] = {
     ("waves",): "add `waves:` with one key for each wave",
 }
 
+_FIRST_KEYS = ("connection", "storage_class", "type", "name")
+"""What an entry says first: the others mean little without it."""
+
 
 def problem_of(error: ErrorDetails, origins: Origins) -> Problem:
     """Return the problem for one error of pydantic."""
@@ -38,10 +41,11 @@ def problem_of(error: ErrorDetails, origins: Origins) -> Problem:
         choices = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
         message, cure = f"{name} is {value!r}", f"use {', '.join(choices[:-1])} or {choices[-1]}"
     elif kind == "string_pattern_mismatch":
-        rule = PLAN_NAME_RULE if name == "name" else LABEL_RULE
-        message, cure = f"{name} {value!r} is not a valid name", f"use {rule}"
+        message = f"{name} {value!r} is not a valid name"
+        cure = f"rename the file: {PLAN_NAME_RULE}" if loc == ("name",) else f"use {LABEL_RULE}"
     elif kind == "string_type":
-        message, cure = f"{field} is {_kind_of(value)}, not text", "put it in quotes"
+        cure = "put it in quotes" if isinstance(value, bool | int | float) else f"write `{name}: text`"
+        message = f"{field} is {_kind_of(value)}, not text"
     elif kind in {"model_type", "dict_type", "model_attributes_type"}:
         message, cure = f"{name} is {_kind_of(value)}, not a mapping", _mapping_cure(loc)
     elif kind in {"tuple_type", "list_type"}:
@@ -70,8 +74,15 @@ def _kind_of(value: Any) -> str:
 
 
 def _mapping_cure(loc: tuple[str | int, ...]) -> str:
-    keys = sorted(_keys_at(loc))
-    return f"write `{loc[-1] if loc else 'plan'}: {{{keys[0]}: …}}`" if keys else "write it as `key: value`"
+    keys = _keys_at(loc)
+    if not keys:
+        return "write it as `key: value`"
+    first = next((key for key in _FIRST_KEYS if key in keys), min(keys))
+    entry = f"{{{first}: …}}"
+    if not loc or isinstance(loc[-1], int):
+        return f"write `{entry}`"
+    name = '"*"' if loc[-1] == "*" else loc[-1]  # a bare * is YAML's own
+    return f"write `{name}: {entry}`"
 
 
 def _keys_at(loc: tuple[str | int, ...]) -> set[str]:
