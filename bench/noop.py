@@ -17,9 +17,10 @@ from mtv.model.plan import Plan
 from mtv.model.settings import Settings
 from mtv.orchestration.admission import may_enter
 from mtv.orchestration.operators import StepOperators
-from mtv.orchestration.outline import Outline, part_plan
+from mtv.orchestration.outline import Outline
 from mtv.orchestration.runner import Log, PodTarget, StepRunner, TaskRef
 from mtv.orchestration.wave_dag import build_dag
+from mtv.plan.parts import part_plan
 from mtv.store import Store
 
 
@@ -36,10 +37,6 @@ class NoopRunner(StepRunner):
             )  # fmt: skip
             vms = part_plan(plan, outline.wave, outline.part).wave(outline.wave).vms
             return store.freeze_vms(run.id, [vm.id for vm in vms])
-
-    def left_behind(self, outline: Outline, task: TaskRef) -> list[str]:  # noqa: ARG002  the runner's shape
-        """Its plan lies in no folder of plans, where nobody edits it."""
-        return []
 
     def run_step(self, step: str, task: TaskRef, log: Log) -> None:  # noqa: ARG002  the runner's shape
         """Journal the step; `verdict` finishes the run."""

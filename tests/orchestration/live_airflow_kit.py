@@ -64,6 +64,9 @@ def running_airflow(folder: Path, connections: dict[str, Any], settings: dict[st
             "LIVE_GATE": str(gate),
             # These DAGs do not change: parsing them again every few seconds is a tenth of a core for nothing.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+            # A DAG that its file gives no more is stale soon after the file was parsed again.
+            "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "5",
+            "AIRFLOW__SCHEDULER__PARSING_CLEANUP_INTERVAL": "2",
             "MTV_POD_POLL_S": "1",
             "MTV_RETRY_DELAY_S": "1",
             # A triggerer that was killed is given up after this long.

@@ -20,6 +20,7 @@ import mtv
 from lab.airflow.server import AirflowServer
 from lab.state import PYTHON_PATH
 from mtv.model.evidence import VmPhase
+from tests.leaks import Rows, Secrets, fernet_of
 from tests.orchestration.live_airflow_kit import Live, running_airflow, until
 
 pytestmark = [pytest.mark.airflow, pytest.mark.lab]
@@ -87,7 +88,7 @@ def test_a_part_that_has_ended_starts_the_next_one_even_if_a_vm_failed(live: Liv
     first, second = "mtv.parts.w-01", "mtv.parts.w-02"
     for dag_id in (first, second):
         live.api.wait_for_dag(dag_id, timeout_s=300)
-        live.api.unpause(dag_id)
+    live.api.unpause(first)  # as a person would: the others are not paused
     run_id = live.api.trigger(first)
     assert live.api.wait_for_run(first, run_id, timeout_s=600) == "failed"
     assert live.states(first, run_id)["next_part", -1] == "success"
@@ -175,9 +176,11 @@ def test_a_pod_step_outlives_its_worker_and_its_triggerer_and_takes_pod_and_secr
         run = until(lambda: store.run_of(dag_id, run_id), what="the run")
         (row,) = until(lambda: store.progress(run.id), what="progress in the store")
     assert (row.vm_id, row.step, row.progress.disk) == ("vm-0", "transfer", "disk-0")
-    with sqlite3.connect(live.folder / "airflow.db") as database:
-        (trigger,) = database.execute("select kwargs from trigger").fetchall()
-    assert SECRET not in str(trigger)
+    rows = Rows(f"sqlite:///{live.folder / 'airflow.db'}", fernet_of(live.server.home / "airflow.cfg"))
+    with rows.opened() as database:
+        trigger = b"".join(rows.texts(database, rows.tables(database)["trigger"]))
+    assert pod.metadata.name.encode() in trigger, "the trigger was not read in clear"
+    assert not Secrets([SECRET.encode()]).in_bytes(trigger)
     assert live.api.task(dag_id, run_id, "cold.transfer", 0)["rendered_map_index"] == "VM 0"
 
     _kill_hard(live.server, "triggerer")
@@ -229,6 +232,23 @@ def test_marking_the_run_failed_ends_the_pod_settles_the_vm_and_leaves_the_run_r
         run = store.run_of(dag_id, run_id)
         assert run.state == "failed"
         assert store.vm("pods", "vm-0").holder == ""
+
+
+def test_a_wave_whose_plan_is_taken_away_while_it_runs_goes_on_to_its_end(live: Live, core):
+    dag_id, run_id = live.start("left")
+    until(lambda: _is_deferred(live, dag_id, run_id), what="its pod to be watched")
+    (live.gate / "no-left").touch()
+    live.api.parse_again(dag_id)
+    until(lambda: _is_closed(live, dag_id), what="the DAG to be drawn without its plan")
+    (live.gate / "open").touch()
+    assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "success"
+    assert live.states(dag_id, run_id)["cold.settle", 0] == "success"
+
+
+def _is_closed(live: Live, dag_id: str) -> bool:
+    found = live.api.wait_for_dag(dag_id)
+    assert not found["is_stale"], "nobody would look at its run again"
+    return "invalid" in {tag["name"] for tag in found["tags"]}
 
 
 def test_clearing_a_pod_step_ends_its_pod_and_a_new_one_does_the_work(live: Live, core):

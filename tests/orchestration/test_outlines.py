@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from mtv.model.plan import Plan, PlannedVm, Source, Target, VmOptions, Wave, Window
 from mtv.orchestration.outline import (
-    MAX_VMS_PER_RUN,
     OutlineFolder,
     outlines_of,
-    part_plan,
-    parts_of,
     unreadable,
 )
+from mtv.plan.parts import MAX_VMS_PER_RUN
 
 WRITERS = 8
 
@@ -43,25 +41,6 @@ def test_a_longer_wave_is_cut_into_parts_of_at_most_a_hundred():
     assert [outline.dag_id for outline in outlines] == ["mtv.dc1.rest-01", "mtv.dc1.rest-02", "mtv.dc1.rest-03"]
     assert [outline.vm_count for outline in outlines] == [100, 100, 50]
     assert [outline.next_part for outline in outlines] == ["mtv.dc1.rest-02", "mtv.dc1.rest-03", ""]
-
-
-@given(st.integers(min_value=0, max_value=450))
-def test_parts_hold_every_vm_once_and_in_order(count: int):
-    wave = Wave(name="w", vms=vms(count))
-    parts = parts_of(wave)
-    assert tuple(vm for _, part in parts for vm in part) == wave.vms
-    assert all(len(part) <= MAX_VMS_PER_RUN for _, part in parts)
-    plan = plan_of(wave, Wave(name="other", vms=vms(2)))
-    for number, part in parts:
-        reduced = part_plan(plan, "w", number)
-        assert reduced.wave("w").vms == part
-        assert reduced.wave("other") == plan.wave("other")
-
-
-def test_a_wave_named_like_a_part_of_another_is_refused_with_both_named():
-    (outline,) = outlines_of(plan_of(Wave(name="rest", vms=vms(150)), Wave(name="rest-01", vms=vms(1))), "h", "f")
-    assert outline.dag_id == "mtv.dc1.invalid"
-    assert "mtv.dc1.rest-01" in outline.problems[0]
 
 
 @pytest.mark.parametrize(

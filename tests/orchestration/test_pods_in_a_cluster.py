@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sqlite3
 import time
 import uuid
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,7 +57,7 @@ def namespace(cluster):
 def request_of(lab, namespace):
     image = lab.endpoints("cluster")["images"]["mover"]
 
-    def make(epoch: int, script: str) -> PodRequest:
+    def make(epoch: int, script: str, wanted: dict[str, str] = LABELS) -> PodRequest:
         name = f"web-1-transfer-{epoch}"
         container = {
             "name": "mover",
@@ -66,7 +68,7 @@ def request_of(lab, namespace):
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace, "labels": LABELS},
+            "metadata": {"name": name, "namespace": namespace, "labels": wanted},
             "spec": {
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 2,
@@ -255,3 +257,74 @@ def test_a_pod_that_lives_is_watched_on_when_the_triggerer_alone_cannot_see_it(
     assert deferred.value.method_name == "execute_complete"
     assert "deletionTimestamp" not in pods.read(key)["metadata"]
     pods.end(key)
+
+
+@pytest.fixture
+def one_vm(settings, namespace, monkeypatch):
+    """A run whose one VM is being copied, and a store that says at once when it is locked."""
+    from mtv.model.evidence import VmPhase
+    from mtv.model.plan import Plan, PlannedVm, Source, StorageTarget, Target, Wave
+    from mtv.store import Store, database, default_dsn
+
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    plan = Plan(
+        name="p",
+        source=Source(connection="src"),
+        target=Target(connection="lab", namespace=namespace),
+        storage_map={"*": StorageTarget(storage_class="standard")},
+        waves=(Wave(name="w", vms=(PlannedVm(id="web-1", name="web-1"),)),),
+    )
+    with Store.open(default_dsn(settings.state_folder)) as store:
+        store.upgrade()
+        run = store.start_run(
+            plan_hash=store.put_plan(plan), plan_name="p", wave="w", dag_id="mtv.p.w", dag_run_id="first"
+        )
+        store.freeze_vms(run.id, ["web-1"])
+        store.claim_vm("p", "web-1", run.id)
+        store.advance("p", "web-1", run.id, VmPhase.TRANSFERRING)
+        store.begin_step(run.id, "web-1", "transfer")
+        context = {"ti": SimpleNamespace(dag_id="mtv.p.w"), "run_id": "first"}
+        yield SimpleNamespace(store=store, run=run, context=context)
+
+
+@contextmanager
+def locked(settings):
+    """Another process holds the write lock of the store's file."""
+    with closing(sqlite3.connect(settings.state_folder / "store.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_a_pod_stays_until_the_store_has_its_result_and_the_next_try_reads_it(
+    cluster, connection, namespace, request_of, settings, one_vm
+):
+    from airflow.sdk.exceptions import AirflowException
+
+    from mtv.kubevirt import labels
+    from mtv.model.evidence import EvidenceKind
+    from mtv.orchestration.pods.operator import MoverPodOperator
+    from mtv.orchestration.runner import StepRunner
+
+    result = {"ok": False, "failure": {"code": "read-error", "message": "block 7", "retryable": True}}
+    wanted = labels.of_object(plan="p", wave="w", vm="web-1", run=one_vm.run.id, role=labels.Role.TRANSFER)
+    request = request_of(1, f"printf '%s' '{json.dumps(result)}' > /dev/termination-log", wanted)
+    pods = Pods(cluster, quiet)
+    key = pods.create(request, owned=lambda key: None)
+    reach(cluster, key, "Succeeded")
+    runner = StepRunner(settings, SimpleNamespace(get=lambda conn_id: connection, store_dsn=lambda: ""))
+    operator = MoverPodOperator(task_id="transfer", step="transfer", vm_id="web-1", runner=runner, poll_s=0.1)
+    event = {
+        "connection_id": "lab", "namespace": namespace, "pod": key.name, "uid": key.uid, "vm_name": "web-1",
+        "run": one_vm.run.id, "vm_id": "web-1", "step": "transfer", "poll_s": 0.1,
+    }  # fmt: skip
+
+    with locked(settings), pytest.raises(AirflowException, match="StoreUnreachable"):
+        operator.execute_complete(one_vm.context, event)
+    assert pods.read(key)["status"]["phase"] == "Succeeded"
+    assert one_vm.store.evidence(one_vm.run.id, "web-1", EvidenceKind.TRANSFER) == []
+
+    with pytest.raises(AirflowException, match="read-error"):
+        operator.execute(one_vm.context)
+    (kept,) = one_vm.store.evidence(one_vm.run.id, "web-1", EvidenceKind.TRANSFER)
+    assert kept.document["failure"]["message"] == "block 7"
+    assert cluster.find(PODS, namespace) == [], "its pod is gone, and no second one was made"

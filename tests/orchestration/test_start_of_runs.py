@@ -175,7 +175,7 @@ def test_a_part_takes_its_own_vms_only(runner, outline_of, write_plan, good_plan
 @pytest.fixture
 def write_long_wave(write_plan, good_plan, monkeypatch):
     """Write a plan with one wave of these numbers of VMs, cut into parts of ten: SQLite carries no more at once."""
-    monkeypatch.setattr("mtv.orchestration.outline.MAX_VMS_PER_RUN", 10)
+    monkeypatch.setattr("mtv.plan.parts.MAX_VMS_PER_RUN", 10)
 
     def write(numbers, wave: str = "") -> None:
         rows = "\n".join(f"    - {{name: vm-{n:03d}}}" for n in numbers)
@@ -233,19 +233,6 @@ def test_a_following_part_is_held_to_the_window_of_the_wave_as_it_began(runner, 
         runner.freeze(outline_of("mtv.dc1.big-02"), ref("by-hand", "mtv.dc1.big-02"), quiet)
 
 
-@pytest.mark.parametrize(("left", "part"), [(range(19), "mtv.dc1.big-02"), (range(9), "mtv.dc1.big-01")])
-def test_a_part_whose_following_one_has_left_the_file_names_the_vms_that_nobody_will_take(
-    runner, outline_of, write_long_wave, settings, left, part
-):
-    write_long_wave(range(23))
-    drawn = outline_of(part)
-    runner.freeze(drawn, ref("r1", part), quiet)
-    assert not runner.left_behind(drawn, ref("r1", part))
-    write_long_wave(left)
-    behind = runner.left_behind(drawn, ref("r1", part))
-    assert behind == [f"vm-{n:03d}" for n in range(10 * drawn.part, 23)]
-
-
 def test_a_part_that_the_wave_as_it_began_does_not_have_is_not_among_its_dags(
     runner, outline_of, write_long_wave, settings
 ):
@@ -266,30 +253,6 @@ def test_a_part_that_the_wave_as_it_began_does_not_have_is_not_among_its_dags(
     task = NextPartOperator(task_id="next_part", next_part="mtv.dc1.big-03", runner=runner)
     with pytest.raises(AirflowSkipException, match="as it began ends here"):
         task.execute({"ti": SimpleNamespace(dag_id="mtv.dc1.big-02"), "run_id": "r1"})
-
-
-def test_a_part_that_migrated_all_its_vms_is_red_when_the_following_one_has_gone(
-    runner, outline_of, write_long_wave, settings
-):
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from mtv.orchestration.operators import RunStepOperator
-
-    part = "mtv.dc1.big-01"
-    write_long_wave(range(12))
-    drawn = outline_of(part)
-    taken = runner.freeze(drawn, ref("r1", part), quiet)
-    with store_of(settings) as store:
-        run = store.run_of(part, "r1")
-        for vm_id in taken:
-            store.claim_vm("dc1", vm_id, run.id)
-            store.release_vm("dc1", vm_id, run.id, VmPhase.MIGRATED)
-    write_long_wave(range(9))
-    task = RunStepOperator(task_id="verdict", step="verdict", outline=drawn, runner=runner)
-    with pytest.raises(AirflowFailException, match=r"2 VM.* are not run: vm-010, vm-011"):
-        task.execute({"ti": SimpleNamespace(dag_id=part), "run_id": "r1"})
-    with store_of(settings) as store:
-        assert store.run_of(part, "r1").state == "success", "closed all the same"
 
 
 def test_sqlite_refuses_a_wave_that_needs_postgresql(runner, outline_of, write_plan, good_plan):

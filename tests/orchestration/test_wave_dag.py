@@ -38,6 +38,18 @@ def test_every_wave_is_a_dag_that_is_created_paused_and_never_starts_by_itself(d
         assert dag.max_active_runs == 1
 
 
+def test_of_a_long_wave_only_the_first_part_waits_to_be_unpaused(settings):
+    from mtv.orchestration.operators import StepOperators
+    from mtv.orchestration.outline import Outline
+    from mtv.orchestration.wave_dag import build_dag
+
+    operators = StepOperators(settings)
+    parts = [Outline(dag_id=f"mtv.p.w-0{n}", plan="p", file="p.yaml", wave="w", part=n) for n in (1, 2, 3)]
+    dags = [build_dag(outline, operators) for outline in parts]
+    assert [dag.is_paused_upon_creation for dag in dags] == [True, False, False]
+    assert {dag.schedule for dag in dags} == {None}
+
+
 def test_the_steps_of_the_itinerary_are_the_tasks_of_one_mapped_group(dags):
     dag = dags["mtv.dc1.pilot"]
     assert [task.task_id for task in dag.topological_sort()] == [

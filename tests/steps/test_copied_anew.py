@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mtv.kubevirt.resources import CLAIMS
 from mtv.model.evidence import VmPhase
+from mtv.model.transfer import TransferSpec
 from mtv.steps import create_vm, layout, prepare, settle, transfer, verify
 from mtv.steps.context import VmContext
 from tests.kubevirt.values import disk, source_vm
@@ -25,6 +27,32 @@ def held_after_its_conversion(make_run: MakeRun, world: World, *, disks: int, re
     for claim in layout.recorded(vm).disks[:removed]:
         world.drop(CLAIMS, claim.name, vm.namespace)
     return through_validation(make_run("r2", on_failure="hold"))
+
+
+@pytest.mark.parametrize("is_proven", [True, False], ids=["proven", "begun"])
+def test_a_copy_kept_by_an_earlier_version_goes_on_under_its_disks_former_identity(
+    make_run: MakeRun, world: World, is_proven: bool
+) -> None:
+    kept = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(kept)
+    old = [disk.identity for disk in world.vm.disks]
+    begun = transfer.pod_request(kept)
+    assert begun is not None
+    if is_proven:
+        transfer.finish(kept, world.run_pod(begun))
+    settle.settle(kept)
+    disks = (
+        msgspec.structs.replace(disk, identity=f"{disk.id} by uuid", former_identities=(disk.identity,))
+        for disk in world.vm.disks
+    )
+    world.vm = msgspec.structs.replace(world.vm, disks=tuple(disks))
+    vm = through_validation(make_run("r2", on_failure="hold"))
+    prepare.prepare(vm)
+    request = transfer.pod_request(vm)
+    assert (request is None) is is_proven
+    if request is not None:  # its journal is of the former identity, and resumes under no other
+        spec = msgspec.json.decode(request.secret_files["spec.json"], type=TransferSpec)
+        assert [disk.identity for disk in spec.disks] == old
 
 
 def work_uid(vm: VmContext, world: World) -> str:

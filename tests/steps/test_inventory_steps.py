@@ -11,6 +11,7 @@ import pytest
 
 from mtv.model.connection import Connection
 from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.evidence import EvidenceKind
 from mtv.model.settings import Settings
 from mtv.model.source import PowerState
 from mtv.providers.ova.provider import OvaProvider
@@ -18,7 +19,7 @@ from mtv.steps import inventory
 from mtv.steps.inventory import InventoryContext
 from mtv.store import Store
 from tests.kubevirt.values import disk
-from tests.steps.conftest import SomeConnections
+from tests.steps.conftest import SomeConnections, begin, through_validation
 from tests.steps.world import MemoryCluster, MemoryProvider, World
 
 PLAN = """\
@@ -129,6 +130,26 @@ def test_a_vm_that_is_gone_makes_its_plan_not_ready_and_a_vm_on_its_way_is_told(
     assert standing is not None
     assert "VMNotFound" in {one.type for one in standing.conditions}
     assert set(ctx.store.judgements("vcenter")) == {"vm-43"}
+
+
+def test_a_misspelt_vm_is_told_with_the_one_that_may_be_meant_and_where_it_lies(
+    ctx: InventoryContext, world: World
+) -> None:
+    look(ctx, world, name="Web-1", document={"path": "/dc/vm/shop/Web-1"})
+    standing = ctx.store.standing("dc1")
+    assert standing is not None
+    (cure,) = [one.cure for one in standing.conditions if one.type == "VMNotFound"]
+    assert cure.startswith("There is 'Web-1' at /dc/vm/shop/Web-1, which may be meant to be it. ")
+
+
+def test_a_run_knows_from_the_last_inventory_which_vm_may_be_meant(
+    ctx: InventoryContext, world: World, store: Store, tmp_path: Path
+) -> None:
+    look(ctx, world, name="Web-1")
+    vm = through_validation(begin(store, world, tmp_path))
+    concerns = store.evidence(vm.run.id, vm.vm.id, EvidenceKind.CONCERNS)[-1].document["concerns"]
+    (told,) = [one["assessment"] for one in concerns if one["id"] == "plan.vm.not_found"]
+    assert told.startswith("There is 'Web-1', which may be meant to be it. ")
 
 
 def test_a_plan_whose_other_source_was_never_read_is_not_ready(ctx: InventoryContext, world: World) -> None:

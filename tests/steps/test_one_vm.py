@@ -35,12 +35,16 @@ def play_convert(vm: VmContext, world: World, **how: bool) -> None:
     convert.finish(vm, world.run_pod(request, **how))
 
 
-def migrate(vm: VmContext, world: World) -> None:
+def migrate_but_settle(vm: VmContext, world: World) -> None:
     prepare.prepare(vm)
     play_transfer(vm, world)
     play_convert(vm, world)
     create_vm.create_vm(vm)
     verify.verify(vm)
+
+
+def migrate(vm: VmContext, world: World) -> None:
+    migrate_but_settle(vm, world)
     settle.settle(vm)
 
 
@@ -120,6 +124,29 @@ def test_a_boot_that_nothing_proves_fails_and_keeps_the_console(make_run: MakeRu
     boot = vm.store.latest_evidence("first", "web-1", EvidenceKind.BOOT)
     assert boot is not None
     assert boot["lines"] == ["ALERT! UUID=1 does not exist. Dropping to a shell!"]
+
+
+@pytest.mark.parametrize("connected", ["True", "False"])
+def test_a_guest_that_says_nothing_on_its_console_is_proven_by_its_agent_alone(
+    make_run: MakeRun, world: World, connected: str
+) -> None:
+    world.console, world.agent = "", connected
+    vm = through_validation(make_run(boot_proof=BootProof(timeout_s=5)))
+    if connected == "True":
+        migrate(vm, world)
+    else:
+        with pytest.raises(PermanentError, match="nothing proved its boot"):
+            migrate(vm, world)
+    boot = vm.store.latest_evidence("first", "web-1", EvidenceKind.BOOT)
+    assert boot is not None
+    assert (boot["proven"], boot["how"]) == ((True, "guest agent") if connected == "True" else (False, "nothing seen"))
+
+
+def test_a_marker_that_was_asked_for_is_not_proven_by_the_agent(make_run: MakeRun, world: World) -> None:
+    world.console, world.agent = "", "True"
+    vm = through_validation(make_run(boot_proof=BootProof(marker="MTV-BOOT-OK", timeout_s=5)))
+    with pytest.raises(PermanentError, match="nothing proved its boot"):
+        migrate(vm, world)
 
 
 def test_a_failed_conversion_with_rollback_leaves_the_source_on_and_stale_disks_only(
@@ -291,51 +318,6 @@ def test_a_vm_that_an_earlier_run_blocked_is_not_called_blocked_by_one_that_does
         vm = started.for_vm("web-1")
     settle.settle(vm)
     assert settled(vm)["outcome"] == "not touched"
-
-
-def test_a_result_that_leaves_a_disk_out_is_not_believed(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    prepare.prepare(vm)
-    request = transfer.pod_request(vm)
-    assert request is not None
-    result = json.loads(world.run_pod(request))
-    result["disks"].pop()
-    with pytest.raises(PermanentError, match="disk-2001"):
-        transfer.finish(vm, json.dumps(result))
-
-
-@pytest.mark.parametrize("message", ["", "killed", "{", '{"disks": []}'])
-def test_a_pod_that_left_no_result_is_retried(make_run: MakeRun, world: World, message: str) -> None:
-    vm = through_validation(make_run())
-    prepare.prepare(vm)
-    assert transfer.pod_request(vm) is not None
-    with pytest.raises(TemporaryError, match="left no result"):
-        transfer.finish(vm, message)
-    play_transfer(vm, world)
-
-
-def test_every_attempt_of_a_pod_has_a_newer_epoch_and_a_name_of_its_own(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    prepare.prepare(vm)
-    first, second = transfer.pod_request(vm), transfer.pod_request(vm)
-    assert first is not None
-    assert second is not None
-    epochs = [json.loads(request.secret_files["spec.json"])["epoch"] for request in (first, second)]
-    assert epochs[0] < epochs[1]
-    assert first.name != second.name
-    assert first.labels == second.labels
-
-
-def test_secrets_are_in_the_secret_and_nowhere_else(make_run: MakeRun, world: World) -> None:
-    vm = through_validation(make_run())
-    prepare.prepare(vm)
-    request = transfer.pod_request(vm)
-    assert request is not None
-    assert request.secret_files["password"] == "canary"
-    elsewhere = json.dumps(request.pod) + repr(request) + "\n".join(world.log) + repr(vm)
-    assert "canary" not in elsewhere
-    rows = vm.store.evidence(vm.run.id)
-    assert "canary" not in json.dumps([row.document for row in rows])
 
 
 def test_steps_of_a_migrated_vm_may_be_cleared_alone_and_do_nothing(make_run: MakeRun, world: World) -> None:

@@ -13,14 +13,14 @@ from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import SourceDisk, SourceVm
 from mtv.model.transfer import DiskSource
 from mtv.reporting import write_report
-from mtv.steps import create_vm, prepare, settle, transfer, verify
+from mtv.steps import prepare, settle, transfer
 from mtv.steps import run as run_steps
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.source_copies import COPIES
 from mtv.store import Store
 from tests.steps import conftest
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import play_convert, play_transfer
+from tests.steps.test_one_vm import migrate_but_settle
 from tests.steps.world import MemoryProvider, World
 
 COPIED: set[str] = set()
@@ -74,11 +74,7 @@ def test_copies_are_on_record_while_they_are_there_and_removed_when_the_vm_is_se
 
 def migrated_but_for_settle(make_run: Callable[..., RunContext], world: World) -> VmContext:
     vm = through_validation(make_run())
-    prepare.prepare(vm)
-    play_transfer(vm, world)
-    play_convert(vm, world)
-    create_vm.create_vm(vm)
-    verify.verify(vm)
+    migrate_but_settle(vm, world)
     return vm
 
 

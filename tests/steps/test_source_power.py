@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 
 from mtv.kubevirt.resources import INSTANCES
 from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
 from mtv.model.plan import Plan, Target
-from mtv.model.source import PowerState
+from mtv.model.source import PowerState, SourceVm
 from mtv.steps import create_vm, prepare, run, settle, source, transfer, verify
 from mtv.steps.context import VmContext
 from mtv.store.errors import HeldByAnother
 from tests.kubevirt.values import source_vm
 from tests.steps.conftest import plan_of, through_validation
 from tests.steps.test_one_vm import MakeRun, migrate, play_convert, play_transfer, settled
-from tests.steps.world import World
+from tests.steps.world import MemoryProvider, World
 
 
 def cut_off_and_settled(vm: VmContext, world: World) -> None:
@@ -31,6 +33,18 @@ def cut_off_and_settled(vm: VmContext, world: World) -> None:
 
 def test_a_shutdown_that_was_cut_off_midway_still_ends_with_the_source_on(make_run: MakeRun, world: World) -> None:
     cut_off_and_settled(through_validation(make_run()), world)
+
+
+def test_a_retry_of_a_shutdown_that_was_cut_off_says_that_the_guest_may_be_going_down(
+    make_run: MakeRun, world: World
+) -> None:
+    vm = through_validation(make_run())
+    world.cut_off_shutdown = True
+    with pytest.raises(TemporaryError, match="cut off"):
+        prepare.prepare(vm)
+    prepare.prepare(vm)
+    assert world.vm.power is PowerState.OFF
+    assert len(vm.store.open_source_changes("first", "web-1")) == 1
 
 
 def test_a_shutdown_that_outlives_its_run_is_undone(make_run: MakeRun, world: World) -> None:
@@ -154,6 +168,32 @@ def test_a_source_that_another_plan_has_shut_down_is_not_taken_as_one_that_was_o
     run.close(second)
     migrate(through_validation(make_run("r3", plan=second_plan())), world)
     assert world.vm.power is PowerState.OFF
+
+
+@pytest.mark.parametrize("means_the_same", [True, False])
+def test_a_source_that_forgot_a_start_while_it_was_copied_is_not_copied_again(
+    make_run: MakeRun, world: World, monkeypatch: pytest.MonkeyPatch, means_the_same: bool
+) -> None:
+    asked: list[datetime] = []
+
+    def as_seen_before(_: object, now: SourceVm, before: SourceVm, seen_at: datetime) -> SourceVm:
+        asked.append(seen_at)
+        return before if means_the_same else now
+
+    monkeypatch.setattr(MemoryProvider, "as_seen_before", as_seen_before, raising=False)
+    vm = through_validation(make_run())
+    began = datetime.now(UTC)
+    prepare.prepare(vm)
+    request = transfer.pod_request(vm)
+    assert request is not None
+    said = world.run_pod(request)
+    world.generation += 1
+    if means_the_same:
+        transfer.finish(vm, said)
+    else:
+        with pytest.raises(TemporaryError, match="changed on the source"):
+            transfer.finish(vm, said)
+    assert all(began < moment <= datetime.now(UTC) for moment in asked)
 
 
 def test_a_source_that_runs_again_is_never_joined_by_its_target(make_run: MakeRun, world: World) -> None:

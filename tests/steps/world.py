@@ -32,7 +32,7 @@ from mtv.kubevirt.resources import (
 )
 from mtv.model.connection import Connection
 from mtv.model.conversion import ConvertResult, ConvertSpec, Inspection, PreflightResult
-from mtv.model.errors import TemporaryError
+from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.source import PowerState, SourceDisk, SourceVm
 from mtv.model.transfer import DiskResult, DiskSource, NbdUri, Proof, TransferResult, TransferSpec, Verify
 
@@ -54,11 +54,13 @@ class World:
         self.copied: dict[str, int] = {}  # work claim uid → generation of its copy journal
         self.committed: dict[str, bool] = {}
         self.console = CONSOLE
+        self.agent = ""  # the status of the condition AgentConnected of a guest that runs; none when empty
         self.looked = PreflightResult(ok=True, inspection=Inspection(product="Debian 12"))
         self.looking: list[dict[str, Any]] = []  # pods that looked into the disks
         self.cut_off_shutdown = False
         self.going_down = False
         self.meanwhile: Callable[[], None] | None = None  # what others do during the next shutdown
+        self.refusal: PermanentError | None = None  # what the target's admission says of every machine
         self.faults: set[int] = set()
         self.calls = 0
         self.log: list[str] = []
@@ -138,6 +140,9 @@ class World:
             return
         if kind is VIRTUAL_MACHINES:
             self.drop(INSTANCES, name, namespace)
+            for claim in self.all(CLAIMS):  # the garbage collector
+                if body["metadata"]["uid"] in {o["uid"] for o in claim["metadata"].get("ownerReferences", ())}:
+                    self.drop(CLAIMS, claim["metadata"]["name"], namespace)
         if kind is INSTANCES:
             self.objects.pop((PODS.plural, namespace, f"virt-launcher-{name}"), None)
         if kind is CLAIMS:
@@ -172,6 +177,8 @@ class World:
                 self.content,
                 self.log[-40:],
             )
+        if self.agent:
+            instance["status"] = {"conditions": [{"type": "AgentConnected", "status": self.agent}]}
         metadata = instance["metadata"]
         pod = {
             "metadata": {
@@ -244,7 +251,9 @@ class MemoryCluster(Cluster):
         self._world.called(f"look for {kind.plural}/{name}")
         return (kind.plural, namespace, name) in self._world.objects
 
-    def find(self, kind: Kind, namespace: str = "", having: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    def _list(
+        self, kind: Kind, namespace: str, having: Mapping[str, str] | None, *, accept: str
+    ) -> list[dict[str, Any]]:
         self._world.called(f"list {kind.plural}")
         return [
             copy.deepcopy(body)
@@ -253,11 +262,15 @@ class MemoryCluster(Cluster):
             and (having or {}).items() <= body["metadata"]["labels"].items()
         ]
 
-    def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+    def create(self, kind: Kind, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         metadata = body["metadata"]
-        self._world.called(f"create {kind.plural}/{metadata['name']}")
+        self._world.called(f"{'try to ' if dry_run else ''}create {kind.plural}/{metadata['name']}")
+        if kind is VIRTUAL_MACHINES and self._world.refusal is not None:
+            raise self._world.refusal
         if (kind.plural, metadata.get("namespace", ""), metadata["name"]) in self._world.objects:
             raise Conflict(f"{metadata['name']} exists")
+        if dry_run:
+            return copy.deepcopy(dict(body))
         return copy.deepcopy(self._world.put(kind, dict(body)))
 
     def merge(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,8 +324,10 @@ class MemoryProvider:
         self._world.called("read the source's power")
         return self._world.vm.power
 
-    def power_off(self, vm: SourceVm, *, timeout_s: float) -> str:
+    def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
         self._world.called("power the source off")
+        if self._world.going_down:
+            assert asked_before, "its tools have ended: it would be powered off while it goes down"
         meanwhile, self._world.meanwhile = self._world.meanwhile, None
         if meanwhile:
             meanwhile()

@@ -63,30 +63,20 @@ def line_of(store: Store, run: Run) -> Line:
     A VM is in flight from the beginning of its last `prepare`, and through once a later `settle` has ended, however.
     One that is migrated, or blocked by this run, has nothing to do; blocked by an earlier run says nothing of this one.
     """
+    frozen = run.frozen_vms or ()
     idle = {
         row.vm_id
-        for row in store.vms(run.plan_name)
+        for row in store.vms(run.plan_name, frozen)
         if not row.holder
         and (row.phase is VmPhase.MIGRATED or (row.phase is VmPhase.BLOCKED and row.last_run == run.id))
     }
-    prepared, queued, settled = (dict[str, int]() for _ in range(3))
-    for step in store.steps(run.id):  # the oldest first, so the last attempt at each step stays
-        if step.step == "prepare":
-            prepared[step.vm_id] = step.id
-        elif step.step == QUEUE:
-            queued[step.vm_id] = step.id
-        elif step.step == "settle" and step.state != "running":
-            settled[step.vm_id] = step.id
-    flying, waiting, through = [], [], []
-    for vm_id in run.frozen_vms or ():
+    newest = {step.vm_id: step for step in store.newest_steps(run.id, begun=("prepare", QUEUE), ended=("settle",))}
+    flying, waiting, through = (list[str]() for _ in range(3))
+    for vm_id in frozen:
         if vm_id in idle:
             continue
-        last = max(prepared.get(vm_id, 0), queued.get(vm_id, 0), settled.get(vm_id, 0))
-        if last and last == settled.get(vm_id):
-            through.append(vm_id)
-        elif last and last == prepared.get(vm_id):
-            flying.append(vm_id)
-        else:
-            waiting.append(vm_id)
-    waiting.sort(key=lambda vm_id: queued.get(vm_id, 0))
+        step = newest[vm_id].step if vm_id in newest else ""
+        {"settle": through, "prepare": flying}.get(step, waiting).append(vm_id)
+    # Who joined the line again comes behind those that have not begun, in the order of joining.
+    waiting.sort(key=lambda vm_id: newest[vm_id].id if vm_id in newest else 0)
     return Line(frozenset(flying), tuple(waiting), frozenset(through))

@@ -15,7 +15,7 @@ from mtv.itinerary.itineraries import Itinerary, Step, Where
 from mtv.model.settings import Settings
 from mtv.orchestration.errors import as_airflow_errors
 from mtv.orchestration.outline import Outline
-from mtv.orchestration.runner import Log, StepRunner, TaskRef, log_lines
+from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
 
 VM_LABEL = "{{ vm_name if vm_name is defined else task.vm_id }}"
 """Label of a mapped task. The name is only known once the task runs, and an undefined one would fail the task."""
@@ -61,27 +61,8 @@ class RunStepOperator(_StepOperator):
         with as_airflow_errors():
             if self.step == "freeze":
                 return self.runner.freeze(self.outline, task_ref(context), log)
-            if self.step == "verdict":
-                self._verdict(task_ref(context), log)
-            else:
-                self.runner.run_step(self.step, task_ref(context), log)
+            self.runner.run_step(self.step, task_ref(context), log)
         return None
-
-    def _verdict(self, task: TaskRef, log: Log) -> None:
-        """Give the verdict of the run. Raises `PermanentError` also when a later part of the wave has gone."""
-        from mtv.model.errors import PermanentError
-
-        try:
-            self.runner.run_step("verdict", task, log)
-        finally:
-            left = self.runner.left_behind(self.outline, task)
-            words = f"{self.outline.file} was edited: {len(left)} VM(s) of later parts are not run: {', '.join(left)}"
-            if left:
-                log(words)
-        if left:
-            raise PermanentError(
-                words, cure="put them back into the plan and start its waves again", code="PartsLeftBehind"
-            )
 
 
 class PickOperator(_StepOperator):

@@ -7,8 +7,7 @@ ten VMs and for ten thousand, and for one plan and for a thousand.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,18 +18,16 @@ from mtv.model.errors import NOT_UNDERSTOOD
 from mtv.model.plan import Plan, PlannedVm, Wave
 from mtv.model.whole_files import write_whole
 from mtv.plan import effective, not_built_yet
+from mtv.plan.parts import part_name, parts_of
 
 T = TypeVar("T")
-
-MAX_VMS_PER_RUN = 100
-"""A scheduler's cost grows with the pending task instances of active runs; a longer wave is cut into parts."""
 
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The shape of one DAG.
 
-    `part` counts from 1 when the wave is cut into parts of at most `MAX_VMS_PER_RUN` VMs, else 0; `next_part` is the
-    DAG that a part starts when it has ended.
+    `part` counts from 1 when the wave is cut into parts, else 0; `next_part` is the DAG that a part starts when it has
+    ended.
     With `problems` no new run may start: the DAG fails with these messages.
     Without a `wave` the plan could not be read at all and the DAG has nothing else to do.
     `standing` is `ready` or `not ready` as an inventory last judged the plan; empty before, and never kept.
@@ -75,24 +72,6 @@ def vm_itinerary(plan: Plan, wave: Wave, vm: PlannedVm) -> str:
     return itinerary_for(vm_type=options.type, skip_guest_conversion=options.skip_guest_conversion).name
 
 
-def parts_of(wave: Wave) -> list[tuple[int, tuple[PlannedVm, ...]]]:
-    """Return the wave's VMs as numbered parts; a wave that fits one run is the single part 0."""
-    if len(wave.vms) <= MAX_VMS_PER_RUN:
-        return [(0, wave.vms)]
-    cuts = range(0, len(wave.vms), MAX_VMS_PER_RUN)
-    return [(number, wave.vms[start : start + MAX_VMS_PER_RUN]) for number, start in enumerate(cuts, start=1)]
-
-
-def part_plan(plan: Plan, wave_name: str, part: int) -> Plan:
-    """Return the plan with one wave reduced to the VMs of a part. Raises `KeyError` for an unknown wave or part."""
-    if part == 0:
-        return plan
-    wave = plan.wave(wave_name)
-    vms = dict(parts_of(wave))[part]
-    waves = tuple(w.model_copy(update={"vms": vms}) if w.name == wave_name else w for w in plan.waves)
-    return plan.model_copy(update={"waves": waves})
-
-
 def outlines_of(plan: Plan, plan_hash: str, file: str) -> list[Outline]:
     """Return the outlines of a plan's waves, one per part. What is not built yet is named in `problems`."""
     found: list[Outline] = []
@@ -118,10 +97,6 @@ def outlines_of(plan: Plan, plan_hash: str, file: str) -> list[Outline]:
                     problems=tuple(dict.fromkeys((*problems, *unknown))),
                 )
             )
-    twice = [dag_id for dag_id, count in Counter(outline.dag_id for outline in found).items() if count > 1]
-    if twice:
-        clash = f"two waves would share the DAG {', '.join(twice)} — rename the wave that ends in a number"
-        return [unreadable(plan.name, file, (clash,))]
     return found
 
 
@@ -144,7 +119,7 @@ def unreadable(name: str, file: str, problems: tuple[str, ...]) -> Outline:
 
 
 def _dag_id(plan: str, wave: str, part: int) -> str:
-    return f"mtv.{plan}.{wave}-{part:02d}" if part else f"mtv.{plan}.{wave}"
+    return f"mtv.{plan}.{part_name(wave, part)}"
 
 
 def _not_built(plan: Plan, wave: Wave) -> list[str]:
@@ -171,17 +146,28 @@ class OutlineFolder:
         found = (_read(path, Outline) for path in sorted(self.folder.glob("*.json")))
         return [outline for outline in found if outline is not None and outline.file == file and outline.wave]
 
+    def others_than(self, dag_ids: Container[str]) -> list[Outline]:
+        """Return the waves that were drawn once and are none of these DAGs, in order of their ids."""
+        found = (_read(path, Outline) for path in sorted(self.folder.glob("*.json")) if path.stem not in dag_ids)
+        return [outline for outline in found if outline is not None and outline.wave]
+
+    def forget(self, dag_id: str) -> None:
+        """Forget the outline of a DAG; nothing to do when there is none."""
+        (self.folder / f"{dag_id}.json").unlink(missing_ok=True)
+
     def write(self, outlines: Iterable[Outline]) -> list[Outline]:
         """Keep outlines and return them.
 
-        Itineraries of an earlier version of a wave stay, so that a run that began before an edit finds its tasks.
+        Itineraries and the following part of an earlier version of a wave stay, so that a run that began before an
+        edit finds its tasks; who has no use for one of them skips it.
         """
         kept = []
         for outline in outlines:
             before = self.read(outline.dag_id)
             if before is not None:
                 names = dict.fromkeys((*outline.itineraries, *before.itineraries))
-                outline = msgspec.structs.replace(outline, itineraries=tuple(names))
+                following = outline.next_part or before.next_part
+                outline = msgspec.structs.replace(outline, itineraries=tuple(names), next_part=following)
             if outline != before:
                 _write(self.folder / f"{outline.dag_id}.json", outline)
             kept.append(outline)

@@ -13,7 +13,7 @@ import msgspec
 from mtv.model.errors import PermanentError, PlanError
 from mtv.model.plan import Plan
 from mtv.model.settings import Settings
-from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, parts_of, unreadable
+from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, unreadable
 from mtv.plan import CompiledPlan, compile_folder
 
 
@@ -71,18 +71,6 @@ def as_it_began(drawn: Outline, plan: Plan, log: Callable[[str], None]) -> Outli
         )
     log(f"the wave goes on with the plan as {drawn.previous_part} has frozen it, whatever {drawn.file} says now")
     return began
-
-
-def left_behind(drawn: Outline, plan: Plan, settings: Settings) -> list[str]:
-    """Return the ids of VMs of the wave as frozen in `plan` that no following part of the plans folder will take."""
-    if not drawn.part:
-        return []
-    parts = parts_of(plan.wave(drawn.wave))
-    following = next((one.dag_id for one in outlines_of(plan, "", drawn.file) if one.previous_part == drawn.dag_id), "")
-    now = {outline.dag_id: outline for outline in read_outlines(settings)}
-    if not following or (drawn.dag_id in now and now[drawn.dag_id].next_part == following and following in now):
-        return []
-    return [vm.id for part, vms in parts if part > drawn.part for vm in vms]
 
 
 def _outlines(compiled: CompiledPlan, folder: OutlineFolder) -> list[Outline]:

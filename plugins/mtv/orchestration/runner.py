@@ -16,13 +16,13 @@ from airflow.sdk.configuration import conf
 
 from mtv.model.connection import Connections
 from mtv.model.errors import PermanentError
-from mtv.model.evidence import VmPhase
 from mtv.model.settings import Settings
 from mtv.model.text import printable
 from mtv.orchestration.admission import ask_to_enter
 from mtv.orchestration.connections import AirflowConnections
-from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, part_plan, vm_itinerary
-from mtv.orchestration.plans_folder import as_it_began, as_it_is_now, left_behind
+from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, vm_itinerary
+from mtv.orchestration.plans_folder import as_it_began, as_it_is_now
+from mtv.plan.parts import part_plan
 
 if TYPE_CHECKING:
     from mtv.kubevirt.pods import PodRequest
@@ -66,10 +66,13 @@ class StepRunner:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """Open the store of this installation."""
+        """Open the store of this installation. `StoreAway` leaves for a store that does not answer,
+        `StoreOlder` or `StoreNewer` for a query that another version's tables make fail.
+        """
         from mtv.store import Store, default_dsn
 
-        with Store.open(self.connections.store_dsn() or default_dsn(self.settings.state_folder)) as store:
+        dsn = self.connections.store_dsn() or default_dsn(self.settings.state_folder)
+        with Store.open(dsn) as store, store.explaining(), store.answering():
             yield store
 
     def freeze(self, outline: Outline, task: TaskRef, log: Log) -> list[str]:
@@ -118,18 +121,6 @@ class StepRunner:
             if run is None or run.frozen_vms is None:
                 return set()
             return {outline.dag_id for outline in outlines_of(store.plan(run.plan_hash), "", "")}
-
-    def left_behind(self, outline: Outline, task: TaskRef) -> list[str]:
-        """Return the VMs of later parts that nobody will run, by id: their parts have left the plan file meanwhile."""
-        if not outline.part:
-            return []
-        with self.store() as store:
-            run = store.run_of(task.dag_id, task.run_id)
-            if run is None:
-                return []
-            plan = store.plan(run.plan_hash)
-            migrated = {row.vm_id for row in store.vms(plan.name) if row.phase is VmPhase.MIGRATED}
-        return [vm_id for vm_id in left_behind(outline, plan, self.settings) if vm_id not in migrated]
 
     def pick(self, itinerary: str, task: TaskRef, log: Log) -> list[str]:
         """Return the frozen VMs that walk one itinerary, in frozen order."""

@@ -53,13 +53,17 @@ class Operators(Protocol):
 
 
 def build_dag(outline: Outline, operators: Operators) -> DAG:
-    """Build the DAG of an outline. It is created paused, has no schedule and never catches up."""
+    """Build the DAG of an outline. It is created paused, has no schedule and never catches up.
+
+    The later parts of a long wave are not created paused: whoever starts the first one starts the wave, and a part
+    that waits to be unpaused would leave it standing in the middle of the night.
+    """
     with DAG(
         dag_id=outline.dag_id,
         description=outline.description or None,
         schedule=None,
         catchup=False,
-        is_paused_upon_creation=True,
+        is_paused_upon_creation=outline.part <= 1,
         max_active_runs=1,
         max_active_tasks=max(2 * outline.max_vms_in_flight, 16),
         default_args={"weight_rule": "upstream", "owner": "mtv"},
@@ -130,6 +134,6 @@ def _describe(outline: Outline) -> str:
         part = f", part {outline.part}" if outline.part else ""
         lines.append(f"wave **{outline.wave}**{part}: {outline.vm_count} VMs, {outline.max_vms_in_flight} in flight")
     if outline.problems:
-        lines.append("**It does not check:**")
+        lines.append("**No new run may start:**")
         lines.extend(f"- `{problem}`" for problem in outline.problems)
     return "\n\n".join(lines)

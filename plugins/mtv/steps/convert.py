@@ -37,6 +37,8 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
         decided = layout.recorded(ctx)
         vm = source.final(ctx)
         with ctx.cluster() as cluster:
+            if row.phase is not VmPhase.VERIFIED:
+                holding.refuse_accepted(ctx, cluster)
             found = layout.states(ctx, cluster, decided)
             if not layout.all_proven(vm, found):
                 raise PermanentError(
@@ -137,7 +139,7 @@ def _request(ctx: VmContext, spec: ConvertSpec, decided: Layout, *, with_kvm: bo
         secret_name=name,
         keys_secret=ctx.vm.luks,
         drivers_claim=guest.drivers_claim(ctx),
-        service_account=ctx.settings.pod_service_account,
+        placement=ctx.settings.pod_placement,
     )
     if not with_kvm:
         ctx.log(f"{ctx.vm.name}: WARNING: no node offers {KVM}; the conversion is emulated and about ten times slower")

@@ -27,6 +27,11 @@ def create_vm(ctx: VmContext) -> None:
         row = holding.require(ctx, STEP, phases, clear=before)
         decided = layout.recorded(ctx)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            accepted = holding.accepted(ctx, cluster)
+            if accepted is not None and (row.phase, accepted.run) == (VmPhase.VERIFIED, ctx.run.id):
+                ctx.log(f"{ctx.vm.name}: {accepted.name} is accepted already; only settle has to end")
+                return
+            holding.refuse(ctx, accepted)
             now = source.read(ctx, provider)
             found = layout.states(ctx, cluster, decided)
             if not layout.all_proven(now, found):

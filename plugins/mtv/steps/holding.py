@@ -1,11 +1,18 @@
-"""Who holds a VM: its row in the store is the only lock. Each step asks here before it touches anything."""
+"""Who holds a VM: its row in the store is the only lock. Each step asks here before it touches anything.
+
+A store may be new, restored or another one; that a target VM was accepted is therefore read from the cluster.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
-from mtv.model.errors import PermanentError
+from mtv.kubevirt import machines
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.labels import Role
+from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import VmPhase
+from mtv.steps import layout
 from mtv.steps.context import VmContext
 from mtv.store import VmRow
 
@@ -21,6 +28,32 @@ def is_migrated(ctx: VmContext, step: str) -> bool:
         return False
     ctx.log(f"{ctx.vm.name}: {step}: migrated already, nothing to do")
     return True
+
+
+def accepted(ctx: VmContext, cluster: Cluster) -> machines.Accepted | None:
+    """Return the target VM that a run accepted, whatever the store remembers; None when there is none."""
+    return machines.find_accepted(cluster, ctx.namespace, layout.of_role(ctx, Role.TARGET))
+
+
+def refuse_accepted(ctx: VmContext, cluster: Cluster) -> None:
+    """Raise as `refuse` does when a run has accepted the VM on the target."""
+    refuse(ctx, accepted(ctx, cluster))
+
+
+def refuse(ctx: VmContext, found: machines.Accepted | None) -> None:
+    """Raise `PermanentError` when the VM lives on the target already: its disks and its power are not ours any more.
+
+    Raises `TemporaryError` while that VM is being deleted.
+    """
+    if found is None:
+        return
+    if found.is_leaving:
+        raise TemporaryError(f"VirtualMachine {found.name} is still being deleted", code="vm-terminating")
+    raise PermanentError(
+        f"{ctx.vm.name} was migrated already by run {found.run}: it is VirtualMachine {found.name} in {ctx.namespace}",
+        cure="remove its row from the plan, or delete that machine if the VM is to be migrated again",
+        code="already-migrated",
+    )
 
 
 def require(ctx: VmContext, step: str, phases: Container[VmPhase], *, clear: str) -> VmRow:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 import msgspec
 
@@ -151,6 +152,11 @@ class _Source:
 
     vms: dict[str, list[tuple[SourceVm, tuple[Concern, ...]]]]
 
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """Where VMs lie, by their names; of several of a name the first."""
+        return {name: str(pairs[0][0].document.get("path") or "") for name, pairs in self.vms.items()}
+
 
 class Judged:
     """Judges plans on what the store knows of their sources; sources and targets are read once."""
@@ -173,6 +179,7 @@ class Judged:
             found: dict[str, list[SourceVm]] = {}
             concerns: dict[str, list[Concern]] = {}
             judged: list[PlannedVm] = []
+            others: dict[str, dict[str, str]] = {}
             for vm in wave.vms:
                 if vm.id in migrated:
                     continue
@@ -184,6 +191,8 @@ class Judged:
                     continue
                 pairs = known.vms.get(vm.name, [])
                 found[vm.id] = [seen for seen, _ in pairs]
+                if not pairs:
+                    others[vm.id] = known.paths
                 concerns[vm.id] = accepted(plan, vm.id, [concern for _, answers in pairs for concern in answers])
                 judged.append(vm)
             if judged:
@@ -194,6 +203,7 @@ class Judged:
                     target=self._target(plan),
                     concerns=concerns,
                     service_account=self.ctx.settings.pod_service_account,
+                    others=others,
                 )
                 alone = {vm_id: seen[0] for vm_id, seen in found.items() if len(seen) == 1}
                 said += since_approval(self.ctx.store, plan.name, hash_of(plan), wave.name, alone)

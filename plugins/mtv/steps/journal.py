@@ -69,18 +69,13 @@ def skip(ctx: VmContext, step: str, why: str) -> None:
 
 def close_open(ctx: VmContext, why: str) -> None:
     """Close the VM's attempts that nobody will end any more: their worker is gone and their pods are being removed."""
-    for row in ctx.store.steps(ctx.run.id):
-        if row.vm_id == ctx.vm.id and row.state == "running" and row.step != "settle":
+    for row in ctx.store.open_steps(ctx.run.id, ctx.vm.id):
+        if row.step != "settle":
             ctx.store.end_step(row.id, state="failed", error=why)
 
 
 def _open_attempts(ctx: RunContext, step: str) -> list[int]:
-    vm_id = _vm_id(ctx)
-    return [
-        row.id
-        for row in ctx.store.steps(ctx.run.id)
-        if row.step == step and row.vm_id == vm_id and row.state == "running"
-    ]
+    return [row.id for row in ctx.store.open_steps(ctx.run.id, _vm_id(ctx)) if row.step == step]
 
 
 def _close(ctx: RunContext, step: str, state: Literal["success", "failed", "skipped"], error: str = "") -> None:

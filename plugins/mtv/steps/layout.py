@@ -70,6 +70,7 @@ def decide(ctx: VmContext, cluster: Cluster, vm: SourceVm) -> Layout:
                 disk_id=disk.id,
                 index=disk.index,
                 identity=disk.identity,
+                former_identities=disk.former_identities,
             )
         )
     needed = claims.work_bytes(vm.disks, root.id, converts=converts(ctx, vm))

@@ -127,7 +127,7 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
         source_volume=source_files.volume(connection, [disk.source for disk in disks]),
         keys_secret=ctx.vm.luks,
         drivers_claim=guest.drivers_claim(ctx),
-        service_account=ctx.settings.pod_service_account,
+        placement=ctx.settings.pod_placement,
         deadline_s=_TIMEOUT_S,
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}

@@ -72,6 +72,7 @@ def _create(ctx: VmContext, cluster: Cluster, name: str, storage_class: str, hav
         image=ctx.settings.mover_image,
         object_labels=having,
         claim_name=name,
+        placement=ctx.settings.pod_placement,
         deadline_s=TIMEOUT_S,
     )
     for kind, body in ((CLAIMS, manifest(claim, namespace=ctx.namespace, object_labels=having)), (PODS, pod)):

@@ -45,9 +45,10 @@ def prepare(ctx: VmContext) -> None:
             now = source.read(ctx, provider)
             _refuse_unmovable(ctx, now)
             machines.require_kubevirt(cluster)
+            holding.refuse_accepted(ctx, cluster)
             cluster.ensure_namespace(ctx.namespace)
             decided = layout.decide(ctx, cluster, now)
-            layout.machine(ctx, now, decided)  # what cannot be built must fail before the shutdown, not after the copy
+            _try_machine(ctx, cluster, now, decided)
             guest.pin(ctx, cluster, source.pinned(ctx))
             source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
@@ -93,6 +94,13 @@ def _refuse_unmovable(ctx: VmContext, vm: SourceVm) -> None:
         raise PermanentError(
             f"{ctx.vm.name} is suspended; its memory would be lost", cure="resume it or shut it down", code="suspended"
         )
+
+
+def _try_machine(ctx: VmContext, cluster: Cluster, vm: SourceVm, decided: Layout) -> None:
+    """What cannot be built, or what the target refuses, must fail before the shutdown, not after the copy."""
+    why = machines.why_not_tried(cluster, layout.machine(ctx, vm, decided))
+    if why:
+        ctx.log(f"{ctx.vm.name}: the target was not asked whether it takes the VM: {why}")
 
 
 def _prove_classes(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:

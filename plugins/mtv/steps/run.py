@@ -7,6 +7,7 @@ from collections import defaultdict
 import msgspec
 
 from mtv.inventory import snapshot
+from mtv.inventory.history import others_of
 from mtv.inventory.progress import spoken
 from mtv.kubevirt.target_facts import facts_of
 from mtv.model.concern import Concern
@@ -165,6 +166,7 @@ def _conditions(
         target=facts_of(ctx.connections, ctx.plan.target, ctx.open_cluster),
         concerns=concerns,
         service_account=ctx.settings.pod_service_account,
+        others=others_of(ctx.store, {vm_id: ctx.for_vm(vm_id).vm.source for vm_id in pinned - present.keys()}),
     )
     changed = since_approval(ctx.store, ctx.plan.name, ctx.run.plan_hash, ctx.wave.name, present)
     untrusted = unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))

@@ -1,6 +1,7 @@
 """Step settle, the teardown: finish or undo, release the VM, leave nothing behind. Runs on success, failure and cancel.
 
-It trusts the store and the cluster only. The commit point is phase VERIFIED: from there on the target is the VM.
+It trusts the store and the cluster only. The commit point is phase VERIFIED: from there on the target is the VM, and
+the cluster says so for every store. A target VM that another run has accepted is left as it is, and so is the source.
 
            phase verified     on_failure: rollback                  on_failure: hold
 source     stays off          on again if it was, once the          stays off
@@ -24,7 +25,7 @@ from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, VIRTUAL_MA
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
-from mtv.steps import closing, layout, source, source_copies
+from mtv.steps import closing, holding, layout, source, source_copies
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
@@ -111,7 +112,11 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
         removed = _end_pods(ctx, cluster)
     copies = source_copies.remove(ctx, ctx.vm.id)
     removed += copies.removed
-    if phase is VmPhase.VERIFIED:
+    accepted = holding.accepted(ctx, cluster) if machines.is_served(cluster) else None
+    if accepted is not None and (phase is not VmPhase.VERIFIED or accepted.run != ctx.run.id):
+        ctx.log(f"{ctx.vm.name}: run {accepted.run} has accepted {accepted.name}: all is left as it is")
+        outcome, power = "not touched", source.power_now(ctx)
+    elif phase is VmPhase.VERIFIED:
         outcome, power = "migrated", _accept(ctx, cluster, removed)
     elif ctx.vm.on_failure == "hold":
         removed += _remove_target(ctx, cluster)
@@ -124,7 +129,10 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
 
 
 def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
-    """Hand the disks to the VM and remove the work volume. The source stays off; its change stays on record."""
+    """Hand the disks to the VM and remove the work volume. The source stays off; its change stays on record.
+
+    That it is accepted is said first: cut off after that, a repetition goes on, and nobody takes the VM for theirs.
+    """
     removed += [f"virtualmachineinstances/{name}" for name in remove_boot_proofs(ctx, cluster)]
     found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
     if not found:
@@ -132,6 +140,7 @@ def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
             f"{ctx.vm.name} was verified, but its VirtualMachine is gone from {ctx.namespace}", code="vm-missing"
         )
     decided = layout.recorded(ctx)
+    machines.accept(cluster, found[0], ctx.run.id)
     machines.own_claims(cluster, found[0], [claim.name for claim in decided.disks])
     removed += _remove_work(ctx, cluster)
     return source.power_now(ctx)

@@ -8,10 +8,10 @@ from mtv.inventory import drift
 from mtv.model.errors import DriftError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState, SourceVm
-from mtv.providers.base import Provider
+from mtv.providers.base import ForgetsStarts, Provider
 from mtv.providers.power import refuse_while_unknown
 from mtv.steps.context import RunContext, VmContext
-from mtv.store import SourceChange
+from mtv.store import EvidenceRow, SourceChange
 
 FINAL = "final"
 """Subject of the SOURCE evidence taken after power-off; the pinned one has no subject."""
@@ -28,8 +28,13 @@ def pin(ctx: RunContext, vm_id: str, vm: SourceVm, *, subject: str = "") -> None
 
 def seen(ctx: RunContext, vm_id: str, *, subject: str = "") -> SourceVm | None:
     """Return what this run saw last of a source VM, or None."""
+    row = _last(ctx, vm_id, subject)
+    return msgspec.convert(row.document, SourceVm) if row is not None else None
+
+
+def _last(ctx: RunContext, vm_id: str, subject: str) -> EvidenceRow | None:
     rows = [row for row in ctx.store.evidence(ctx.run.id, vm_id, EvidenceKind.SOURCE) if row.subject == subject]
-    return msgspec.convert(rows[-1].document, SourceVm) if rows else None
+    return rows[-1] if rows else None
 
 
 def pinned(ctx: VmContext) -> SourceVm:
@@ -83,7 +88,17 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
             cure="start a new run, which reads and validates it again",
             code="drift",
         )
-    return now
+    return _as_seen_before(ctx, provider, now)
+
+
+def _as_seen_before(ctx: VmContext, provider: Provider, now: SourceVm) -> SourceVm:
+    """Return the VM in the generations in which this run copies it, where the source has merely forgotten events."""
+    if not isinstance(provider, ForgetsStarts):
+        return now
+    before = _last(ctx, ctx.vm.id, FINAL)
+    if before is None:
+        return now
+    return provider.as_seen_before(now, msgspec.convert(before.document, SourceVm), before.recorded_at)
 
 
 def _without_our_own_change(ctx: VmContext, before: SourceVm, now: SourceVm) -> SourceVm:
@@ -146,11 +161,12 @@ def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
         )
     changes = _shutdowns(ctx)
     # A retry of a shutdown that was cut off is on record; one of a source that was started since is another one.
-    if not changes or changes[0].run_id != ctx.run.id or _was_seen_off(ctx, changes[0]):
+    was_cut_off = bool(changes) and not _was_seen_off(ctx, changes[0])
+    if not was_cut_off or changes[0].run_id != ctx.run.id:
         ctx.store.record_source_change(ctx.run.id, ctx.vm.id, POWER, detail, alone=True)
     ctx.log(f"{ctx.vm.name}: shutting the source down (guest shutdown, at most {ctx.vm.shutdown_timeout_s} s)")
     started = ctx.clock()
-    method = provider.power_off(vm, timeout_s=ctx.vm.shutdown_timeout_s)
+    method = provider.power_off(vm, timeout_s=ctx.vm.shutdown_timeout_s, asked_before=was_cut_off)
     if provider.power_state(vm) is not PowerState.OFF:
         raise TemporaryError(f"{ctx.vm.name} is still on after {method}", code="source-still-on")
     _undo_if_settled_meanwhile(ctx, provider, vm)
@@ -186,7 +202,7 @@ def power_back_on(ctx: VmContext) -> PowerState:
         if provider.power_state(found) is PowerState.ON and not _was_seen_off(ctx, changes[0]):
             # The guest may be on its way down and cannot be asked back: left alone now, it would be off in a minute.
             ctx.log(f"{ctx.vm.name}: the shutdown was cut off; finishing it before the source is started again")
-            provider.power_off(found, timeout_s=ctx.vm.shutdown_timeout_s)
+            provider.power_off(found, timeout_s=ctx.vm.shutdown_timeout_s, asked_before=True)
         if provider.power_state(found) is not PowerState.ON:
             ctx.log(f"{ctx.vm.name}: powering the source on again")
             provider.power_on(found)

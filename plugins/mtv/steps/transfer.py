@@ -62,6 +62,8 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
         refuse_blocked(ctx)
         decided = layout.recorded(ctx)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            if row.phase is not VmPhase.VERIFIED:
+                holding.refuse_accepted(ctx, cluster)
             found = layout.states(ctx, cluster, decided)
             now = source.read(ctx, provider)
             source.require_off(ctx, provider, now, "its disks are copied only while it is off")
@@ -79,8 +81,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                     changes = {**volumes.UNPROVEN, labels.COPYING: disk.generation}
                     volumes.mark(cluster, ctx.namespace, found[disk.id].claim.name, changes)
             epoch = ctx.store.bump_epoch(*ctx.key, ctx.run.id)
-            uids = {disk_id: state.uid for disk_id, state in found.items()}
-            return _request(ctx, provider, now, decided, uids, epoch)
+            return _request(ctx, provider, now, decided, found, epoch)
 
 
 def finish(ctx: VmContext, termination_message: str) -> None:
@@ -104,7 +105,10 @@ def finish(ctx: VmContext, termination_message: str) -> None:
             now = source.read(ctx, provider)
             found = layout.states(ctx, cluster, decided)
             power = provider.power_state(now)
-            moved = [disk.id for disk in now.disks if found[disk.id].copying != disk.generation]
+            digests = {disk.id: disk.digest for disk in result.disks}
+            # A reading of this result that was cut off may have marked some claims.
+            unmarked = [disk for disk in now.disks if not _is_marked(found[disk.id], disk.generation, digests[disk.id])]
+            moved = [disk.id for disk in unmarked if found[disk.id].copying != disk.generation]
             if moved or power is not PowerState.OFF:
                 raise TemporaryError(
                     f"{ctx.vm.name} changed on the source while it was copied "
@@ -112,16 +116,20 @@ def finish(ctx: VmContext, termination_message: str) -> None:
                     cure="leave it off; the retry compares and copies again",
                     code="source-changed",
                 )
-            for disk in result.disks:
+            for disk in unmarked:
                 changes = {
                     labels.COPYING: None,
                     labels.STALE: None,
-                    labels.GENERATION: found[disk.id].copying,
-                    labels.DIGEST: disk.digest,
+                    labels.GENERATION: disk.generation,
+                    labels.DIGEST: digests[disk.id],
                 }
                 volumes.mark(cluster, ctx.namespace, found[disk.id].claim.name, changes)
             source.pin(ctx, ctx.vm.id, now, subject=source.FINAL)
         ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.TRANSFERRED, expect=_BEFORE)
+
+
+def _is_marked(state: DiskState, generation: str, digest: str) -> bool:
+    return state.is_proven(generation) and state.digest == digest
 
 
 def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) -> None:
@@ -136,7 +144,7 @@ def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) 
 
 
 def _request(
-    ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, uids: Mapping[str, str], epoch: int
+    ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, found: Mapping[str, DiskState], epoch: int
 ) -> PodRequest:
     connection = ctx.connections.get(ctx.vm.source)
     source_copies.announce(ctx, provider, vm)
@@ -145,8 +153,8 @@ def _request(
             id=disk.id,
             size_bytes=disk.size_bytes,
             source=source_files.as_the_pod_sees(connection, provider.disk_source(vm, disk, transport=ctx.vm.transport)),
-            target=_target(ctx, decided.claim(disk.id), uids[disk.id]),
-            identity=disk.identity,
+            target=_target(ctx, decided.claim(disk.id), found[disk.id].uid),
+            identity=found[disk.id].identity,  # which the journal of a copy that is kept was begun with
             generation=disk.generation,
         )
         for disk in sorted(vm.disks, key=lambda disk: disk.index)
@@ -174,7 +182,8 @@ def _request(
         work_claim=decided.work.name,
         secret_name=name,
         source_volume=source_files.volume(connection, [disk.source for disk in disks]),
-        service_account=ctx.settings.pod_service_account,
+        placement=ctx.settings.pod_placement,
+        metrics_port=ctx.settings.mover_metrics_port,
     )
     files = {results.SPEC_FILE: msgspec.json.encode(spec).decode(), **provider.pod_credentials()}
     return results.request(ctx, pod, files)

@@ -1,5 +1,7 @@
 """An Airflow DAG of the product's own builder whose steps are small enough to watch: see `test_live.py`.
 
+A plan is taken away while the gate folder holds the file `no-<plan>`.
+
 The pods are real: they wait for a file in the gate folder, say progress as the mover does, and prove that they could
 read their Secret.
 """
@@ -21,8 +23,9 @@ from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
 from mtv.model.settings import Settings
+from mtv.orchestration.left_waves import still_running
 from mtv.orchestration.operators import StepOperators
-from mtv.orchestration.outline import Outline, outlines_of
+from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of
 from mtv.orchestration.pods.operator import MoverPodOperator
 from mtv.orchestration.runner import PodTarget, StepRunner
 from mtv.orchestration.wave_dag import build_dag
@@ -54,6 +57,7 @@ PLANS = {
     plan.name: plan
     for plan in (
         plan_named("pods", 1, 1),
+        plan_named("left", 1, 1),
         plan_named("turns", 3, 2),
         plan_named("sad", 2, 2),
         plan_named("parts", 2, 1),
@@ -117,7 +121,7 @@ class LiveRunner(StepRunner):
 
     def pod_target(self, step, vm_id, task, log):
         with self._vm_context(vm_id, task, log) as ctx:
-            if ctx.plan.name != "pods" or step != "transfer":
+            if ctx.plan.name not in ("pods", "left") or step != "transfer":
                 return None
             wanted = labels.of_object(
                 plan=ctx.plan.name, wave="w", vm=vm_id, run=ctx.run.id, role=labels.Role(step)
@@ -207,11 +211,15 @@ def outlines(plan: Plan) -> list[Outline]:
 def load() -> None:
     settings = Settings.from_environ()
     operators = LiveOperators(settings, LiveRunner(settings))
+    folder = OutlineFolder(settings.outlines_folder)
     asked = get_parsing_context().dag_id
-    for plan in PLANS.values():
-        for outline in outlines(plan):
-            if asked in (None, outline.dag_id):
-                globals()[outline.dag_id] = build_dag(outline, operators)
+    if asked and (outline := folder.read(asked)):
+        globals()[asked] = build_dag(outline, operators)
+        return
+    there = [plan for plan in PLANS.values() if not (GATE / f"no-{plan.name}").exists()]
+    drawn = folder.write(outline for plan in there for outline in outlines(plan))
+    for outline in (*drawn, *still_running(drawn, folder, operators.runner.store)):
+        globals()[outline.dag_id] = build_dag(outline, operators)
 
 
 load()

@@ -8,7 +8,8 @@
 
 A pod that lives is always watched to its end, whoever created it: a killed worker or triggerer finds it again, and a
 triggerer that does not reach the cluster ends no pod. The only bound is the pod's age (`lifecycle.may_go_on`). A pod
-that has ended is read first and deleted afterwards, so its result is never lost. Clearing the task or marking it ends
+that has ended is read first and deleted when the step has said what it makes of its result, so that is never lost: a
+store that is away just then leaves the pod to the next try. Clearing the task or marking it ends
 the pod, and a new one is created only when the old one is gone.
 """
 
@@ -26,14 +27,14 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import SetRenderedMapIndex
 
 from mtv.kubevirt.cluster import Cluster
-from mtv.model.errors import PermanentError
+from mtv.model.errors import MtvError, PermanentError
 from mtv.orchestration.errors import as_airflow_errors
 from mtv.orchestration.nfc_streams_trigger import NfcStreamsTrigger
 from mtv.orchestration.operators import label_of, task_ref
 from mtv.orchestration.pods.lifecycle import PodKey, Pods, may_go_on, result_of, why
 from mtv.orchestration.pods.trigger import MoverPodTrigger
 from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
-from mtv.store import NfcStreamsTaken
+from mtv.store import NfcStreamsTaken, StoreAway
 
 
 class MoverPodOperator(KubernetesPodOperator):
@@ -69,9 +70,11 @@ class MoverPodOperator(KubernetesPodOperator):
             if target is None:
                 return
             label_of(context)(target.vm_name)
+            self.kubernetes_conn_id = target.connection_id
             with self._pods(target.connection_id) as pods:
                 found = pods.find(target.namespace, target.labels)
                 if found is not None and pods.has_ended(found):
+                    self._watch(found)
                     if self._is_read(pods, found, task):
                         return
                     found = None
@@ -86,7 +89,6 @@ class MoverPodOperator(KubernetesPodOperator):
                         return
                     found = pods.create(request, owned=self._watch)
             self._watch(found)
-        self.kubernetes_conn_id = target.connection_id
         _show_label(target.vm_name)
         trigger = MoverPodTrigger(
             connection_id=target.connection_id,
@@ -132,12 +134,20 @@ class MoverPodOperator(KubernetesPodOperator):
         raise AssertionError("defer always raises")
 
     def _read(self, pods: Pods, key: PodKey, task: TaskRef) -> None:
-        """Give the pod's result to the step; the pod goes once it is read, whatever the step says."""
+        """Give the pod's result to the step; the pod goes once the step has said what it makes of it, good or bad.
+
+        A store that does not answer, or cannot keep what it is told, is no word of the step: the next try reads again.
+        """
         message = result_of(pods.read(key), key)
         try:
             self.runner.pod_finish(self.step, self.vm_id, message, task, log_lines(self.log))
-        finally:
+        except StoreAway:
+            self.log.warning("pod %s stays until the store has its result", key.name)
+            raise
+        except MtvError:
             pods.end(key)
+            raise
+        pods.end(key)
 
     def _is_read(self, pods: Pods, key: PodKey, task: TaskRef) -> bool:
         """Read a pod that ended while nobody watched; False when an earlier try has read it already."""
