@@ -19,11 +19,13 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends libxml2 tini \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 50000 --gid 0 --create-home --home-dir /opt/airflow airflow \
+ && chmod 0770 /opt/airflow \
  && install -d -o 50000 -g 0 -m 0770 /opt/airflow/logs /var/lib/mtv
 COPY --from=build /opt/mtv /opt/mtv
 COPY plugins/mtv_plugin.py plugins/.airflowignore /opt/airflow/plugins/
 COPY dags /opt/airflow/dags
 COPY include /opt/airflow/include
+COPY deploy/entrypoint /entrypoint
 ENV PATH=/opt/mtv/bin:$PATH \
     AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
@@ -35,5 +37,5 @@ ENV PATH=/opt/mtv/bin:$PATH \
 USER 50000:0
 WORKDIR /opt/airflow
 # tini hands signals on and reaps the processes that tasks leave behind.
-ENTRYPOINT ["tini", "--", "airflow"]
+ENTRYPOINT ["tini", "--", "/entrypoint"]
 CMD ["version"]

@@ -31,14 +31,14 @@ lint: setup  ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup  ## measure mover, wave DAG, inventory and rules; results go to docs/
-	@$(BIN)/python bench/mover.py $(ARGS)
-	@$(BIN)/python bench/wave.py $(ARGS)
-	@$(BIN)/python bench/inventory.py
-	@$(BIN)/python bench/rules.py
+bench:  ## measure and print tables (BENCH="wave" ARGS="--vms 100" chooses; else mover, wave, inventory and rules)
+	@$(PYTHON) -m lab.bootstrap test
+	@for name in $(or $(BENCH),mover wave inventory rules); do $(BIN)/python bench/$$name.py $(ARGS) || exit; done
 
 down:  ## stop everything that the demo or the lab started
-	@$(if $(wildcard $(BIN)/python),$(BIN)/python -m lab down,echo "nothing to stop: there is no $(VENV)")
+	@if $(BIN)/python -c pass 2>/dev/null; then $(BIN)/python -m lab down; \
+	elif [ -n "$(wildcard var/lab/*/*.pid)" ]; then echo "a lab may run: make setup, then make down" >&2; exit 1; \
+	else echo "nothing to stop"; fi
 
 pins: setup  ## write requirements.txt from requirements.in
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 EXAMPLES = """examples:
   python3 -m lab check                 is this machine fit for the lab? (system Python, before any venv)
@@ -98,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as missing:
         print(f"lab: {missing}: run it with the project's Python (.venv/bin/python -m lab …)", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `up` then stops what it started
     state = State((arguments.state or default_state_folder()).resolve())
     try:
         if arguments.command == "build":
@@ -121,11 +120,6 @@ def _run(arguments: argparse.Namespace) -> int:
         print("lab: interrupted; what had been started is stopped again", file=sys.stderr)
         return 130
     return 0
-
-
-def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM is handled as Ctrl-C: `up` then stops what it started."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

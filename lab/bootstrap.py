@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -47,8 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the machine; 0 when it is ready, 1 with one line per problem when it is not."""
     parser = argparse.ArgumentParser(prog="python3 -m lab.bootstrap", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=list(_PACKAGES))
+    what = parser.parse_args(argv).what
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _prepare(parser.parse_args(argv).what)
+        _prepare(what)
+    except KeyboardInterrupt:
+        print("setup: interrupted; the next start goes on from here", file=sys.stderr)
+        return 130
     except (Stop, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
@@ -57,18 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare(what: str) -> None:
     started, lab = time.monotonic(), what != "venv"
-    if lab and packages.report_problems():
+    if packages.report_problems(lab=lab):
         raise Stop("the machine does not fit yet, see above")
     # The first packages are few: what makes .venv and builds the one requirement that has no wheel.
-    _install_packages(packages.missing(packages.FOR_PYTHON))
+    _install_packages(packages.FOR_PYTHON, of=_PACKAGES[what])
     _make_venv()
     if lab and not any(cache_folder().glob("kubevirt-*")):
-        _say("the first run compiles Kubernetes and KubeVirt, 10 to 20 minutes on 2 cores; later runs find them")
+        _say(
+            "the first run compiles Kubernetes and KubeVirt: 12 CPU-minutes where cores are quick; later runs find them"
+        )
     builds = [_start_in_background("lab.binaries")] if lab else []
     services = None
     try:
         if lab:
-            _install_packages(packages.missing(_PACKAGES[what]))
+            _install_packages(_PACKAGES[what], of=_PACKAGES[what])
         _install_requirements()
         if what == "test-openstack":
             services = _start_in_background("lab", "build", "openstack")
@@ -79,14 +88,14 @@ def _prepare(what: str) -> None:
             raise Stop("OpenStack's services cannot be installed, see above")
     finally:
         for build in builds:
-            if build.poll() is None:
-                build.terminate()
-                build.wait(timeout=30)
+            _stop(build)
     if (took := time.monotonic() - started) > 5:
         _say(f"ready after {took:.0f} s")
 
 
-def _install_packages(missing: Mapping[str, str]) -> None:
+def _install_packages(wanted: Mapping[str, str], *, of: Mapping[str, str]) -> None:
+    """Install what is missing of `wanted`; who may not is told at once what is missing of all that will be needed."""
+    missing = packages.missing(wanted)
     if not missing:
         return
     _say("Debian packages to install, and why:")
@@ -95,10 +104,13 @@ def _install_packages(missing: Mapping[str, str]) -> None:
         _say(f"  {name:<{width}}  {reason}")
     if os.geteuid() == 0:
         sudo: list[str] = []
-    elif subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0:
+    elif (
+        shutil.which("sudo")
+        and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+    ):
         sudo = ["sudo", "-n"]
     else:
-        raise Stop(f"run this once as root, then start again:\n  {packages.apt_line()}")
+        raise Stop(f"run this once as root, then start again:\n  {packages.apt_line(of)}")
     env = ["env", "DEBIAN_FRONTEND=noninteractive"]
     quiet = ["-qq", "-o", "Dpkg::Use-Pty=0"]
     _run([*sudo, *env, "apt-get", "update", *quiet], timeout_s=INSTALL_TIMEOUT_S)
@@ -132,7 +144,15 @@ def _start_in_background(*module: str) -> subprocess.Popen[bytes]:
     The Go programs need Go and the module proxy only; OpenStack's services have an environment of their own.
     """
     env = {**ENVIRONMENT, "PYTHONPATH": PYTHON_PATH}
-    return subprocess.Popen([VENV_PYTHON, "-m", *module], env=env, cwd=REPO, stdin=subprocess.DEVNULL)
+    command = [str(VENV_PYTHON), "-m", *module]
+    return subprocess.Popen(command, env=env, cwd=REPO, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def _stop(build: subprocess.Popen[bytes]) -> None:
+    """End it with the compilers that it started."""
+    if build.poll() is None:
+        os.killpg(build.pid, signal.SIGTERM)
+        build.wait(timeout=30)
 
 
 def _run(command: Sequence[str | Path], *, timeout_s: float, quiet: bool = False) -> None:

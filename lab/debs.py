@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +30,10 @@ def unpack(packages: Sequence[str], out: Path) -> None:
 
 
 def run(argv: list[str], *, what: str, cwd: Path | None = None) -> str:
-    """Run one of the distribution's tools and give its output. Errors say what could not be done."""
+    """Run one of the distribution's tools and give its output, in English. Errors say what could not be done."""
+    env = {**os.environ, "LC_ALL": "C"}  # with C.UTF-8 the variable LANGUAGE would still translate
     try:
-        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
     except FileNotFoundError as error:
         raise PermanentError(f"cannot {what}: {argv[0]} is missing", cure="the lab needs Debian or Ubuntu") from error
     except subprocess.TimeoutExpired as error:

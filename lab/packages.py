@@ -96,26 +96,30 @@ def missing(wanted: Mapping[str, str] = ALL) -> dict[str, str]:
     return {name: reason for name, reason in wanted.items() if name not in installed}
 
 
-def apt_line() -> str:
-    """The command that installs what is missing; a comment if nothing is."""
-    names = missing()
+def apt_line(wanted: Mapping[str, str] = ALL) -> str:
+    """The command that installs what is missing of these packages; a comment if nothing is."""
+    names = missing(wanted)
     if not names:
         return "# nothing is missing"
-    sudo = "" if os.geteuid() == 0 else "sudo "
-    return f"{sudo}apt-get install --no-install-recommends {' '.join(names)}"
+    sudo = "sudo " if os.geteuid() != 0 and shutil.which("sudo") else ""
+    return f"{sudo}apt-get update && {sudo}apt-get install --no-install-recommends {' '.join(names)}"
 
 
-def problems() -> list[Problem]:
-    """Everything about the machine itself that is in the way; missing packages are another matter."""
-    found: list[Problem] = []
-    for check in (_platform, _python, _disk, _memory, _ports, _namespaces, _overlay, _loop):
+def problems(*, lab: bool = True) -> list[Problem]:
+    """Everything about the machine itself that is in the way of the lab, or of the virtual environment alone; missing
+    packages are another matter.
+    """
+    found = _python()
+    if found:
+        return found  # the other questions need a Python that we know
+    for check in (_platform, _disk, _memory, _ports, _namespaces, _overlay, _loop) if lab else (_platform,):
         found += check()
     return found
 
 
-def report_problems() -> int:
-    """Print the machine's problems, one line each; 1 if one of them is not just a warning."""
-    found = problems()
+def report_problems(*, lab: bool = True) -> int:
+    """Print the problems, one line each; 1 if one of them is not just a warning."""
+    found = problems(lab=lab)
     for problem in found:
         print(f"lab: {problem}", file=sys.stderr)
     return int(any(problem.fatal for problem in found))

@@ -68,9 +68,16 @@ class AirflowApi:
                     raise
                 why = error.message
             if time.monotonic() > deadline:
-                errors = "; ".join(self.import_errors()) or f"no import errors; {why}"
+                plan = dag_id.rpartition(".")[0]
+                drawn = ", ".join(name for name in self.dag_ids() if name.startswith(f"{plan}.")) or "none"
+                errors = "; ".join(self.import_errors()) or f"no import errors; DAGs of {plan}: {drawn}; {why}"
                 raise TemporaryError(f"waited {timeout_s:g} s for DAG {dag_id}: {errors}", code="NoSuchDag")
             time.sleep(0.5)
+
+    def parse_again(self, dag_id: str) -> None:
+        """Have the DAG processor read the DAG's file again soon; nothing to do when it is about to."""
+        token = self._call("GET", f"/api/v2/dags/{dag_id}")["file_token"]
+        self._call("PUT", f"/api/v2/parseDagFile/{_quote(token)}")
 
     def unpause(self, dag_id: str) -> None:
         """Let the DAG's runs start."""

@@ -54,11 +54,16 @@ def namespace_command() -> list[str]:
     return [*command, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 
 
+def memory_cgroup_name(state_folder: Path) -> str:
+    """The name of the cgroup of the lab in that folder."""
+    return f"mtv-lab-{hashlib.sha256(str(state_folder).encode()).hexdigest()[:12]}"
+
+
 def make_memory_cgroup(state_folder: Path) -> Path | None:
     """A cgroup of our own for memory limits, version 1 or 2; None where we have no right to one."""
     if not is_root():
         return None
-    name = f"mtv-lab-{hashlib.sha256(str(state_folder).encode()).hexdigest()[:12]}"
+    name = memory_cgroup_name(state_folder)
     for line in _MOUNTS.read_text().splitlines():
         _, where, kind, options, *_ = line.split()
         try:

@@ -37,7 +37,7 @@ def mover_image() -> Path:
     guestfs, python, pins = appliance(), _system_python_version(), _pins()
 
     def build(folder: Path) -> None:
-        _install(pins, python, folder / f"{_HOME[1:]}/site-packages")
+        _install(pins, python, site_packages(folder))
         command = folder / "usr" / "bin" / "mtv-mover"
         command.parent.mkdir(parents=True)
         command.write_text(_COMMAND)
@@ -48,6 +48,11 @@ def mover_image() -> Path:
 
     inputs = [python, *pins, str(guestfs), str(REPO)]
     return cached("image-mover", sources=[Path(__file__)], build=build, extra_key="\n".join(inputs))
+
+
+def site_packages(image: Path) -> Path:
+    """Where an image's directory keeps the packages that the mover imports."""
+    return image / _HOME[1:] / "site-packages"
 
 
 def _code() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from lab import control
 from lab.airflow.api import FINISHED, AirflowApi
-from lab.demo.summary import VmSummary, summarise, table
+from lab.demo.summary import VmSummary, run_of_each, summarise, table
 from lab.demo.watch import watch
 from lab.registry import PARTS
 from lab.state import State, default_state_folder
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = 160
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     proven = False
     try:
         proven = _run(state, console)
@@ -90,10 +92,14 @@ def _run(state: State, console: Console) -> bool:
             console=console,
             timeout_s=WAVE_TIMEOUT_S,
         )
-        vms = summarise(store, run_id, _payloads(state))
+        runs = run_of_each(store, run_id)
+        vms = summarise(store, runs, _payloads(state))
     console.print()
+    if run_id not in runs.values() and runs:
+        console.print("An earlier run has migrated every VM of the wave; `make down` lets the next demo begin anew.")
     console.print(table(vms))
-    _say_reports(Path(endpoints["state_folder"]) / "reports" / run_id, console)
+    for moved_by in dict.fromkeys([*runs.values(), run_id]):
+        _say_reports(Path(endpoints["state_folder"]) / "reports" / moved_by, console)
     phases.say()
     state_of_run = api.wait_for_run(DAG, dag_run_id, timeout_s=ANSWER_TIMEOUT_S)  # ended: for an answer only
     return _verdict(vms, state_of_run, console)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from mtv.model.evidence import EvidenceKind
+from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.transfer import TransferResult
 from mtv.store import Store
 
@@ -36,12 +36,24 @@ class VmSummary:
         return self.outcome == "migrated" and copied and self.boot_proven and self.payload[0] == self.payload[1] > 0
 
 
-def summarise(store: Store, run_id: str, payloads: Mapping[str, Mapping[str, str]]) -> list[VmSummary]:
-    """Read the run's evidence. `payloads` is VM name → path in the guest → SHA-256, as the guests were made."""
+def run_of_each(store: Store, run_id: str) -> dict[str, str]:
+    """Return the VMs of the run's plan that it moved, or if it found all of them migrated those that others had moved,
+    each with the id of that run.
+    """
     run = store.run(run_id)
-    steps = store.steps(run_id)
+    if run.frozen_vms:
+        return dict.fromkeys(run.frozen_vms, run_id)
+    return {row.vm_id: row.last_run for row in store.vms(run.plan_name) if row.phase is VmPhase.MIGRATED}
+
+
+def summarise(store: Store, runs: Mapping[str, str], payloads: Mapping[str, Mapping[str, str]]) -> list[VmSummary]:
+    """Read the evidence that runs have of VMs, as `run_of_each` names them.
+
+    `payloads` is VM name → path in the guest → SHA-256, as the guests were made.
+    """
     found = []
-    for vm_id in run.frozen_vms or ():
+    for vm_id, run_id in runs.items():
+        steps = store.steps(run_id)
         evidence: dict[EvidenceKind, dict[str, Any]] = {e.kind: e.document for e in store.evidence(run_id, vm_id)}
         transfer = evidence.get(EvidenceKind.TRANSFER)
         boot = evidence.get(EvidenceKind.BOOT, {})

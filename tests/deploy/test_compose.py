@@ -93,3 +93,15 @@ def test_airflow_knows_every_setting(compose: Any) -> None:
         options = known[section]["options"]
         plain = option.removesuffix("_cmd")
         assert option in options or (plain in options and options[plain].get("sensitive")), name
+
+
+def test_docker_reads_the_file(installation: Path) -> None:
+    if shutil.which("docker") is None or not docker_compose(installation, "version").startswith("Docker Compose"):
+        pytest.skip("Docker Compose is not installed")
+    docker_compose(installation, "config", "--quiet", check=True)
+
+
+def docker_compose(folder: Path, *words: str, check: bool = False) -> str:
+    """Run it on the folder's `docker-compose.yaml`."""
+    command = ["docker", "compose", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=check, timeout=300).stdout

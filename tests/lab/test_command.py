@@ -14,6 +14,8 @@ import pytest
 import lab
 from lab import bootstrap, packages
 from lab.__main__ import main
+from lab.guests import kernel
+from lab.process import wait_until
 from lab.registry import PARTS
 
 
@@ -105,18 +107,52 @@ def test_down_of_what_never_ran_is_fine(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_without_root_and_sudo_the_reasons_and_one_line_to_run_once_are_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("sudo", ["sudo ", ""], ids=["sudo asks", "no sudo"])
+def test_without_root_the_reasons_and_one_line_for_all_of_the_lane_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sudo: str
 ) -> None:
-    (tmp_path / "sudo").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "sudo").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if sudo:
+        (tmp_path / "sudo").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "sudo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(packages, "missing", lambda *_: {"bubblewrap": "containers of the lab's cluster"})
+    monkeypatch.setattr(packages, "missing", dict)
+    lane = {"bubblewrap": "containers of the lab's cluster", "cpio": "initramfs of the demo's guests"}
     with pytest.raises(bootstrap.Stop) as stopped:
-        bootstrap._install_packages(packages.missing())
-    assert str(stopped.value).splitlines()[1].strip() == "sudo apt-get install --no-install-recommends bubblewrap"
+        bootstrap._install_packages({"bubblewrap": "containers of the lab's cluster"}, of=lane)
+    assert str(stopped.value).splitlines()[1].strip() == (
+        f"{sudo}apt-get update && {sudo}apt-get install --no-install-recommends bubblewrap cpio"
+    )
     assert "bubblewrap  containers of the lab's cluster" in capsys.readouterr().err
+
+
+def test_a_build_that_is_given_up_ends_with_what_it_started() -> None:
+    build = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    assert build.stdout is not None
+    with build.stdout as said:
+        compiler = Path("/proc", said.readline().decode().strip())
+        assert compiler.exists()
+        bootstrap._stop(build)
+        assert said.read() == b"", "the compiler still holds its standard output"
+    wait_until(lambda: not (compiler / "exe").exists(), timeout_s=300, what="the end of the compiler")
+
+
+def test_the_lab_asks_no_proxy_for_loopback_and_its_images_are_for_everybody() -> None:
+    ask = (
+        "import os; os.umask(0o077); import lab;"
+        " print(os.environ['NO_PROXY'], os.environ['no_proxy'], oct(os.umask(0)))"
+    )
+    environment = {"no_proxy": "corp.example,localhost", "PYTHONPATH": str(Path(lab.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.split() == ["127.0.0.1,localhost", "corp.example,localhost,127.0.0.1", "0o22"]
+
+
+def test_debians_tools_are_asked_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    assert kernel._ask_for_package_name().startswith("linux-image-")
 
 
 def test_tools_for_disks_are_found_though_an_ordinary_users_path_leaves_them_out() -> None:

@@ -36,3 +36,16 @@ def test_a_go_on_path_that_is_new_enough_is_taken(only_go_on_path: Path) -> None
     only_go_on_path.write_text("#!/bin/sh\necho go1.99.0\n")
     only_go_on_path.chmod(0o755)
     assert gotool.go_tool(MODULE) == Path("go")
+
+
+def test_gos_own_caches_lie_in_the_cache_that_somebody_names_unless_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MTV_CACHE", "GOCACHE", "GOPATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert "GOCACHE" not in gotool.go_environment()
+    monkeypatch.setenv("MTV_CACHE", str(tmp_path))
+    assert gotool.go_environment()["GOCACHE"].startswith(f"{tmp_path}/")
+    assert gotool.go_environment()["GOPATH"].startswith(f"{tmp_path}/")
+    monkeypatch.setenv("GOCACHE", "/mine")
+    assert gotool.go_environment()["GOCACHE"] == "/mine"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,57 @@ def test_systems_other_than_debian_12_and_13_get_a_warning(
 def test_a_python_that_is_too_new_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 19, 0))
     assert "use 3.11, 3.12 or 3.13" in packages._python()[0].cure
+
+
+@pytest.mark.parametrize(
+    ("settings", "cure"),
+    [
+        ({"kernel/apparmor_restrict_unprivileged_userns": "1"}, "kernel.apparmor_restrict_unprivileged_userns=0"),
+        ({"kernel/unprivileged_userns_clone": "0"}, "kernel.unprivileged_userns_clone=1"),
+        ({}, "user.max_user_namespaces"),
+    ],
+    ids=["apparmor", "debian", "other"],
+)
+def test_who_may_not_make_user_namespaces_gets_the_setting_that_is_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], cure: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(packages, "_works", lambda _: False)
+    monkeypatch.setattr(packages, "_setting", lambda name: settings.get(name, ""))
+    (problem,) = packages._namespaces()
+    assert problem.fatal
+    assert cure in problem.cure
+
+
+def test_an_ordinary_user_without_subordinate_ids_gets_the_command_that_gives_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(packages, "missing", lambda _: {})
+    monkeypatch.setattr(packages, "_works", lambda command: "--map-auto" not in command)
+    (problem,) = packages._namespaces()
+    assert "usermod --add-subuids" in problem.cure
+
+
+def test_overlays_and_loop_devices_that_do_not_work_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "_works", lambda _: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(packages.Path, "exists", lambda _: False)
+    assert [problem.fatal for problem in (*packages._overlay(), *packages._loop())] == [True, False]
+
+
+@pytest.mark.parametrize("lab", [True, False])
+def test_of_a_python_that_does_not_fit_nothing_else_is_asked(monkeypatch: pytest.MonkeyPatch, lab: bool) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    monkeypatch.delattr(packages.platform, "freedesktop_os_release")
+    (problem,) = packages.problems(lab=lab)
+    assert problem.message.startswith("this is Python")
+
+
+def test_who_makes_the_environment_alone_needs_no_namespaces_but_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "_namespaces", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(packages.shutil, "which", lambda _: None)
+    assert [problem.message for problem in packages.problems(lab=False)] == ["this is not Debian"]
 
 
 def test_the_check_needs_only_the_standard_library() -> None:
