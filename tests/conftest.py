@@ -16,12 +16,16 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from lab.state import PYTHON_PATH, State
+from tests.traces import traces
+
+if TYPE_CHECKING:
+    from mtv.store import Store
 
 # How long an example takes is the machine's business.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,6 +52,16 @@ class Lab:
         return self._known[part]
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store on SQLite."""
+    from mtv.store import Store  # here: most tests need no database
+
+    with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as opened:
+        opened.upgrade()
+        yield opened
+
+
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Lab:
     return Lab(request.config.stash[_STATE])
@@ -61,8 +75,12 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         # Only a name yet, short because of Unix sockets below it: most runs need no lab and make no folder.
         config.stash[_STATE] = Path(tempfile.gettempdir()) / f"mtv-lab-{os.getpid()}"
-    if not hasattr(config, "workerinput") and not os.environ.get("MTV_LAB_KEEP"):
-        config.pluginmanager.register(_LastUse(config.stash[_STATE]), "mtv-last-use")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Only now, so that it ends after the workers; pytest's summary is the last thing that is said all the same."""
+    if not hasattr(session.config, "workerinput") and not os.environ.get("MTV_LAB_KEEP"):
+        session.config.pluginmanager.register(_LastUse(session.config.stash[_STATE]))
 
 
 _GROUPS = {
@@ -135,6 +153,7 @@ class _LastUse:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._before = traces(folder)
         self._left: dict[str, set[str]] = {}
         self._stops = ThreadPoolExecutor(1)
         self._stopped: list[Future[None]] = []
@@ -158,11 +177,25 @@ class _LastUse:
             if group in users and not any(self._left.get(user) for user in users):
                 self._stopped.append(self._stops.submit(_take_down, self._folder, *parts))
 
-    def wait(self) -> None:
-        """Wait for what is being stopped; raises what went wrong there."""
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Take down what is up, in the process that ends last, and look whether the machine is as it was."""
         self._stops.shutdown()
-        for stopped in self._stopped:
-            stopped.result()
+        if not self._folder.is_dir():
+            return
+        try:
+            for stopped in self._stopped:
+                stopped.result()
+        finally:
+            _take_down(self._folder)
+        left = {
+            what for kind, found in traces(self._folder).items() for what in found if what not in self._before[kind]
+        }
+        if left:
+            print(f"\nthe lab has left on this machine: {left}", file=sys.stderr)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if not os.environ.get("MTV_LAB_STATE"):
+            shutil.rmtree(self._folder)
 
 
 def _take_down(folder: Path, *parts: str) -> None:
@@ -195,17 +228,3 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["mtv_lab_state"] = str(node.config.stash[_STATE])
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Take the lab down in the process that ends last: the controller of the workers, or the only one."""
-    folder = config.stash.get(_STATE, None)
-    if folder is None or hasattr(config, "workerinput") or os.environ.get("MTV_LAB_KEEP") or not folder.is_dir():
-        return
-    try:
-        if last_use := config.pluginmanager.get_plugin("mtv-last-use"):
-            last_use.wait()
-    finally:
-        _take_down(folder)
-    if not os.environ.get("MTV_LAB_STATE"):
-        shutil.rmtree(folder)

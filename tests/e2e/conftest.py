@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab import control
 from lab.airflow.api import FINISHED, AirflowApi
 from lab.state import State
 from mtv.kubevirt.cluster import Cluster
@@ -19,6 +20,7 @@ from mtv.model.source import PowerState, SourceVm
 from mtv.providers.connections import FileConnections
 from mtv.providers.registry import open_provider
 from mtv.store import Store
+from tests.e2e.watchers import PeerWatcher
 
 RUN_TIMEOUT_S = 1800
 
@@ -31,6 +33,8 @@ class Factory:
     api: AirflowApi
     store: Store
     connections: FileConnections
+    while_starting: PeerWatcher | None
+    """Who was called while the lab came up; None if it was up before."""
 
     @property
     def endpoints(self) -> dict[str, Any]:
@@ -117,11 +121,14 @@ class Factory:
 @pytest.fixture(scope="session")
 def factory(lab) -> Iterator[Factory]:
     # The demo runs on SQLite; here both Airflow and the store are on PostgreSQL.
-    with pytest.MonkeyPatch.context() as patch:
+    was_up = bool(lab.state.endpoints("airflow"))
+    control.build(["airflow"])  # which may fetch packages
+    with pytest.MonkeyPatch.context() as patch, PeerWatcher() as watcher:
         patch.setenv("MTV_LAB_DATABASE", "postgresql")
         endpoints = lab.endpoints("airflow")
     api = AirflowApi(endpoints["url"])
     api.log_in()
     with Store.open(endpoints["store"]) as store:
         store.upgrade()
-        yield Factory(lab.state, api, store, FileConnections(Path(endpoints["connections_file"])))
+        connections = FileConnections(Path(endpoints["connections_file"]))
+        yield Factory(lab.state, api, store, connections, None if was_up else watcher)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from lab.process import wait_until
 from mtv.kubevirt import labels
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.resources import CLAIMS, INSTANCES, PODS, SECRETS, VIRTUAL_MACHINES, Kind
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
+from mtv.model.transfer import Proof
 from tests.e2e.conftest import Factory
 from tests.e2e.watchers import NeverBothOn
 
@@ -22,6 +24,18 @@ PLAN = """
     defaults: {{boot_proof: {{marker: MTV-BOOT-OK web-1}}, skip_guest_conversion: {raw}}}
     waves:
       w: {{vms: [{{name: web-1}}]}}
+"""
+LIMIT_MB_S = 4
+PAST_A_CHECKPOINT = 16 * LIMIT_MB_S * 1_000_000  # one is made every 10 s
+SLOW_COPY = f"""
+    source: {{connection: lab-vcenter}}
+    target: {{connection: lab-cluster, namespace: cleared-copy}}
+    network_map: {{"*": {{type: ignored}}}}
+    storage_map: {{"*": {{storage_class: lab-fs}}}}
+    bandwidth: {{limit: {LIMIT_MB_S}M}}
+    defaults: {{skip_guest_conversion: true}}
+    waves:
+      w: {{vms: [{{name: db-1}}]}}
 """
 AT_WORK = {"running", "deferred"}
 
@@ -38,8 +52,13 @@ def mark_failed_at(factory: Factory, name: str, dag_id: str, step: str) -> None:
         factory.wait_for_step(dag_id, dag_run_id, step, AT_WORK)
         factory.api.mark_run(dag_id, dag_run_id, "failed")
         factory.wait_for_step(dag_id, dag_run_id, "settle", {"success"})
+        assert_undone(factory, name, step)
+        if step != "prepare":  # which alone would take the VM again, as it should
+            factory.api.clear(dag_id, dag_run_id, [(f"{itinerary_of(factory, dag_id, dag_run_id)}.{step}", 0)])
+            assert factory.finish(dag_id, dag_run_id) == "failed", f"{step} was cleared alone after all was undone"
+            assert "clear the task prepare" in factory.errors(dag_id, dag_run_id)
+            assert_undone(factory, name, step)
     assert watched.both_on == 0, f"marked failed at {step}: both sides were on"
-    assert_undone(factory, name, step)
 
 
 def test_a_run_marked_failed_while_it_creates_or_verifies_is_undone(factory: Factory):
@@ -65,6 +84,33 @@ def test_a_run_marked_failed_at_any_earlier_step_is_undone_and_a_new_run_ends_we
 
     for step in ("prepare", "transfer", "convert", "create_vm", "verify", "settle"):
         assert_clearing_alone_changes_nothing(factory, dag_id, dag_run_id, step)
+
+
+@pytest.mark.long
+def test_a_copy_that_is_cleared_in_its_middle_reads_only_what_was_not_proven(factory: Factory):
+    dag_id = factory.write_plan("cleared-copy", SLOW_COPY)
+    dag_run_id = factory.start(dag_id)
+    factory.wait_for_step(dag_id, dag_run_id, "transfer", {"deferred"})
+    run = factory.store.run_of(dag_id, dag_run_id)
+    assert run is not None
+
+    def copied() -> int:
+        return sum(row.progress.bytes_done for row in factory.store.progress(run.id))
+
+    wait_until(lambda: copied() > PAST_A_CHECKPOINT, timeout_s=600, what=lambda: f"more than {copied()} bytes")
+    factory.api.clear(dag_id, dag_run_id, [("cold-raw.transfer", 0)], downstream=True)
+
+    assert factory.finish(dag_id, dag_run_id) == "success", factory.errors(dag_id, dag_run_id)
+    (disk,) = factory.evidence(dag_id, dag_run_id, "db-1", EvidenceKind.TRANSFER)["disks"]
+    assert disk["bytes_resumed"] > 0
+    assert disk["bytes_resumed"] + disk["bytes_read"] == disk["bytes_data"]
+    assert disk["proof"] == Proof.AS_READ
+
+
+def itinerary_of(factory: Factory, dag_id: str, dag_run_id: str) -> str:
+    """The group of the VM's tasks: the itinerary that it walks."""
+    (group,) = {task["task_id"].rpartition(".")[0] for task in factory.api.tasks(dag_id, dag_run_id)} - {""}
+    return group
 
 
 def assert_undone(factory: Factory, name: str, step: str) -> None:

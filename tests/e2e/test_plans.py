@@ -47,6 +47,19 @@ def test_a_wrong_password_is_one_clear_error_and_creates_nothing(factory: Factor
         assert cluster.get(NAMESPACES, "wrong") is None
 
 
+@pytest.mark.parametrize("right", [True, False], ids=["right password", "wrong password"])
+def test_the_test_button_says_whether_the_vcenter_lets_the_user_in(factory: Factory, right: bool):
+    connection = json.loads(Path(factory.endpoints["connections_file"]).read_text())["lab-vcenter"]
+    asked = {**connection, "connection_id": "pressed", "extra": json.dumps(connection.get("extra", {}))}
+    if not right:
+        asked["password"] = "not-the-password-of-anybody"
+    works, message = factory.api.test_connection(asked)
+    assert works is right, message
+    assert asked["password"] not in message
+    if not right:
+        assert "password" in message
+
+
 def test_a_plan_with_a_bad_row_is_red_and_hides_no_other(factory: Factory):
     plans = Path(factory.endpoints["plans"])
     rows = "wave,vm,target_name\nw,db-1,\nw,web-1,Not A Name\n"
@@ -63,8 +76,9 @@ def test_a_plan_with_a_bad_row_is_red_and_hides_no_other(factory: Factory):
     assert state == "failed"
     (task,) = factory.api.tasks("mtv.bad-row.invalid", dag_run_id)
     assert "bad-row.csv:3:" in factory.api.log("mtv.bad-row.invalid", dag_run_id, task["task_id"])
-    assert good in factory.api.dag_ids()
     assert factory.api.import_errors() == []
+    dag_run_id, state = factory.run(good)
+    assert state == "success", factory.errors(good, dag_run_id)
 
 
 def test_a_plan_edited_during_its_wave_changes_nothing_of_the_wave(factory: Factory):

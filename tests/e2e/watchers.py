@@ -7,7 +7,6 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ from mtv.kubevirt import labels
 from mtv.kubevirt.resources import INSTANCES, PODS
 from mtv.model.source import PowerState
 from mtv.providers.registry import open_provider
+from tests.leaks import Rows, Secrets, fernet_of, small_files
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Factory
@@ -61,27 +61,38 @@ class RepeatingThread:
 class Watcher(RepeatingThread):
     """Secrets in processes (`leaks`) and peers outside loopback (`remote`)."""
 
-    def __init__(self, canaries: Sequence[bytes]) -> None:
+    def __init__(self, secrets: Secrets) -> None:
         super().__init__()
-        self._canaries = canaries
+        self._secrets = secrets
         self.leaks: set[str] = set()
         self.remote: set[str] = set()
 
     def look(self) -> None:
-        self.leaks |= leaks_in_processes(self._canaries)
+        self.leaks |= leaks_in_processes(self._secrets)
+        self.remote |= remote_addresses()
+
+
+class PeerWatcher(RepeatingThread):
+    """Peers outside loopback alone (`remote`), for the time before there are secrets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remote: set[str] = set()
+
+    def look(self) -> None:
         self.remote |= remote_addresses()
 
 
 class PodWatcher(RepeatingThread):
     """Pods of a namespace while they are there: specs of the movers' by role (`movers`), and names of those that hold
-    a canary (`leaks`).
+    a secret (`leaks`).
     """
 
     pause_s = 0.5
 
-    def __init__(self, factory: Factory, namespace: str, canaries: Sequence[bytes]) -> None:
+    def __init__(self, factory: Factory, namespace: str, secrets: Secrets) -> None:
         super().__init__()
-        self._factory, self._namespace, self._canaries = factory, namespace, canaries
+        self._factory, self._namespace, self._secrets = factory, namespace, secrets
         self.movers: dict[str, list[dict[str, Any]]] = {}
         self.leaks: set[str] = set()
 
@@ -94,8 +105,43 @@ class PodWatcher(RepeatingThread):
             marks = pod["metadata"]["labels"]
             if "kubevirt.io" not in marks:
                 self.movers.setdefault(marks[labels.ROLE], []).append(pod["spec"])
-            if any(canary in json.dumps(pod).encode() for canary in self._canaries):
+            if self._secrets.in_bytes(json.dumps(pod).encode()):
                 self.leaks.add(pod["metadata"]["name"])
+
+
+class PlaceWatcher(RepeatingThread):
+    """What goes with the wave, looked through while it is there: logs of pods (`log`), small files of volumes, journals
+    among them (`volume`), and rows of triggers in clear (`trigger`). `seen` are the places that held anything.
+    """
+
+    pause_s = 1.0
+
+    def __init__(self, factory: Factory, secrets: Secrets) -> None:
+        super().__init__()
+        cluster = factory.state.folder("cluster")
+        self._folders = {"log": cluster / "log" / "pods", "volume": cluster / "volumes"}
+        self._rows = Rows(factory.endpoints["database"], fernet_of(Path(factory.endpoints["home"]) / "airflow.cfg"))
+        self._secrets = secrets
+        self.seen: set[str] = set()
+        self.leaks: set[str] = set()
+
+    def _run(self) -> None:
+        with self._rows.opened() as self._database:
+            self._triggers = self._rows.tables(self._database)["trigger"]
+            super()._run()
+
+    def look(self) -> None:
+        for place, folder in self._folders.items():
+            for path, content in small_files(folder):
+                self._look_into(place, f"{place} {path.relative_to(folder)}", content)
+        for text in self._rows.texts(self._database, self._triggers):
+            self._look_into("trigger", "trigger", text)
+
+    def _look_into(self, place: str, name: str, content: bytes) -> None:
+        if content:
+            self.seen.add(place)
+        if self._secrets.in_bytes(content):
+            self.leaks.add(name)
 
 
 class NeverBothOn(RepeatingThread):
@@ -127,17 +173,24 @@ class NeverBothOn(RepeatingThread):
             super().__exit__(kind, error, trace)
 
 
-def leaks_in_processes(canaries: Sequence[bytes]) -> set[str]:
-    """Return `what of which process` for every command line or environment that holds a canary."""
+def leaks_in_processes(secrets: Secrets) -> set[str]:
+    """Return `what of which process` for every command line or environment that holds a secret.
+
+    Root sees all of them; an ordinary user does not see those of pods, which have users of their own.
+    """
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         for what in ("cmdline", "environ"):
             try:
                 content = (process / what).read_bytes()
                 name = (process / "comm").read_text().strip()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # ended meanwhile
-            if any(canary in content for canary in canaries):
+            except PermissionError:
+                if os.geteuid() == 0 and _started(int(process.name)) >= _started(os.getpid()):
+                    raise
+                continue
+            if secrets.in_bytes(content):
                 found.add(f"{what} of {name}")
     return found
 
@@ -164,12 +217,20 @@ def _owner(inode: str, *, since: int) -> str:
     """Return the name of the process with this socket if it started at `since` (clock ticks) or later, else ""."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            links = [str(fd.readlink()) for fd in (process / "fd").iterdir()]
-            if f"socket:[{inode}]" in links and _started(int(process.name)) >= since:
+            holds = any(_link(fd) == f"socket:[{inode}]" for fd in (process / "fd").iterdir())
+            if holds and _started(int(process.name)) >= since:
                 return (process / "comm").read_text().strip()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # ended meanwhile
     return ""
+
+
+def _link(fd: Path) -> str:
+    """Return what a descriptor is of; nothing of one that was closed meanwhile, which says nothing of the others."""
+    try:
+        return str(fd.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 def _started(pid: int) -> int:

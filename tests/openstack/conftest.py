@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openstack
 import pytest
 
-from mtv.store import Store
 from tests.openstack.kit import connect
 
 
@@ -23,11 +21,4 @@ def cloud(lab: Any) -> dict[str, Any]:
 def user(cloud: dict[str, Any]) -> Iterator[openstack.connection.Connection]:
     """A session as the demo project's user."""
     with connect(cloud) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as opened:
-        opened.upgrade()
         yield opened

@@ -9,7 +9,7 @@ from typing import Any
 import openstack
 import pytest
 
-from lab.demo.summary import summarise
+from lab.demo.summary import run_of_each, summarise
 from lab.guests.image import GuestImage, guest_image
 from lab.guests.spec import GuestSpec
 from mtv.kubevirt import labels
@@ -139,7 +139,7 @@ def test_a_server_with_two_volumes_is_migrated_as_it_is_and_its_guest_proves_eve
     settle.settle(vm)
     run.verdict(started)
 
-    [summary] = summarise(store, vm.run.id, {NAME: guest.payload})
+    [summary] = summarise(store, run_of_each(store, vm.run.id), {NAME: guest.payload})
     assert summary.is_proven, summary
     assert store.vm("steps", NAME).phase is VmPhase.MIGRATED
     assert document(vm, EvidenceKind.TARGET_VM)["run_strategy"] == "Always"
