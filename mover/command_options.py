@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 JOURNAL_SUFFIX = ".mtv-journal"
 LIMIT_SUFFIX = ".limit"
+LOCK_SUFFIX = ".lock"
 COPY_EXAMPLES = """\
 examples:
   mtv-mover copy --source file:/images/disk.raw --target /mnt/disk.img

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mover.budget import Budget
-from mover.command_options import JOURNAL_SUFFIX, LIMIT_SUFFIX, uri_options
+from mover.command_options import JOURNAL_SUFFIX, LIMIT_SUFFIX, LOCK_SUFFIX, uri_options
 from mover.control.controls import Controls
 from mover.disk_copy import DiskCopy
 from mover.events import Events
@@ -24,7 +24,7 @@ from mover.sources.base import Source
 from mover.sources.open import open_source
 from mover.sources.uri import NamedSource, source_of
 from mover.targets.open import is_device, open_target
-from mover.worklock import WorkLock, work_lock
+from mover.worklock import WorkLock, refuse_other_lock, work_lock
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.rates import parse_rate
 from mtv.model.transfer import DiskResult, DiskTarget, DiskTransfer, Failure, Proof, Verify
@@ -61,7 +61,9 @@ def copy(arguments: argparse.Namespace, events: Events, halt: Halt) -> int:
             )
         named = source_of(arguments.source, uri_options(arguments))
         refuse_other_file(journal)
-        with work_lock(journal.parent, 1, takeover_wait_s=0, name=journal.name + ".lock") as lock:
+        lock_file = journal.with_name(journal.name + LOCK_SUFFIX)
+        refuse_other_lock(lock_file)
+        with work_lock(journal.parent, 1, takeover_wait_s=0, name=lock_file.name) as lock:
             done = _Copy(named, target, arguments, events, halt).run(journal, lock)
         result = msgspec.structs.replace(
             result,
@@ -151,7 +153,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _sentence(result: CopyResult) -> str:
     if result.failure:
-        began = result.failure.code not in ("spec", "journal") and os.access(result.journal, os.F_OK)
+        began = result.failure.code not in ("spec", "journal", "lock") and os.access(result.journal, os.F_OK)
         kept = f"; what was proven until now is kept in {result.journal}" if began else ""
         return f"{result.target}: not copied{kept}"
     return (

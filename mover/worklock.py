@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mover.failure import VolumeHeld, storage_error
 from mover.positioned import close_flushed
+from mtv.model.errors import PermanentError
 
 LOCK_NAME = "lock"
 _POLL_S = 0.05
@@ -62,6 +63,24 @@ class WorkLock:
     def release(self) -> None:
         """Let the next mover in. The epoch stays in the file, so that an older one is refused later too."""
         close_flushed(self._fd)
+
+
+def refuse_other_lock(path: Path) -> None:
+    """Raise `PermanentError` (code lock) for a file that would be overwritten as a lock and is none.
+
+    For paths that people give. One that a power cut has left empty or full of zeros may be a lock.
+    """
+    try:
+        held = path.read_bytes() if path.is_file() and path.stat().st_size <= _WIDTH else None
+        is_lock = not path.exists() if held is None else not held.strip(b" \n\0") or held.strip().isdigit()
+    except OSError as error:
+        raise storage_error(error, where="work-volume", what=f"look at lock {path}") from error
+    if not is_lock:
+        raise PermanentError(
+            f"{path} is no lock of this mover, and would be overwritten",
+            cure="name another journal; or remove the file, if nothing else needs it",
+            code="lock",
+        )
 
 
 @contextmanager

@@ -220,6 +220,25 @@ def test_only_a_journal_or_the_torn_beginning_of_one_is_overwritten(
         assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "ours"),
+    [(b"", True), (bytes(20), True), (b"7".rjust(19) + b"\n", True), (b"the notes of somebody", False), (b"!", False)],
+)
+def test_only_a_lock_or_what_a_power_cut_left_of_one_is_overwritten(
+    tmp_path: Path, disk: Path, said: Said, content: bytes, ours: bool
+) -> None:
+    lock = tmp_path / "j.lock"
+    lock.write_bytes(content)
+    ended = said("copy", "--source", f"file:{disk}", "--target", tmp_path / "t", "--journal", tmp_path / "j")
+    if ours:  # a lock of a newer epoch is one, too: it stays
+        assert ended == (EXIT_VOLUME_HELD if b"7" in content else EXIT_OK)
+    else:
+        assert ended == EXIT_PERMANENT
+        assert said.last["failure"]["code"] == "lock"
+        assert lock.read_bytes() == content
+        assert not (tmp_path / "t").exists()
+
+
 @pytest.mark.parametrize("closed", ["target", "journal"])
 def test_a_folder_that_may_not_be_searched_ends_the_copy_with_a_result(tmp_path: Path, said: Said, closed: str) -> None:
     places = {"target": Path("/none/t"), "journal": Path("/none/j"), closed: tmp_path / "x"}
