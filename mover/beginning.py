@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from mover.block_set import BlockSet
 from mover.delta import NOTHING, Carried, carry_over, changed_extents
 from mover.digest import ALGORITHM
 from mover.feed import Patience
 from mover.geometry import Extent
-from mover.journal import Header, Journal
+from mover.journal import Journal
+from mover.journal_format import Header
 from mover.ledger import Ledger
 from mover.sources.base import Source
 from mover.targets.base import Target
@@ -23,7 +25,7 @@ class Begun(NamedTuple):
 
     journal: Journal
     ledger: Ledger
-    resumed: frozenset[int]
+    resumed: BlockSet
     carried: Carried
 
 
@@ -57,8 +59,8 @@ def begin(
     opened = Journal.open(path, header, prepare=target.prepare, distrust=distrust, check_lock=lock.check)
     if opened.restart_reason:
         say(f"an earlier copy is not resumed ({opened.restart_reason}): the copy starts from zero")
-    ledger = Ledger(disk.size_bytes, opened.journal, target, opened.records, check_lock=lock.check)
-    resumed = frozenset(ledger.proven())
+    ledger = Ledger(opened.journal, target, opened.replayed, check_lock=lock.check)
+    resumed = ledger.proven()
     if carried.blocks:
         say(f"a delta: {ledger.digests.count - len(resumed)} of {ledger.digests.count} blocks are copied again")
     elif resumed:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mover.block_set import BlockSet
 from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.geometry import Extent, cut_into_blocks, merged
-from mover.journal import DROPPED, PROVEN, Header, Journal, Record, is_there, read_journal, replay
+from mover.journal import Journal, believed_header, read_journal
+from mover.journal_format import DROPPED, PROVEN, Header, Record
 from mover.sources.base import Source
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskTransfer
@@ -26,15 +28,15 @@ from mtv.model.transfer import DiskTransfer
 class Carried(NamedTuple):
     """What a delta takes over: blocks that stay proven, and whether all of them were read back in their time."""
 
-    blocks: frozenset[int]
+    blocks: BlockSet
     is_verified: bool
 
     def without(self, changed: Iterable[int]) -> Carried:
         """The same, but for blocks that the copy changed after all."""
-        return self._replace(blocks=self.blocks.difference(changed))
+        return self._replace(blocks=self.blocks.without(changed))
 
 
-NOTHING = Carried(frozenset(), False)
+NOTHING = Carried(BlockSet(b""), False)
 UNKNOWN = bytes(DIGEST_BYTES)
 """Digest of a dropped block of which nothing is known."""
 
@@ -71,25 +73,16 @@ def carry_over(
     Returns an empty set and leaves the journal alone if it is of another disk, target or generation: then the copy
     goes on as it would without a delta. `changed()` is asked only if it is needed.
     """
-    if not is_there(path):
+    found = believed_header(path)
+    if found is None or found.generation != base_generation or found.differs_from(header) != ["generation"]:
         return NOTHING
-    try:
-        found, told = read_journal(path)
-    except PermanentError as error:
-        if error.code == "journal":  # damaged at its start: whoever opens it begins anew
-            return NOTHING
-        raise
-    if found.spoiled or found.generation != base_generation or found.differs_from(header) != ["generation"]:
-        return NOTHING
-    base = replay(told, header.size_bytes)
-    dirty = {work.block for work in cut_into_blocks(changed())}
-    kept = frozenset(index for index, flag in enumerate(base.proven) if flag and index not in dirty)
-    records = list(_records(base.digests, kept))
-    Journal.replace(path, header, records, check_lock=check_lock)
+    _, base = read_journal(path)
+    kept = BlockSet(base.proven).without(work.block for work in cut_into_blocks(changed()))
+    Journal.replace(path, header, _records(base.digests, kept), check_lock=check_lock)
     return Carried(kept, base.is_verified)
 
 
-def _records(digests: BlockDigests, kept: frozenset[int]) -> Iterator[Record]:
+def _records(digests: BlockDigests, kept: BlockSet) -> Iterator[Record]:
     """One record for every run of blocks with the same fate."""
     waiting: Record | None = None
     for index in range(digests.count):

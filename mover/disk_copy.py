@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from pathlib import Path
 
 from mover.beginning import begin
@@ -147,10 +147,10 @@ class DiskCopy:
             self._zero_the_rest()
             if self.verify is not Verify.OFF:
                 digests = self.ledger.digests
-                read_back.hand_in(list(unread_blocks(self.target, digests, self.resumed, self._was_read_back)))
+                read_back.hand_in(unread_blocks(self.target, digests, self.resumed, self._was_read_back))
             if self.verify is not Verify.FULL and not self.target.is_recognizable:
                 # It may be another one than that which an earlier attempt wrote.
-                read_back.hand_in(sorted(self.resumed), always=True)
+                read_back.hand_in(self.resumed, always=True)
             self.meter.enter("verify", total=read_back.bytes_handed_in, done=read_back.bytes_checked)
         finally:
             mismatches = read_back.finish()
@@ -326,9 +326,8 @@ class DiskCopy:
         """Whether the base's copy has read this block back, surely from this target, and nothing changed it since."""
         return self.target.is_recognizable and self.carried.is_verified and index in self.carried.blocks
 
-    def _data_bytes(self, indexes: Iterable[int]) -> int:
-        """Bytes of the data blocks among `indexes`; parts are counted where the source told them beforehand."""
-        chosen = set(indexes)
+    def _data_bytes(self, chosen: Collection[int]) -> int:
+        """Bytes of the data blocks among those chosen; parts are counted where the source told them beforehand."""
         if self.extents:
             return sum(
                 part.length for block in cut_into_blocks(self.extents) if block.block in chosen for part in block.parts

@@ -1,75 +1,40 @@
 """The journal of one disk: which blocks are proven to be on the target, with their digests.
 
 A record is appended only after the block is durable (write → fdatasync target → append → fdatasync journal), so the
-journal never claims more than the disk holds. Layout, little-endian:
-
-    header   magic `MTVJRNL1` | length u32 | JSON of that length | CRC-32 u32 of the JSON
-    record   first block u64 | count u32 | kind u8 | digest 32 bytes | CRC-32 u32, seeded with the header's CRC
-
-Kinds: 1 PROVEN (count blocks have this digest), 2 DROPPED (they are no longer proven and may hold anything),
-3 VERIFIED (as the last record only: every block was read back after it was written; the digest is the root's).
-The last record of a block wins. A torn tail is cut off. Records of another header never match, because their CRC is
-seeded with it.
-The header binds the journal to source, generation, size, scheme and target; anything else starts from zero.
+journal never claims more than the disk holds. Its header binds it to source, generation, size, scheme and target;
+anything else starts from zero. `mover.journal_format` has the bytes.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import urllib.parse
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from mover.digest import DIGEST_BYTES, BlockDigests
 from mover.failure import storage_error
-from mover.geometry import block_count
+from mover.journal_format import (
+    MAGIC,
+    MAX_HEADER_BYTES,
+    RECORD_BYTES,
+    Header,
+    Record,
+    Replayed,
+    find_header,
+    pack_header,
+    pack_record,
+    read_records,
+    replay,
+)
 from mover.positioned import close_flushed, write_all
-from mtv.model.errors import NOT_UNDERSTOOD, PermanentError
+from mtv.model.errors import PermanentError
 
-MAGIC = b"MTVJRNL1"
-PROVEN = 1
-DROPPED = 2
-VERIFIED = 3
-_KINDS = (PROVEN, DROPPED, VERIFIED)
-_LENGTH = struct.Struct("<I")
-_RECORD = struct.Struct(f"<QIB{DIGEST_BYTES}s")
-RECORD_BYTES = _RECORD.size + 4
-_MAX_HEADER_BYTES = 64 << 10
-_MAX_TORN_BYTES = len(MAGIC) + 2 * _LENGTH.size + _MAX_HEADER_BYTES
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a journal is about. `target` is what tells the target from others: see `Target.mark`.
-
-    `spoiled` says what else has written to the target since; then the journal proves nothing ("": nothing did).
-    """
-
-    identity: str
-    generation: str
-    size_bytes: int
-    algorithm: str
-    target: str
-    epoch: int
-    spoiled: str = ""
-
-    def differs_from(self, other: Header) -> list[str]:
-        """Names of the fields that forbid to resume; the epoch is not among them."""
-        bound = ("identity", "generation", "size_bytes", "algorithm", "target")
-        return [name for name in bound if getattr(self, name) != getattr(other, name)]
-
-
-class Record(NamedTuple):
-    """`blocks` blocks from `first` on are proven with `digest`, or dropped."""
-
-    first: int
-    blocks: int
-    kind: int
-    digest: bytes
+_APPENDED_AT_ONCE = 4096
 
 
 class Opened(NamedTuple):
@@ -78,7 +43,7 @@ class Opened(NamedTuple):
     """
 
     journal: Journal
-    records: list[Record]
+    replayed: Replayed
     restart_reason: str
     goes_on: bool
 
@@ -114,10 +79,10 @@ class Journal:
         except OSError as error:
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
         try:
-            raw = _read_all(fd)
-            found = _parse_header(raw)
+            size = os.fstat(fd).st_size
+            found = find_header(fd)
             if found is None:
-                reason = "its journal is damaged at the start" if raw else ""
+                reason = "its journal is damaged at the start" if size else ""
             elif found.header.spoiled:
                 reason = found.header.spoiled
             elif distrust:
@@ -125,20 +90,21 @@ class Journal:
             elif differing := header.differs_from(found.header):
                 reason = "another " + " and ".join(name.replace("_", " ") for name in differing)
             else:
-                records, end = _parse_records(raw, found.end, found.crc, block_count(header.size_bytes))
-                if end < len(raw):
+                replayed = replay(read_records(fd, found, size), header.size_bytes)
+                end = found.end + replayed.record_count * RECORD_BYTES
+                if end < size:
                     check_lock()  # only now: reading may have taken long, and a newer mover's records may follow
                     os.ftruncate(fd, end)
                 # A killed mover may have written this without flushing it. Believed now, it must not be lost later:
                 # a DROPPED that goes while what it allowed to be overwritten stays would leave a false claim.
                 os.fsync(fd)
-                return Opened(cls(path, fd, found.crc, end), records, "", goes_on=True)
+                return Opened(cls(path, fd, found.seed, end), replayed, "", goes_on=True)
             check_lock()
             os.ftruncate(fd, 0)
             os.fsync(fd)
             prepare()
             check_lock()
-            return Opened(_begin(path, fd, header), [], reason, goes_on=False)
+            return Opened(_begin(path, fd, header), replay((), header.size_bytes), reason, goes_on=False)
         except OSError as error:
             close_flushed(fd)
             raise storage_error(error, where="work-volume", what=f"journal {path}") from error
@@ -169,7 +135,9 @@ class Journal:
         except OSError as error:
             raise storage_error(error, where="work-volume", what=f"journal {fresh}") from error
         try:
-            _begin(fresh, fd, header).append(records)
+            journal, left = _begin(fresh, fd, header), iter(records)
+            while some := list(islice(left, _APPENDED_AT_ONCE)):
+                journal.append(some)
             check_lock()
             fresh.replace(path)
             sync_folder(path.parent)
@@ -180,7 +148,7 @@ class Journal:
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records and make them durable. What a failed append may leave is overwritten by the next or torn."""
-        packed = b"".join(self._pack(record) for record in records)
+        packed = b"".join(pack_record(record, self._seed) for record in records)
         try:
             write_all(self._fd, memoryview(packed), self._end)
             os.fdatasync(self._fd)
@@ -191,10 +159,6 @@ class Journal:
     def close(self) -> None:
         """Close the file. Nothing is written any more: the volume may belong to a newer mover by now."""
         close_flushed(self._fd)
-
-    def _pack(self, record: Record) -> bytes:
-        body = _RECORD.pack(*record)
-        return body + _LENGTH.pack(zlib.crc32(body, self._seed))
 
 
 def journal_path(work_dir: Path, disk_id: str) -> Path:
@@ -207,7 +171,7 @@ def spoil(path: Path, why: str, *, check_lock: Callable[[], None] = lambda: None
 
     Where there is no journal, or none that anybody would believe, nothing is done.
     """
-    if header := _believed_header(path):
+    if header := believed_header(path):
         Journal.replace(path, msgspec.structs.replace(header, spoiled=why), [], check_lock=check_lock)
 
 
@@ -240,93 +204,58 @@ def is_there(path: Path) -> bool:
 
 def _may_be_journal(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(_MAX_TORN_BYTES + 1)
-    is_torn = len(start) <= _MAX_TORN_BYTES and (MAGIC.startswith(start) or not any(start))
+        start = file.read(MAX_HEADER_BYTES + 1)
+    is_torn = len(start) <= MAX_HEADER_BYTES and (MAGIC.startswith(start) or not any(start))
     return is_torn or start.startswith(MAGIC)
 
 
 def is_believed(path: Path) -> bool:
     """Whether there is a journal that is not spoiled: since its copy began, nothing else has written to its target."""
-    return _believed_header(path) is not None
+    return believed_header(path) is not None
 
 
-def _believed_header(path: Path) -> Header | None:
+def believed_header(path: Path) -> Header | None:
+    """The header of a journal that is not spoiled; None where there is none, or one that is damaged at its start."""
     if not is_there(path):
         return None
-    try:
-        header, _ = read_journal(path)
-    except PermanentError as error:
-        if error.code == "journal":
-            return None
-        raise
-    return None if header.spoiled else header
+    with _reading(path) as fd:
+        found = find_header(fd)
+    return None if found is None or found.header.spoiled else found.header
 
 
-def read_journal(path: Path) -> tuple[Header, list[Record]]:
+def read_journal(path: Path) -> tuple[Header, Replayed]:
     """What a journal says, without opening it for writing. A torn tail counts for nothing.
 
     Raises `PermanentError` (code journal) if it is no journal of ours.
     """
+    with _reading(path) as fd:
+        found = find_header(fd)
+        if found is None:
+            raise PermanentError(
+                f"{path} is not a journal of this mover, or is damaged at its start",
+                cure="name the journal of this target's copy",
+                code="journal",
+            )
+        end = os.fstat(fd).st_size
+        return found.header, replay(read_records(fd, found, end), found.header.size_bytes)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[int]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            raw = _read_all(fd)
-        finally:
-            os.close(fd)
+        with path.open("rb", buffering=0) as file:
+            yield file.fileno()
     except OSError as error:
         raise storage_error(error, where="work-volume", what=f"journal {path}") from error
-    found = _parse_header(raw)
-    if found is None:
-        raise PermanentError(
-            f"{path} is not a journal of this mover, or is damaged at its start",
-            cure="name the journal of this target's copy",
-            code="journal",
-        )
-    records, _ = _parse_records(raw, found.end, found.crc, block_count(found.header.size_bytes))
-    return found.header, records
-
-
-class Replayed(NamedTuple):
-    """Where records leave a disk: the digests of its blocks, 1 for each block that is proven, and whether all of them
-    were read back and nothing was journalled since.
-    """
-
-    digests: BlockDigests
-    proven: bytearray
-    is_verified: bool
-
-
-def replay(records: Iterable[Record], size_bytes: int) -> Replayed:
-    """Go through the records in their order."""
-    digests = BlockDigests(size_bytes)
-    proven = bytearray(digests.count)
-    is_verified = False
-    for record in records:
-        is_verified = record.kind == VERIFIED
-        if is_verified:
-            continue
-        for index in range(record.first, record.first + record.blocks):
-            proven[index] = record.kind == PROVEN
-            if record.kind == PROVEN:
-                digests[index] = record.digest
-    return Replayed(digests, proven, is_verified)
-
-
-class _FoundHeader(NamedTuple):
-    header: Header
-    crc: int
-    end: int
 
 
 def _begin(path: Path, fd: int, header: Header) -> Journal:
     # The file is durably empty: no old record survives behind the new header.
-    text = msgspec.json.encode(header)
-    crc = zlib.crc32(text)
-    raw = MAGIC + _LENGTH.pack(len(text)) + text + _LENGTH.pack(crc)
+    raw, seed = pack_header(header)
     write_all(fd, memoryview(raw), 0)
     os.fsync(fd)
     sync_folder(path.parent)
-    return Journal(path, fd, crc, len(raw))
+    return Journal(path, fd, seed, len(raw))
 
 
 def sync_folder(folder: Path) -> None:
@@ -336,50 +265,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _read_all(fd: int) -> bytes:
-    size = os.fstat(fd).st_size
-    pieces, position = [], 0
-    while position < size and (piece := os.pread(fd, min(16 << 20, size - position), position)):
-        pieces.append(piece)
-        position += len(piece)
-    return b"".join(pieces)
-
-
-def _parse_header(raw: bytes) -> _FoundHeader | None:
-    start = len(MAGIC) + _LENGTH.size
-    if raw[: len(MAGIC)] != MAGIC or len(raw) < start:
-        return None
-    (length,) = _LENGTH.unpack_from(raw, len(MAGIC))
-    end = start + length + _LENGTH.size
-    if length > _MAX_HEADER_BYTES or len(raw) < end:
-        return None
-    text = raw[start : start + length]
-    crc = zlib.crc32(text)
-    if _LENGTH.unpack_from(raw, start + length)[0] != crc:
-        return None
-    try:
-        return _FoundHeader(msgspec.json.decode(text, type=Header), crc, end)
-    except NOT_UNDERSTOOD:
-        return None  # written by another version: its records are not ours to trust
-
-
-def _parse_records(raw: bytes, start: int, seed: int, blocks: int) -> tuple[list[Record], int]:
-    records: list[Record] = []
-    end = start
-    for record in _valid_records(raw, start, seed):
-        if record.blocks < 1 or record.first + record.blocks > blocks or record.kind not in _KINDS:
-            break
-        records.append(record)
-        end += RECORD_BYTES
-    return records, end
-
-
-def _valid_records(raw: bytes, start: int, seed: int) -> Iterator[Record]:
-    view = memoryview(raw)
-    for position in range(start, len(raw) - RECORD_BYTES + 1, RECORD_BYTES):
-        body = view[position : position + _RECORD.size]
-        if zlib.crc32(body, seed) != _LENGTH.unpack_from(raw, position + _RECORD.size)[0]:
-            return
-        yield Record(*_RECORD.unpack(body))

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from mover.block_set import BlockSet
 from mover.digest import zero_digest
 from mover.geometry import BLOCK_BYTES, Extent, block_extent, runs_without
-from mover.journal import DROPPED, PROVEN, VERIFIED, Journal, Record, replay
+from mover.journal import Journal
+from mover.journal_format import DROPPED, PROVEN, VERIFIED, Record, Replayed
 from mover.targets.base import Target
 from mtv.model.errors import MtvError
 
@@ -25,14 +27,13 @@ class Ledger:
 
     def __init__(
         self,
-        size_bytes: int,
         journal: Journal,
         target: Target,
-        records: Iterable[Record],
+        replayed: Replayed,
         *,
         check_lock: Callable[[], None],
     ) -> None:
-        self.digests, self._proven, self._is_verified = replay(records, size_bytes)
+        self.digests, self._proven, self._is_verified, _ = replayed
         self._journal = journal
         self._target = target
         self._check_lock = check_lock
@@ -52,9 +53,9 @@ class Ledger:
         """Whether the block is known to be durable on the target."""
         return bool(self._proven[index])
 
-    def proven(self) -> list[int]:
-        """All proven blocks."""
-        return [index for index, flag in enumerate(self._proven) if flag]
+    def proven(self) -> BlockSet:
+        """All blocks that are proven now."""
+        return BlockSet(self._proven)
 
     def expect(self, count: int) -> None:
         """So many bytes of data will be stored from now on. Who does not know (a stream) leaves this out."""

@@ -14,7 +14,7 @@ from mover.events import Events
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, exit_code_of, failure_of
 from mover.geometry import block_extent, merged
 from mover.halt import Halt
-from mover.journal import read_journal, replay
+from mover.journal import read_journal
 from mover.measure import open_from_medium, read_digests
 from mover.progress import DiskMeter, Reporter
 from mover.sources.raw import RawSource
@@ -65,7 +65,7 @@ def verify(arguments: argparse.Namespace, events: Events, halt: Halt) -> int:
 class _Verification:
     def __init__(self, target: Path, journal: Path, events: Events, halt: Halt) -> None:
         self.target = target
-        self.header, records = read_journal(journal)
+        self.header, (self.digests, self.proven, *_) = read_journal(journal)
         if self.header.algorithm != ALGORITHM:
             raise PermanentError(
                 f"{journal} is of the scheme {self.header.algorithm}, this mover knows {ALGORITHM}",
@@ -78,7 +78,6 @@ class _Verification:
                 cure="compare its root digest (mtv-mover digest) with the conversion's result",
                 code="journal",
             )
-        self.digests, self.proven, _ = replay(records, self.header.size_bytes)
         self.events = events
         self.halt = halt
         self.meter = DiskMeter(target.name)

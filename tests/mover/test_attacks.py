@@ -9,6 +9,7 @@ import gzip
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import blake3
 import pytest
@@ -20,7 +21,8 @@ from mover.crew import Crew
 from mover.digest import ALGORITHM
 from mover.geometry import BLOCK_BYTES, Extent
 from mover.halt import Halt
-from mover.journal import PROVEN, Header, Journal, Record
+from mover.journal import Journal
+from mover.journal_format import PROVEN, Header, Record, find_header
 from mover.ledger import Ledger
 from mover.targets.base import Target
 from mover.targets.file import FileTarget
@@ -29,6 +31,7 @@ from mtv.model.errors import TemporaryError
 from mtv.model.transfer import OvaMember, TransferSpec, Verify
 from tests.mover import moving
 from tests.mover.devices import loop_device
+from tests.mover.journals import records_of
 from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
@@ -75,9 +78,8 @@ def test_a_crash_while_a_distrusted_target_is_made_anew_leaves_no_claim(tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         Journal.open(path, HEADER, prepare=crash, distrust="the target was cut")
-    again = Journal.open(path, HEADER, prepare=lambda: None)
-    again.journal.close()
-    assert again.records == []
+    Journal.open(path, HEADER, prepare=lambda: None).journal.close()
+    assert records_of(path) == []
 
 
 def test_a_header_is_written_whole_even_if_the_system_writes_in_pieces(
@@ -88,16 +90,15 @@ def test_a_header_is_written_whole_even_if_the_system_writes_in_pieces(
     journal = Journal.open(tmp_path / "j", HEADER, prepare=lambda: None).journal
     journal.append([Record(0, 1, PROVEN, b"d" * 32)])
     journal.close()
-    again = Journal.open(tmp_path / "j", HEADER, prepare=lambda: None)
-    again.journal.close()
-    assert again.records == [Record(0, 1, PROVEN, b"d" * 32)]
+    Journal.open(tmp_path / "j", HEADER, prepare=lambda: None).journal.close()
+    assert records_of(tmp_path / "j") == [Record(0, 1, PROVEN, b"d" * 32)]
 
 
 def test_after_a_failed_flush_nothing_more_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel reports a failed write-back once; a second flush that succeeds proves nothing of what was lost."""
     target = FileTarget(tmp_path / "t", HEADER.size_bytes)
     opened = Journal.open(tmp_path / "j", HEADER, prepare=target.prepare)
-    ledger = Ledger(HEADER.size_bytes, opened.journal, target, [], check_lock=lambda: None)
+    ledger = Ledger(opened.journal, target, opened.replayed, check_lock=lambda: None)
     flush, failures = Target.flush, [TemporaryError("EIO", code="target-io")]
 
     def fail_once(target: Target) -> None:
@@ -116,9 +117,8 @@ def test_after_a_failed_flush_nothing_more_is_claimed(tmp_path: Path, monkeypatc
         ledger.zeroed(range(2, 3))
     opened.journal.close()
     target.close()
-    again = Journal.open(tmp_path / "j", HEADER, prepare=lambda: None)
-    again.journal.close()
-    assert again.records == []
+    Journal.open(tmp_path / "j", HEADER, prepare=lambda: None).journal.close()
+    assert records_of(tmp_path / "j") == []
 
 
 @pytest.mark.parametrize("new", ["data", "zeros"])
@@ -260,14 +260,13 @@ def test_a_mover_fenced_off_while_it_writes_zeros_stops_within_one_write(
 def test_a_target_is_not_even_prepared_without_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = moving.make_disk(tmp_path / "s", BLOCK, [(0, BLOCK)])
     (tmp_path / "t").write_bytes(b"of a newer mover")
-    read_all = mover.journal._read_all
 
-    def read_slowly(fd: int) -> bytes:  # frozen here, in the middle of opening the journal
+    def read_slowly(fd: int) -> Any:  # frozen here, in the middle of opening the journal
         with work_lock(tmp_path / "w", 2, takeover_wait_s=0):
             pass
-        return read_all(fd)
+        return find_header(fd)
 
-    monkeypatch.setattr(mover.journal, "_read_all", read_slowly)
+    monkeypatch.setattr(mover.journal, "find_header", read_slowly)
     failure = moving.run(raw_spec(tmp_path, source, tmp_path / "t")).result.failure
     assert failure is not None
     assert failure.code == "volume-held"
@@ -307,7 +306,7 @@ def test_a_checkpoint_is_made_even_if_no_thread_can_be_had_for_it(
     monkeypatch.setattr(mover.ledger, "CHECKPOINT_BYTES", 1)
     target = FileTarget(tmp_path / "t", HEADER.size_bytes)
     opened = Journal.open(tmp_path / "j", HEADER, prepare=target.prepare)
-    ledger = Ledger(HEADER.size_bytes, opened.journal, target, [], check_lock=lambda: None)
+    ledger = Ledger(opened.journal, target, opened.replayed, check_lock=lambda: None)
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -315,6 +314,6 @@ def test_a_checkpoint_is_made_even_if_no_thread_can_be_had_for_it(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     ledger.stored(0, b"a" * 32, BLOCK)
     ledger.settle()
-    assert ledger.proven() == [0]
+    assert list(ledger.proven()) == [0]
     opened.journal.close()
     target.close()

@@ -13,13 +13,15 @@ import pytest
 import mover.targets.file
 import mover.transfer
 from mover.geometry import BLOCK_BYTES, Extent
-from mover.journal import DROPPED, PROVEN, VERIFIED, Header, Journal, Record, read_journal, replay
+from mover.journal import Journal, read_journal
+from mover.journal_format import DROPPED, PROVEN, VERIFIED, Header, Record
 from mover.measure import digest_of_path
 from mover.sources.base import Piece, StreamSource
 from mover.targets.file import FileTarget
 from mtv.model.errors import MtvError, PermanentError
 from mtv.model.transfer import Proof, TransferSpec
 from tests.mover import moving
+from tests.mover.journals import records_of
 from tests.mover.test_deltas import delta, raw_disk
 
 BLOCK = BLOCK_BYTES
@@ -71,7 +73,8 @@ def test_a_mover_that_wakes_after_it_lost_the_lock_neither_puts_its_journal_in_p
     Journal.replace(path, HEADER, [Record(1, 1, DROPPED, bytes(32))])
     os.pwrite(frozen, b"late", 0)
     os.close(frozen)
-    assert read_journal(path) == (HEADER, [Record(1, 1, DROPPED, bytes(32))])
+    assert read_journal(path)[0] == HEADER
+    assert records_of(path) == [Record(1, 1, DROPPED, bytes(32))]
 
 
 # -- read back, or not
@@ -168,9 +171,9 @@ def test_a_block_that_three_streams_tell_differently_one_of_them_by_silence_is_r
     ran = moving.run(changing_spec(tmp_path, monkeypatch, [b"seen once", b"seen twice", b""]))
     assert ran.result.failure is not None
     assert ran.result.failure.code == "source-unstable"
-    header, records = read_journal(tmp_path / "w" / "journal-0.bin")
-    assert not replay(records, header.size_bytes).proven[1]
-    assert all(record.kind != VERIFIED for record in records)
+    journal = tmp_path / "w" / "journal-0.bin"
+    assert not read_journal(journal)[1].proven[1]
+    assert all(record.kind != VERIFIED for record in records_of(journal))
 
 
 def test_the_sources_checksum_is_compared_with_what_the_later_reads_left(
@@ -205,7 +208,6 @@ def test_what_a_killed_mover_left_unflushed_in_its_journal_is_flushed_before_it_
     flushed: list[int] = []
     flush = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(os.fstat(fd).st_ino), flush(fd)))
-    again = Journal.open(path, HEADER, prepare=lambda: None)
-    again.journal.close()
-    assert [record.kind for record in again.records] == [PROVEN, DROPPED]
+    Journal.open(path, HEADER, prepare=lambda: None).journal.close()
+    assert [record.kind for record in records_of(path)] == [PROVEN, DROPPED]
     assert flushed == [path.stat().st_ino]

@@ -9,9 +9,11 @@ import pytest
 
 from mover.digest import ALGORITHM, BlockDigests, block_digest
 from mover.geometry import BLOCK_BYTES
-from mover.journal import DROPPED, PROVEN, VERIFIED, Header, Journal, Record, read_journal, replay
+from mover.journal import Journal, read_journal
+from mover.journal_format import DROPPED, PROVEN, VERIFIED, Header, Record, replay
 from mover.ledger import Ledger
 from mover.targets.file import FileTarget
+from tests.mover.journals import records_of
 
 BLOCKS = 32
 NOISE = block_digest(b"noise")
@@ -48,13 +50,13 @@ def batches(ledger: Ledger, expected: int | None) -> list[int]:
 
 
 def test_checkpoints_come_closer_together_towards_the_end(journal: Journal, target: FileTarget) -> None:
-    ledger = Ledger(BLOCKS * BLOCK_BYTES, journal, target, [], check_lock=lambda: None)
+    ledger = Ledger(journal, target, replay((), BLOCKS * BLOCK_BYTES), check_lock=lambda: None)
     assert batches(ledger, BLOCKS * BLOCK_BYTES) == [16, 8, 4, 2, 2]
     assert len(ledger.proven()) == BLOCKS
 
 
 def test_where_the_end_is_not_known_checkpoints_are_equally_far_apart(journal: Journal, target: FileTarget) -> None:
-    ledger = Ledger(BLOCKS * BLOCK_BYTES, journal, target, [], check_lock=lambda: None)
+    ledger = Ledger(journal, target, replay((), BLOCKS * BLOCK_BYTES), check_lock=lambda: None)
     assert batches(ledger, None) == [16, 16]
 
 
@@ -63,10 +65,10 @@ def test_the_journalled_root_counts_holes_as_zeros_whatever_lay_there_before(
 ) -> None:
     before = [Record(3, 1, PROVEN, NOISE), Record(3, 1, DROPPED, NOISE)]
     journal.append(before)
-    ledger = Ledger(BLOCKS * BLOCK_BYTES, journal, target, before, check_lock=lambda: None)
+    ledger = Ledger(journal, target, replay(before, BLOCKS * BLOCK_BYTES), check_lock=lambda: None)
     ledger.complete(is_verified=True)
-    _, records = read_journal(journal.path)
+    records = records_of(journal.path)
     empty = BlockDigests(BLOCKS * BLOCK_BYTES).root()
     assert (records[-1].kind, records[-1].digest.hex()) == (VERIFIED, empty)
-    assert replay(records, BLOCKS * BLOCK_BYTES).digests.root() == empty
+    assert read_journal(journal.path)[1].digests.root() == empty
     assert ledger.digests.root() == empty

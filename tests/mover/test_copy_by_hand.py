@@ -17,7 +17,7 @@ import pytest
 from lab.state import PYTHON_PATH
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD
-from mover.journal import RECORD_BYTES
+from mover.journal_format import RECORD_BYTES
 from mover.measure import digest_of_path
 from mover.sources.uri import SCHEMES
 from mover.worklock import work_lock

@@ -14,8 +14,10 @@ import mover.journal
 from mover.digest import ALGORITHM
 from mover.failure import VolumeHeld, storage_error
 from mover.geometry import BLOCK_BYTES
-from mover.journal import DROPPED, PROVEN, RECORD_BYTES, Header, Journal, Opened, Record, read_journal
+from mover.journal import Journal, Opened, believed_header
+from mover.journal_format import DROPPED, PROVEN, RECORD_BYTES, Header, Record, replay
 from mtv.model.errors import PermanentError, TemporaryError
+from tests.mover.journals import records_of, told
 
 HEADER = Header(
     identity="disk-1", generation="7", size_bytes=100 * BLOCK_BYTES, algorithm=ALGORITHM, target="inode 1", epoch=1
@@ -48,9 +50,10 @@ def written(tmp_path: Path) -> Path:
 
 def test_what_was_appended_is_there_again(written: Path) -> None:
     again = opened(written)
-    assert again.records == RECORDS
+    assert told(again.replayed) == told(replay(RECORDS, HEADER.size_bytes))
     assert again.restart_reason == ""
     again.journal.close()
+    assert records_of(written) == RECORDS
 
 
 def test_a_journal_cut_at_any_byte_gives_a_prefix_and_goes_on_from_there(written: Path, tmp_path: Path) -> None:
@@ -61,13 +64,12 @@ def test_a_journal_cut_at_any_byte_gives_a_prefix_and_goes_on_from_there(written
         cut.write_bytes(whole[:length])
         again = opened(cut)
         kept = max(0, (length - head) // RECORD_BYTES)
-        assert again.records == RECORDS[:kept], length
+        assert told(again.replayed) == told(replay(RECORDS[:kept], HEADER.size_bytes)), length
         extra = Record(42, 1, PROVEN, b"c" * 32)
         again.journal.append([extra])
         again.journal.close()
-        after = opened(cut)
-        assert after.records == [*RECORDS[:kept], extra], length
-        after.journal.close()
+        opened(cut).journal.close()
+        assert records_of(cut) == [*RECORDS[:kept], extra], length
 
 
 def test_a_flipped_bit_anywhere_never_adds_or_changes_a_record(written: Path, tmp_path: Path) -> None:
@@ -77,10 +79,10 @@ def test_a_flipped_bit_anywhere_never_adds_or_changes_a_record(written: Path, tm
         damaged[position] ^= 0x10
         path = tmp_path / "damaged.bin"
         path.write_bytes(damaged)
-        again = opened(path)
-        assert again.records == RECORDS[: len(again.records)], position
-        assert len(again.records) < len(RECORDS), position
-        again.journal.close()
+        opened(path).journal.close()
+        left = records_of(path)
+        assert left == RECORDS[: len(left)], position
+        assert len(left) < len(RECORDS), position
 
 
 @pytest.mark.parametrize(
@@ -95,18 +97,16 @@ def test_a_flipped_bit_anywhere_never_adds_or_changes_a_record(written: Path, tm
 )
 def test_a_journal_of_something_else_starts_anew_and_says_so(written: Path, field: str, value: object) -> None:
     again = opened(written, msgspec.structs.replace(HEADER, **{field: value}))
-    assert again.records == []
+    assert not any(again.replayed.proven)
     assert field.split("_")[0] in again.restart_reason
     again.journal.close()
-    back = opened(written)
-    assert back.records == []
-    back.journal.close()
+    opened(written).journal.close()
+    assert records_of(written) == []
 
 
 def test_another_epoch_resumes(written: Path) -> None:
-    again = opened(written, msgspec.structs.replace(HEADER, epoch=2))
-    assert again.records == RECORDS
-    again.journal.close()
+    opened(written, msgspec.structs.replace(HEADER, epoch=2)).journal.close()
+    assert records_of(written) == RECORDS
 
 
 def test_records_left_behind_by_another_header_never_count(written: Path, tmp_path: Path) -> None:
@@ -114,9 +114,8 @@ def test_records_left_behind_by_another_header_never_count(written: Path, tmp_pa
     opened(other, msgspec.structs.replace(HEADER, generation="8")).journal.close()
     mixed = other.read_bytes() + written.read_bytes()[-len(RECORDS) * RECORD_BYTES :]
     other.write_bytes(mixed)
-    again = opened(other, msgspec.structs.replace(HEADER, generation="8"))
-    assert again.records == []
-    again.journal.close()
+    opened(other, msgspec.structs.replace(HEADER, generation="8")).journal.close()
+    assert records_of(other) == []
 
 
 def test_the_target_is_prepared_before_a_new_header_says_that_it_was(tmp_path: Path) -> None:
@@ -134,12 +133,11 @@ def test_what_a_newer_mover_appends_while_an_older_one_reads_is_not_cut_off(
 ) -> None:
     if torn:
         written.write_bytes(written.read_bytes()[:-1])
-    parse = mover.journal._parse_records
     newer = Record(42, 1, PROVEN, b"c" * 32)
     lost: list[bool] = []
 
-    def parse_slowly(*arguments: Any) -> Any:
-        found = parse(*arguments)
+    def replay_slowly(*arguments: Any) -> Any:
+        found = replay(*arguments)
         if not lost:
             lost.append(True)
             journal = opened(written).journal
@@ -151,11 +149,11 @@ def test_what_a_newer_mover_appends_while_an_older_one_reads_is_not_cut_off(
         if lost:
             raise VolumeHeld("a newer mover has the volume", code="volume-held")
 
-    monkeypatch.setattr(mover.journal, "_parse_records", parse_slowly)
+    monkeypatch.setattr(mover.journal, "replay", replay_slowly)
     with contextlib.suppress(VolumeHeld):
         Journal.open(written, HEADER, prepare=nothing, check_lock=check_lock).journal.close()
     assert lost
-    assert read_journal(written)[1][-1] == newer
+    assert records_of(written)[-1] == newer
 
 
 def test_a_journal_that_is_replaced_leaves_a_file_of_somebody_else_alone(tmp_path: Path) -> None:
@@ -164,12 +162,12 @@ def test_a_journal_that_is_replaced_leaves_a_file_of_somebody_else_alone(tmp_pat
     opened(path).journal.close()
     Journal.replace(path, HEADER, RECORDS)
     assert (tmp_path / "disk.img.new").read_bytes() == b"somebody else's"
-    assert read_journal(path) == (HEADER, RECORDS)
+    assert (believed_header(path), records_of(path)) == (HEADER, RECORDS)
 
 
 def test_distrust_of_the_target_overrules_a_matching_journal(written: Path) -> None:
     again = Journal.open(written, HEADER, prepare=nothing, distrust="the target was cut")
-    assert (again.records, again.restart_reason) == ([], "the target was cut")
+    assert (any(again.replayed.proven), again.restart_reason) == (False, "the target was cut")
     again.journal.close()
 
 

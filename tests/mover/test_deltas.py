@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.geometry import BLOCK_BYTES, Extent, cut_into_blocks, merged
-from mover.journal import VERIFIED, Journal, read_journal
+from mover.journal import Journal, read_journal
+from mover.journal_format import VERIFIED
 from mover.measure import digest_of_path
 from mtv.model.transfer import DiskTransfer, OvaMember, Proof, Verify
 from tests.mover import moving
+from tests.mover.journals import records_of
 from tests.mover.moving import MIB
 
 BLOCK = BLOCK_BYTES
@@ -103,8 +105,8 @@ def test_a_delta_upon_an_unfinished_copy_copies_what_was_missing_too(tmp_path: P
     source = moving.make_disk(tmp_path / "s", SIZE, AREAS)
     assert moving.run(moving.spec_of(tmp_path / "w", raw_disk(source, tmp_path / "t", "1"))).result.ok
     journal = tmp_path / "w" / "journal-0.bin"
-    header, records = read_journal(journal)
-    Journal.replace(journal, header, records[:1])  # as if it had been killed then
+    header, _ = read_journal(journal)
+    Journal.replace(journal, header, records_of(journal)[:1])  # as if it had been killed then
     with (tmp_path / "t").open("r+b") as file:
         file.seek(8 * BLOCK)
         file.write(b"left behind by the killed one")
@@ -137,9 +139,9 @@ def test_a_delta_that_is_killed_resumes_and_calls_no_mix_whole(tmp_path: Path, h
                 moving.wait_for(lambda: len(journal.read_bytes()) > length or mover.poll() is not None, "a checkpoint")
             mover.send_signal(signal.SIGKILL)
             mover.communicate(timeout=300)
-    header, records = read_journal(journal)
+    header, _ = read_journal(journal)
     assert header.generation == "2"
-    assert records[-1].kind != VERIFIED
+    assert records_of(journal)[-1].kind != VERIFIED
     ran = moving.run(moving.spec_of(tmp_path / "w", delta(raw_disk(source, tmp_path / "t", "2"), "1", dirty)))
     assert ran.result.ok, ran.lines
     assert ran.result.disks[0].digest == digest_of_path(source)

@@ -16,7 +16,8 @@ import pytest
 from lab.state import PYTHON_PATH
 from mover.digest import block_digest
 from mover.geometry import BLOCK_BYTES, block_extent
-from mover.journal import Header, Journal
+from mover.journal import Journal
+from mover.journal_format import Header
 from mover.ledger import Ledger
 from mtv.model.transfer import OvaMember, TransferSpec, Verify
 from tests.mover import moving
@@ -69,7 +70,7 @@ def false_claims(journal: Path, target: Path) -> list[int]:
     copy.write_bytes(raw)
     opened = Journal.open(copy, msgspec.json.decode(raw[12 : 12 + length], type=Header), prepare=lambda: None)
     opened.journal.close()
-    ledger = Ledger(SIZE, opened.journal, None, opened.records, check_lock=lambda: None)  # type: ignore[arg-type]
+    ledger = Ledger(opened.journal, None, opened.replayed, check_lock=lambda: None)  # type: ignore[arg-type]
     with target.open("rb") as file:
         return [index for index in ledger.proven() if content(file.fileno(), index) != ledger.digests[index]]
 

@@ -29,7 +29,8 @@ from mover.digest import block_digest, zero_digest
 from mover.events import Events
 from mover.geometry import BLOCK_BYTES, block_count, block_extent
 from mover.halt import Halt
-from mover.journal import Header, Journal
+from mover.journal import Journal
+from mover.journal_format import Header
 from mover.ledger import Ledger
 from mover.targets import base
 from mover.transfer import transfer
@@ -222,7 +223,7 @@ def claimed(journal: bytes, scratch: Path, header: Header) -> dict[int, bytes]:
     scratch.write_bytes(journal)
     opened = Journal.open(scratch, header, prepare=lambda: None)
     opened.journal.close()
-    ledger = Ledger(SIZE, opened.journal, None, opened.records, check_lock=lambda: None)  # type: ignore[arg-type]
+    ledger = Ledger(opened.journal, None, opened.replayed, check_lock=lambda: None)  # type: ignore[arg-type]
     return {index: ledger.digests[index] for index in ledger.proven()}
 
 

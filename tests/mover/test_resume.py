@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mover.geometry import BLOCK_BYTES, Extent
-from mover.journal import RECORD_BYTES
+from mover.journal_format import RECORD_BYTES
 from mover.sources.nbd import NbdSource
 from mover.worklock import LOCK_NAME
 from mtv.model.errors import TemporaryError

@@ -10,7 +10,8 @@ import pytest
 from mover.command_options import JOURNAL_SUFFIX
 from mover.convert import convert, overlay
 from mover.digest import ALGORITHM
-from mover.journal import Header, Journal, journal_path, spoil
+from mover.journal import Journal, journal_path, spoil
+from mover.journal_format import Header
 from mtv.model.conversion import ConvertDisk, ConvertResult, ConvertSpec
 
 SIZE = 1 << 20
