@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,14 @@ def pid_of(folder: Path, word: str) -> int:
     raise AssertionError(f"no process {word}")
 
 
+def has_process(folder: Path, word: str) -> bool:
+    try:
+        pid_of(folder, word)
+    except AssertionError:
+        return False
+    return True
+
+
 def test_nothing_is_left_after_a_cluster_was_stopped(state: State) -> None:
     before = traces(state.dir)
     control.up(state, ["cluster"])
@@ -75,6 +85,25 @@ def test_a_cluster_whose_launcher_was_killed_is_cleaned_up(state: State) -> None
     os.kill(pid, signal.SIGKILL)
     control.down(state)
     assert traces(state.dir) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_lab_whose_start_is_interrupted_stops_what_it_had_started(state: State, number: signal.Signals) -> None:
+    before = traces(state.dir)
+    command = [sys.executable, "-m", "lab", "up", "kubevirt", "--state", str(state.dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as up:
+        try:
+            wait_until(lambda: has_process(state.dir, "runtime"), timeout_s=300, what="the first components")
+            assert up.poll() is None, "it was not interrupted in its start"
+            up.send_signal(number)
+            said, _ = up.communicate(timeout=300)
+        finally:
+            up.kill()
+    assert up.returncode == 130, said
+    assert said.splitlines()[-1] == "lab: interrupted; what had been started is stopped again"
+    assert "Traceback" not in said
+    assert traces(state.dir) == before
+    assert [part.state for part in control.status(state, ["cluster", "kubevirt"])] == ["down", "down"]
 
 
 def test_a_memory_cgroup_is_the_same_one_for_the_same_lab(state: State) -> None:
