@@ -37,6 +37,8 @@ def prepare(ctx: VmContext) -> None:
             return
         refuse_blocked(ctx)
         row = take(ctx)
+        if holding.is_migrated(ctx, STEP):
+            return  # by the run that it was taken from
         if row.phase in holding.ON_THE_TARGET:
             ctx.log(f"{ctx.vm.name}: the target VM exists already ({row.phase.value}); nothing to prepare")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mtv.model.errors import MtvError
+from mtv.model.evidence import VmPhase
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.settle import settle_leftover
 from mtv.store import VmRow
@@ -12,7 +13,8 @@ def take(ctx: VmContext) -> VmRow:
     """Claim the VM's row for this run and return it as claimed.
 
     A run that has ended but still holds the VM (its worker died) is settled first. A run whose tasks are cleared after
-    its end becomes active again. Raises `HeldByAnother` while the other run is active, `RunRefused` while the plan is.
+    its end becomes active again. One that turns out to be migrated is not claimed. Raises `HeldByAnother` while the
+    other run is active, `RunRefused` while the plan is.
     """
     if ctx.store.run(ctx.run.id).state != "running":
         ctx.store.start_run(
@@ -23,7 +25,8 @@ def take(ctx: VmContext) -> VmRow:
             dag_run_id=ctx.run.dag_run_id,
         )
     settle_leftover(ctx, ctx.vm.id)
-    return ctx.store.claim_vm(*ctx.key, ctx.run.id)
+    row = ctx.store.vm(*ctx.key)
+    return row if row.phase is VmPhase.MIGRATED else ctx.store.claim_vm(*ctx.key, ctx.run.id)
 
 
 def settle_leftovers(ctx: RunContext) -> None:
