@@ -91,6 +91,12 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
     return _as_seen_before(ctx, provider, now)
 
 
+def by_id(ctx: VmContext, provider: Provider, copied: SourceVm) -> SourceVm | None:
+    """Return the VM as it is now, drifted or not; None when its name leads to it no more."""
+    now = next((vm for vm in provider.vms([copied.name]) if vm.id == copied.id), None)
+    return None if now is None else _as_seen_before(ctx, provider, now)
+
+
 def _as_seen_before(ctx: VmContext, provider: Provider, now: SourceVm) -> SourceVm:
     """Return the VM in the generations in which this run copies it, where the source has merely forgotten events."""
     if not isinstance(provider, ForgetsStarts):
