@@ -65,7 +65,7 @@ def test_prepare_that_is_cleared_ends_an_undoing_that_was_cut_off_and_then_begin
     make_run: MakeRun, world: World, on_failure: str
 ) -> None:
     vm = not_verified(make_run, world, on_failure)
-    world.faults = {world.calls + 12}
+    world.faults = {world.calls + 15}
     with pytest.raises(TemporaryError):
         settle.settle(vm)
     assert world.all(VIRTUAL_MACHINES)
@@ -90,7 +90,7 @@ def test_prepare_that_is_cleared_ends_an_undoing_that_was_cut_off_and_then_begin
 
 def test_a_rollback_that_was_cut_off_is_ended_as_such_by_the_next_run(make_run: MakeRun, world: World) -> None:
     vm = not_verified(make_run, world, "rollback")
-    world.faults = {world.calls + 12}
+    world.faults = {world.calls + 15}
     with pytest.raises(TemporaryError):
         settle.settle(vm)
     run.close(vm)

@@ -20,8 +20,8 @@ class EvidenceKind(StrEnum):
     #                           and "accepted": true once the run has accepted it
     BOOT = "boot"  # {"proven": bool, "how": "console marker|guest agent", "marker": line, "lines": [...], "seconds": s}
     FAILURE = "failure"  # Failure, with the step that failed
-    SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched|target gone", "removed": [...],
-    #                       "left": [what a source still has of its copies], "source_power": PowerState}
+    SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched|target gone|source gone",
+    #                       "removed": [...], "left": [copies that a source still has], "source_power": PowerState}
 
 
 class VmPhase(StrEnum):

@@ -11,22 +11,25 @@ target VM  runs or is halted  removed                               removed
 disks      owned by the VM    kept, marked stale                    kept; proven ones need no second copy
 pods       removed            removed                               removed
 copies     removed from the source, all three; what it does not let go is told of and tried again
+
+A VM that is to be undone and is gone from its source is let go as it is: see `source_gone`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from mtv.kubevirt import labels, machines, volumes
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import POD_ROLES, Role
-from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES
+from mtv.kubevirt.resources import NAMESPACES, PODS, SECRETS
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
-from mtv.steps import closing, deciding, holding, layout, source, source_copies
+from mtv.steps import closing, deciding, holding, layout, source, source_copies, source_gone, target_objects
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import add_failure, close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
@@ -116,6 +119,13 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase, *, during: st
     accepted = holding.accepted(ctx, cluster) if machines.is_served(cluster) else None
     decided = deciding.decide(ctx, cluster, phase, accepted)
     removed = _end_pods(ctx, cluster) if cluster.get(NAMESPACES, ctx.namespace) is not None else []
+    if (
+        accepted is None
+        and decided in holding.UNDOING
+        and source_gone.is_proven(ctx, must_know=decided is VmPhase.ROLLING_BACK)
+    ):
+        _let_go(ctx, cluster, removed)
+        return
     copies = source_copies.remove(ctx, ctx.vm.id)
     removed += copies.removed
     if accepted is not None and (decided is not VmPhase.ACCEPTING or accepted.run != ctx.run.id):
@@ -123,6 +133,9 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase, *, during: st
         outcome, power = "not touched", source.power_now(ctx)
     elif decided is VmPhase.ACCEPTING:
         outcome, power = _accept(ctx, cluster, removed), source.power_now(ctx)
+    elif source_gone.is_kept(ctx, cluster):
+        ctx.log(f"{ctx.vm.name}: its disks on the target may be its only copy: they are left as they are")
+        outcome, power = "not touched", source.power_back_on(ctx)
     elif decided is VmPhase.HOLDING:
         removed += _remove_target(ctx, cluster)
         outcome, power = "held", source.power_now(ctx)
@@ -134,6 +147,16 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase, *, during: st
     ctx.log(f"{ctx.vm.name}: {loudly}{outcome}; the source is {power.value}")
 
 
+def _let_go(ctx: VmContext, cluster: Cluster, removed: list[str]) -> None:
+    """Let go of a VM that is gone from its source: all that the target has of it stays, and so do copies of it."""
+    gone = source_gone.leave_all(ctx, cluster)
+    ctx.log(f"WARNING: {gone}")
+    add_failure(ctx, STEP, gone)
+    source.give_up_starting(ctx)
+    _note(ctx, "source gone", removed, PowerState.UNKNOWN)
+    ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.FAILED)
+
+
 def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> str:
     """Hand the disks to the VM and remove the work volume; return the outcome.
 
@@ -143,7 +166,7 @@ def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> str:
     VM that is gone before was nobody's yet: it is told of, its source left off, and the next run may take it.
     """
     removed += [f"virtualmachineinstances/{name}" for name in remove_boot_proofs(ctx, cluster)]
-    found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
+    found = target_objects.machines_of(ctx, cluster)
     if not found and _was_accepted(ctx):
         ctx.log(f"{ctx.vm.name}: somebody has deleted its VirtualMachine since it was accepted: that is theirs to do")
         return "migrated"
@@ -178,7 +201,7 @@ def _was_accepted(ctx: VmContext) -> bool:
 def _roll_back(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
     """Undo, in this order: target stopped and removed, claims marked stale, source on, change marked undone."""
     removed += _remove_target(ctx, cluster)
-    disks = cluster.find(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.DISK))
+    disks = target_objects.disks(ctx, cluster)
     if any(labels.CONVERTING in (claim["metadata"].get("annotations") or {}) for claim in disks):
         # Its journals speak of bytes that the conversion may have changed since. It goes before the marks that say so.
         removed += _remove_work(ctx, cluster)
@@ -193,8 +216,9 @@ def _remove_target(ctx: VmContext, cluster: Cluster) -> list[str]:
         return []  # no KubeVirt, no machine
     having = layout.of_role(ctx, Role.TARGET)
     boot_proofs = remove_boot_proofs(ctx, cluster)
-    stopped = machines.remove(cluster, ctx.namespace, having)
-    orphans = machines.remove_instances(cluster, ctx.namespace, having)
+    own = functools.partial(target_objects.is_target, ctx)
+    stopped = machines.remove(cluster, ctx.namespace, having, own=own)
+    orphans = machines.remove_instances(cluster, ctx.namespace, having, own=own)
     return [
         *(f"virtualmachines/{name}" for name in stopped),
         *(f"virtualmachineinstances/{name}" for name in (*boot_proofs, *orphans)),
@@ -202,9 +226,7 @@ def _remove_target(ctx: VmContext, cluster: Cluster) -> list[str]:
 
 
 def _remove_work(ctx: VmContext, cluster: Cluster) -> list[str]:
-    having = layout.of_role(ctx, Role.WORK)
-    names = cluster.remove_labelled(CLAIMS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
-    return [f"persistentvolumeclaims/{name}" for name in names]
+    return [f"persistentvolumeclaims/{name}" for name in target_objects.drop_work(ctx, cluster)]
 
 
 def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:

@@ -24,14 +24,16 @@ def refuse(ctx: VmContext, provider: Provider, found: Mapping[str, DiskState] | 
     None of claims: only whether it runs is asked. Raises `TemporaryError` while the source does not say.
     """
     copied = source.final(ctx)
-    power = provider.power_state(copied)
+    now = source.find(provider, copied)
+    if now is None:
+        return  # deleted: nobody starts it any more
+    power = provider.power_state(now)
     refuse_while_unknown(ctx.vm.name, power)
     if power is not PowerState.OFF:
         raise _started(ctx, f"it is {power.value} on the source")
-    if found is None:
+    if found is None or now.id != copied.id:
         return
-    now = source.by_id(ctx, provider, copied)
-    if now is not None and not layout.all_proven(now, dict(found)):
+    if not layout.all_proven(source.as_seen_before(ctx, provider, now), dict(found)):
         raise _started(ctx, "its disks on the source are not those that were copied any more")
 
 

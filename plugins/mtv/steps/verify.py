@@ -12,7 +12,7 @@ from mtv.kubevirt.resources import INSTANCES, VIRTUAL_MACHINES
 from mtv.kubevirt.virtual_machine import boot_proof_instance
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.steps import holding, layout, source, started_again
+from mtv.steps import holding, layout, source, started_again, target_objects
 from mtv.steps.context import VmContext
 from mtv.steps.create_vm import wants_to_run
 from mtv.steps.journal import recorded
@@ -68,7 +68,7 @@ def remove_boot_proofs(ctx: VmContext, cluster: Cluster) -> list[str]:
 
 
 def _machine(ctx: VmContext, cluster: Cluster) -> dict[str, Any]:
-    found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
+    found = target_objects.machines_of(ctx, cluster)
     if not found:
         raise PermanentError(
             f"{ctx.vm.name}: its VirtualMachine is gone from {ctx.namespace}",
