@@ -202,8 +202,8 @@ def test_the_page_is_self_contained_and_escapes_everything(store: Store, run_id:
         (EvidenceKind.SETTLED, {"outcome": evil, "removed": [evil], "source_power": evil}),
     ):
         store.add_evidence(run_id, "web-1", kind, document)
-    store.claim_vm(store.run(run_id).plan_name, "web-1", run_id)
-    store.record_source_change(run_id, "web-1", evil, {evil: evil})
+    store.claim_vm(store.run(run_id).plan_name, "billing-frontend-production", run_id)
+    store.record_source_change(run_id, "billing-frontend-production", evil, {evil: evil})
     page = _Page()
     page.feed(write_report(store, run_id, tmp_path).html.read_text())
     names = {tag for tag, _ in page.tags}

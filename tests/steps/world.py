@@ -59,6 +59,7 @@ class World:
         self.looking: list[dict[str, Any]] = []  # pods that looked into the disks
         self.cut_off_shutdown = False
         self.going_down = False
+        self.is_gone = False  # the VM is unregistered from the source
         self.meanwhile: Callable[[], None] | None = None  # what others do during the next shutdown
         self.refusal: PermanentError | None = None  # what the target's admission says of every machine
         self.faults: set[int] = set()
@@ -317,11 +318,18 @@ class MemoryProvider:
 
     def vms(self, names: Iterable[str] | None = None) -> list[SourceVm]:
         self._world.called("read the source")
+        if self._world.is_gone:
+            return []
         now = self._world.source_now()
         return [now] if names is None or now.name in names else []
 
+    def _require(self, vm: SourceVm) -> None:
+        if self._world.is_gone or vm.id != self._world.vm.id:
+            raise PermanentError(f"{vm.name} ({vm.id}) no longer exists", code="ObjectGone")
+
     def power_state(self, vm: SourceVm) -> PowerState:
         self._world.called("read the source's power")
+        self._require(vm)
         return self._world.vm.power
 
     def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
@@ -341,6 +349,7 @@ class MemoryProvider:
 
     def power_on(self, vm: SourceVm) -> None:
         self._world.called("power the source on")
+        self._require(vm)
         self._world.power(PowerState.ON)
 
     def disk_source(self, vm: SourceVm, disk: SourceDisk, *, transport: str = "auto") -> DiskSource:

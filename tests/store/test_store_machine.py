@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mtv.model.evidence import VmPhase
-from mtv.store import HeldByAnother, StaleHolder, Store
+from mtv.store import AlreadyMigrated, HeldByAnother, StaleHolder, Store
 
 RUNS = st.sampled_from(["r1", "r2", "r3"])
 PHASES = st.sampled_from(VmPhase)
@@ -31,9 +31,12 @@ class VmRowMachine(RuleBasedStateMachine):
 
     @rule(run=RUNS)
     def claim(self, run: str) -> None:
-        free = self.holder in {"", run}
+        final = not self.holder and self.phase is VmPhase.MIGRATED
+        free = self.holder in {"", run} and not final
         try:
             row = self.store.claim_vm("p", "v", run)
+        except AlreadyMigrated:
+            assert final
         except HeldByAnother as refused:
             assert not free
             assert self.holder in str(refused)  # noqa: PT017  both outcomes are judged
@@ -67,9 +70,13 @@ class VmRowMachine(RuleBasedStateMachine):
 
     @rule(run=RUNS, phase=PHASES)
     def release(self, run: str, phase: VmPhase) -> None:
-        allowed = run == self.holder or (not self.holder and run == self.last)
+        final = not self.holder and self.phase is VmPhase.MIGRATED and phase is not VmPhase.MIGRATED
+        allowed = run == self.holder or (not self.holder and run == self.last and not final)
         try:
             self.store.release_vm("p", "v", run, phase)
+        except AlreadyMigrated:
+            assert final
+            assert run == self.last
         except StaleHolder:
             assert not allowed
         else:

@@ -16,7 +16,7 @@ import json
 import random
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Self, TypeVar
 
 import kubernetes
@@ -169,21 +169,34 @@ class Cluster:
             return
 
     def remove_labelled(
-        self, kind: Kind, namespace: str, having: Mapping[str, str], *, timeout_s: float, grace_s: int | None = None
+        self,
+        kind: Kind,
+        namespace: str,
+        having: Mapping[str, str],
+        *,
+        timeout_s: float,
+        grace_s: int | None = None,
+        only: Container[str] | None = None,
     ) -> list[str]:
         """Delete the objects that carry `having` and wait until they are gone; return their names.
+
+        `only`: names to which that is limited, where others may carry the labels, too.
 
         `having` must name plan and VM (or plan and run): clean-up never reaches objects of another VM.
         Raises `TemporaryError` while one is still there, e.g. a pod on a node that does not answer.
         """
         if labels.PLAN not in having or not ({labels.VM, labels.RUN} & set(having)):
             raise ValueError(f"clean-up by {dict(having)} could reach objects of other VMs")
-        names = self.names_of(kind, namespace, having)
+
+        def there() -> list[str]:
+            return [name for name in self.names_of(kind, namespace, having) if only is None or name in only]
+
+        names = there()
         for name in names:
             self.delete(kind, name, namespace, grace_s=grace_s)
         if names:
             self.wait(
-                lambda: not self.names_of(kind, namespace, having) or None,
+                lambda: not there() or None,
                 timeout_s=timeout_s,
                 what=f"{kind.plural} {', '.join(names)} in {namespace} to be gone",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,8 @@ from mtv.model.errors import ConnectionRefused, PermanentError, TemporaryError
 
 CONSOLE_CONTAINER = "guest-console-log"
 STOP_TIMEOUT_S = 300.0
+Own = Callable[[Mapping[str, Any]], bool]
+"""Whether a machine or an instance is the VM's, by its spec: labels may be copied."""
 _STOP_POLL_S = 1.0
 _CREATED_BY = "kubevirt.io/created-by"
 _TARGET_IDENTITY = (labels.PLAN, labels.VM, labels.ROLE)
@@ -51,7 +53,7 @@ def ensure(cluster: Cluster, machine: Mapping[str, Any]) -> dict[str, Any]:
     `find_accepted` first.
     """
     metadata = machine["metadata"]
-    found = _made_before(cluster, metadata)
+    found = _made_before(cluster, machine)
     if found:
         if found[0]["metadata"].get("deletionTimestamp"):
             raise TemporaryError(f"VirtualMachine {metadata['name']} is still being deleted", code="vm-terminating")
@@ -69,7 +71,7 @@ def why_not_tried(cluster: Cluster, machine: Mapping[str, Any]) -> str:
     own words when the machine is refused, or when its name belongs to somebody else's.
     """
     metadata = machine["metadata"]
-    if _made_before(cluster, metadata):
+    if _made_before(cluster, machine):
         return "an earlier attempt made it"
     try:
         cluster.create(VIRTUAL_MACHINES, machine, dry_run=True)
@@ -88,9 +90,21 @@ def why_not_tried(cluster: Cluster, machine: Mapping[str, Any]) -> str:
     return ""
 
 
-def _made_before(cluster: Cluster, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _made_before(cluster: Cluster, machine: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the machines of the same identity that use its claims; somebody's clone has the labels and claims of its
+    own.
+    """
+    metadata, claims = machine["metadata"], set(claims_of(machine["spec"]["template"]["spec"]))
     identity = {key: metadata["labels"][key] for key in _TARGET_IDENTITY}
-    return cluster.find(VIRTUAL_MACHINES, metadata["namespace"], identity)
+    found = cluster.find(VIRTUAL_MACHINES, metadata["namespace"], identity)
+    return [one for one in found if claims & set(claims_of(one["spec"]["template"]["spec"]))]
+
+
+def claims_of(spec: Mapping[str, Any]) -> list[str]:
+    """Return the names of the claims that the spec of a machine's template, or of an instance, uses."""
+    sources = [volume.get("ephemeral") or volume for volume in spec.get("volumes") or ()]
+    claims = [source.get("persistentVolumeClaim") or source.get("dataVolume") or {} for source in sources]
+    return [str(claim.get("claimName") or claim.get("name")) for claim in claims if claim]
 
 
 def _name_taken(metadata: Mapping[str, Any]) -> PermanentError:
@@ -183,21 +197,42 @@ def launcher_pods(cluster: Cluster, name: str, namespace: str) -> list[dict[str,
 
 
 def remove(
-    cluster: Cluster, namespace: str, having: Mapping[str, str], *, timeout_s: float = STOP_TIMEOUT_S
+    cluster: Cluster,
+    namespace: str,
+    having: Mapping[str, str],
+    *,
+    own: Own = lambda _: True,
+    timeout_s: float = STOP_TIMEOUT_S,
 ) -> list[str]:
-    """Stop and remove the machines that carry `having`; return their names once nothing of them runs any more."""
-    names = [item["metadata"]["name"] for item in cluster.find(VIRTUAL_MACHINES, namespace, having)]
+    """Stop and remove the machines that carry `having`; return their names once nothing of them runs any more.
+
+    `own` judges the spec of a machine's template: one that is not own is left.
+    """
+    found = cluster.find(VIRTUAL_MACHINES, namespace, having)
+    names = [item["metadata"]["name"] for item in found if own(item["spec"]["template"]["spec"])]
     for name in names:
         stop(cluster, name, namespace, timeout_s=timeout_s)
-    cluster.remove_labelled(VIRTUAL_MACHINES, namespace, having, timeout_s=timeout_s)
+    if names:
+        cluster.remove_labelled(VIRTUAL_MACHINES, namespace, having, timeout_s=timeout_s, only=names)
     return names
 
 
 def remove_instances(
-    cluster: Cluster, namespace: str, having: Mapping[str, str], *, timeout_s: float = STOP_TIMEOUT_S
+    cluster: Cluster,
+    namespace: str,
+    having: Mapping[str, str],
+    *,
+    own: Own = lambda _: True,
+    timeout_s: float = STOP_TIMEOUT_S,
 ) -> list[str]:
-    """Remove instances that carry `having` (throw-away boots) and wait until their launcher pods are gone, too."""
-    names = cluster.remove_labelled(INSTANCES, namespace, having, timeout_s=timeout_s)
+    """Remove instances that carry `having` (throw-away boots) and wait until their launcher pods are gone, too.
+
+    `own` judges the spec of an instance: one that is not own is left.
+    """
+    found = [item["metadata"]["name"] for item in cluster.find(INSTANCES, namespace, having) if own(item["spec"])]
+    if not found:
+        return []
+    names = cluster.remove_labelled(INSTANCES, namespace, having, timeout_s=timeout_s, only=found)
     for name in names:
         wait_stopped(cluster, name, namespace, timeout_s=timeout_s)
     return names

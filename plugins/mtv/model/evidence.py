@@ -16,11 +16,12 @@ class EvidenceKind(StrEnum):
     PREFLIGHT = "preflight"  # PreflightResult
     TRANSFER = "transfer"  # TransferResult
     CONVERSION = "conversion"  # ConvertResult
-    TARGET_VM = "target_vm"  # {"name": n, "namespace": ns, "uid": u, "run_strategy": "Always|Halted"}
+    TARGET_VM = "target_vm"  # {"name": n, "namespace": ns, "uid": u, "run_strategy": "Always|Halted"},
+    #                           and "accepted": true once the run has accepted it
     BOOT = "boot"  # {"proven": bool, "how": "console marker|guest agent", "marker": line, "lines": [...], "seconds": s}
     FAILURE = "failure"  # Failure, with the step that failed
-    SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched", "removed": [...],
-    #                       "left": [what a source still has of its copies], "source_power": PowerState}
+    SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched|target gone|source gone",
+    #                       "removed": [...], "left": [copies that a source still has], "source_power": PowerState}
 
 
 class VmPhase(StrEnum):
@@ -36,6 +37,9 @@ class VmPhase(StrEnum):
     CREATING = "creating"
     CREATED = "created"
     VERIFIED = "verified"
+    ACCEPTING = "accepting"  # settle has decided, and nothing decides anew: the target becomes the VM …
+    ROLLING_BACK = "rolling back"  # … or all is undone …
+    HOLDING = "holding"  # … or undone on the target alone
     MIGRATED = "migrated"
     FAILED = "failed"
 

@@ -12,6 +12,7 @@ from mtv.reporting.facts import RunFacts, VmFacts
 
 _TONES = {
     "migrated": "good", "success": "good", "rolled back": "bad", "failed": "bad", "held": "warn", "blocked": "warn",
+    "source gone": "bad", "target gone": "bad",
     "skipped": "dim", "running": "busy", "not started": "dim", "unfinished": "warn",
     "Critical": "bad", "Error": "bad", "Warning": "warn", "Advisory": "dim", "Information": "dim",
 }  # fmt: skip

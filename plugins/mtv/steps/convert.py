@@ -14,7 +14,7 @@ from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import CONVERSION_KEPT, EvidenceKind, VmPhase
 from mtv.model.log_parts import INSPECTION
 from mtv.model.source import SourceVm
-from mtv.steps import guest, holding, kvm, layout, pod_log, results, source
+from mtv.steps import guest, holding, kvm, layout, pod_log, results, source, started_again
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -56,6 +56,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
                     ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED)
                 skip(ctx, STEP, CONVERSION_KEPT)
                 return None
+            _refuse_outdated(ctx, found)
             if cluster.find(INSTANCES, ctx.namespace, labels.of_vm(ctx.plan.name, ctx.vm.id)):
                 raise TemporaryError(f"{ctx.vm.name}: an instance still runs on its claims", code="claims-in-use")
             spec = guest.add_to(ctx, cluster, _spec(ctx, vm, decided, found))
@@ -100,6 +101,15 @@ def finish(ctx: VmContext, termination_message: str) -> None:
                 changes = {labels.CONVERTED: result.digests[claim.disk_id]}
                 volumes.mark(cluster, ctx.namespace, claim.name, changes)
         ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CONVERTED, expect=_BEFORE)
+
+
+def _refuse_outdated(ctx: VmContext, found: dict[str, DiskState]) -> None:
+    """Convert no copy that is outdated; a source that does not answer now is asked again before the cutover."""
+    try:
+        with ctx.provider(ctx.vm.source) as provider:
+            started_again.refuse(ctx, provider, found)
+    except TemporaryError as error:
+        ctx.log(f"{ctx.vm.name}: whether its source was started since the copy is asked later: {error.message}")
 
 
 def _spec(ctx: VmContext, vm: SourceVm, decided: Layout, found: dict[str, DiskState]) -> ConvertSpec:

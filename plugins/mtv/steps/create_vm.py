@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mtv.kubevirt import machines
-from mtv.model.errors import DriftError, PermanentError
+from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.resources import VIRTUAL_MACHINES
+from mtv.model.errors import DriftError, MtvError, PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.model.source import PowerState
+from mtv.model.source import PowerState, SourceVm
+from mtv.providers.base import Provider
 from mtv.steps import holding, layout, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
+from mtv.store import StaleHolder
 
 STEP = "create_vm"
 
@@ -50,13 +56,12 @@ def create_vm(ctx: VmContext) -> None:
                 ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CREATING, expect=phases)
             ctx.store.set_target_name(*ctx.key, ctx.run.id, ctx.vm.target_name)
             made = machines.ensure(cluster, layout.machine(ctx, now, decided))
+            try:
+                made = _with_power(ctx, provider, cluster, now, made)
+            except MtvError:
+                _remove_if_settled_meanwhile(ctx, cluster, made)
+                raise
             name = str(made["metadata"]["name"])
-            strategy = "Always" if wants_to_run(ctx) else "Halted"
-            if strategy == "Always":
-                source.require_off(ctx, provider, now, "source and target must never run at the same time")
-            if made["spec"].get("runStrategy") != strategy:
-                made = machines.set_run_strategy(cluster, name, ctx.namespace, strategy)
-            ctx.log(f"{ctx.vm.name}: VirtualMachine {ctx.namespace}/{name} is there, run strategy {strategy}")
             ctx.store.add_evidence(
                 ctx.run.id,
                 ctx.vm.id,
@@ -68,8 +73,41 @@ def create_vm(ctx: VmContext) -> None:
                     "run_strategy": made["spec"]["runStrategy"],
                 },
             )
-        if row.phase is not VmPhase.VERIFIED:
-            ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CREATED, expect={VmPhase.CREATING})
+            if row.phase is not VmPhase.VERIFIED:
+                try:
+                    ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CREATED, expect={VmPhase.CREATING})
+                except StaleHolder:
+                    _remove_if_settled_meanwhile(ctx, cluster, made)
+                    raise
+
+
+def _with_power(
+    ctx: VmContext, provider: Provider, cluster: Cluster, now: SourceVm, made: dict[str, Any]
+) -> dict[str, Any]:
+    """Give the machine the power state that the plan asks for, and return it."""
+    name = str(made["metadata"]["name"])
+    strategy = "Always" if wants_to_run(ctx) else "Halted"
+    if strategy == "Always":
+        source.require_off(ctx, provider, now, "source and target must never run at the same time")
+    # It may have been settled since the machine was asked for: then the source is on, or about to be.
+    holding.require(ctx, STEP, {VmPhase.CREATING, VmPhase.VERIFIED}, clear="prepare")
+    if made["spec"].get("runStrategy") != strategy:
+        made = machines.set_run_strategy(cluster, name, ctx.namespace, strategy)
+    ctx.log(f"{ctx.vm.name}: VirtualMachine {ctx.namespace}/{name} is there, run strategy {strategy}")
+    return made
+
+
+def _remove_if_settled_meanwhile(ctx: VmContext, cluster: Cluster, made: dict[str, Any]) -> None:
+    """Remove the machine that this step made if the run was settled meanwhile: nobody else knows of it."""
+    row = ctx.store.vm(*ctx.key)
+    if row.holder == ctx.run.id and row.phase not in holding.UNDOING:
+        return
+    name = str(made["metadata"]["name"])
+    there = cluster.get(VIRTUAL_MACHINES, name, ctx.namespace)
+    if there is not None and there["metadata"]["uid"] == made["metadata"]["uid"]:
+        ctx.log(f"{ctx.vm.name}: the run was settled meanwhile; removing VirtualMachine {ctx.namespace}/{name}")
+        machines.stop(cluster, name, ctx.namespace)
+        cluster.delete(VIRTUAL_MACHINES, name, ctx.namespace)
 
 
 def wants_to_run(ctx: VmContext) -> bool:

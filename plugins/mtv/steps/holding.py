@@ -20,14 +20,18 @@ ON_THE_TARGET = frozenset({VmPhase.CREATING, VmPhase.CREATED, VmPhase.VERIFIED})
 """Phases in which a VirtualMachine may be using the claims: nobody else writes to them."""
 COPIED = frozenset({VmPhase.TRANSFERRED, VmPhase.CONVERTING, VmPhase.CONVERTED}) | ON_THE_TARGET
 """Phases after a proven copy."""
+UNDOING = frozenset({VmPhase.ROLLING_BACK, VmPhase.HOLDING})
+"""Phases in which `settle` has begun to undo the VM, or is about to: nothing but the end of that comes next."""
 
 
 def is_migrated(ctx: VmContext, step: str) -> bool:
-    """Whether the VM is migrated already: then a step that is cleared alone has nothing to do, and says so."""
-    if ctx.store.vm(*ctx.key).phase is not VmPhase.MIGRATED:
-        return False
-    ctx.log(f"{ctx.vm.name}: {step}: migrated already, nothing to do")
-    return True
+    """Whether the VM is migrated, or is decided to be: then a step that is cleared has nothing to do, and says so."""
+    phase = ctx.store.vm(*ctx.key).phase
+    if phase is VmPhase.MIGRATED:
+        ctx.log(f"{ctx.vm.name}: {step}: migrated already, nothing to do")
+    elif phase is VmPhase.ACCEPTING:
+        ctx.log(f"{ctx.vm.name}: {step}: the target is accepted already; only settle has to end")
+    return phase in (VmPhase.MIGRATED, VmPhase.ACCEPTING)
 
 
 def accepted(ctx: VmContext, cluster: Cluster) -> machines.Accepted | None:
@@ -68,6 +72,12 @@ def require(ctx: VmContext, step: str, phases: Container[VmPhase], *, clear: str
             f"{ctx.vm.name}: {step} cannot run: {holder} holds the VM (it is {row.phase.value})",
             cure="clear the task prepare of this VM and what follows it",
             code="not-held",
+        )
+    if row.phase in UNDOING:
+        raise PermanentError(
+            f"{ctx.vm.name}: {step} cannot run: settle has begun to undo the VM (it is {row.phase.value})",
+            cure="clear the task prepare of this VM and what follows it, which ends that first, or start a new run",
+            code="being-undone",
         )
     if row.phase not in phases:
         raise PermanentError(

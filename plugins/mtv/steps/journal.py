@@ -26,7 +26,7 @@ def recorded(ctx: RunContext, step: str) -> Iterator[None]:
         yield
     except BaseException as error:
         ctx.store.end_step(step_id, state="failed", error=_words(error))
-        _add_failure(ctx, step, error)
+        add_failure(ctx, step, error)
         raise
     ctx.store.end_step(step_id, state="success")
 
@@ -45,7 +45,7 @@ def beginning(ctx: VmContext, step: str) -> Iterator[None]:
         raise
     except BaseException as error:
         _close(ctx, step, "failed", _words(error))
-        _add_failure(ctx, step, error)
+        add_failure(ctx, step, error)
         raise
 
 
@@ -56,7 +56,7 @@ def ending(ctx: VmContext, step: str) -> Iterator[None]:
         yield
     except BaseException as error:
         _close(ctx, step, "failed", _words(error))
-        _add_failure(ctx, step, error)
+        add_failure(ctx, step, error)
         raise
     _close(ctx, step, "success")
 
@@ -67,10 +67,13 @@ def skip(ctx: VmContext, step: str, why: str) -> None:
     _close(ctx, step, "skipped", why)
 
 
-def close_open(ctx: VmContext, why: str) -> None:
-    """Close the VM's attempts that nobody will end any more: their worker is gone and their pods are being removed."""
+def close_open(ctx: VmContext, why: str, *, but: str) -> None:
+    """Close the VM's attempts that nobody will end any more: their worker is gone and their pods are being removed.
+
+    That at the step `but` is the one that does it.
+    """
     for row in ctx.store.open_steps(ctx.run.id, ctx.vm.id):
-        if row.step != "settle":
+        if row.step != but:
             ctx.store.end_step(row.id, state="failed", error=why)
 
 
@@ -83,7 +86,8 @@ def _close(ctx: RunContext, step: str, state: Literal["success", "failed", "skip
         ctx.store.end_step(step_id, state=state, error=error)
 
 
-def _add_failure(ctx: RunContext, step: str, error: BaseException) -> None:
+def add_failure(ctx: RunContext, step: str, error: BaseException) -> None:
+    """Keep why a step did not do what it was asked for; of a VM only."""
     if not isinstance(ctx, VmContext):
         return
     if isinstance(error, MtvError):

@@ -9,13 +9,11 @@ import msgspec
 
 from mtv.kubevirt import machines, volumes
 from mtv.kubevirt.cluster import Cluster
-from mtv.kubevirt.labels import Role
-from mtv.kubevirt.resources import CLAIMS
 from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
-from mtv.steps import guest, holding, layout, preflight, source, source_files
+from mtv.steps import guest, holding, layout, preflight, source, source_files, source_gone, target_objects
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
@@ -23,7 +21,6 @@ from mtv.steps.look_inside import look_inside
 from mtv.steps.recovery import take
 
 STEP = "prepare"
-_GONE_TIMEOUT_S = 120
 
 
 def prepare(ctx: VmContext) -> None:
@@ -37,6 +34,8 @@ def prepare(ctx: VmContext) -> None:
             return
         refuse_blocked(ctx)
         row = take(ctx)
+        if holding.is_migrated(ctx, STEP):
+            return  # by the run that it was taken from
         if row.phase in holding.ON_THE_TARGET:
             ctx.log(f"{ctx.vm.name}: the target VM exists already ({row.phase.value}); nothing to prepare")
             return
@@ -52,6 +51,7 @@ def prepare(ctx: VmContext) -> None:
             guest.pin(ctx, cluster, source.pinned(ctx))
             source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
+            source_gone.refuse_kept(ctx, cluster)
             _drop_orphaned_work(ctx, cluster, decided)
             _drop_outgrown_work(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
@@ -132,7 +132,7 @@ def _drop_orphaned_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> No
     """
     if volumes.disk_states(cluster, ctx.namespace, decided.disks, plan=ctx.plan.name, vm=ctx.vm.id):
         return
-    if drop_work(ctx, cluster):
+    if target_objects.drop_work(ctx, cluster):
         ctx.log(f"{ctx.vm.name}: its disk claims are gone, and so are the journals of their copies: all begins anew")
 
 
@@ -147,7 +147,7 @@ def _drop_outgrown_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> No
     found = volumes.disk_states(cluster, ctx.namespace, decided.disks, plan=ctx.plan.name, vm=ctx.vm.id)
     if not any(state.may_be_half_committed() for state in found.values()):
         ctx.log(f"{ctx.vm.name}: the plan needs another work volume than the one that is there: it is made anew")
-        drop_work(ctx, cluster)
+        target_objects.drop_work(ctx, cluster)
 
 
 def _reset_work(ctx: VmContext, cluster: Cluster, decided: Layout, final: SourceVm) -> None:
@@ -160,12 +160,7 @@ def _reset_work(ctx: VmContext, cluster: Cluster, decided: Layout, final: Source
     if layout.all_proven(final, found) or not any(state.conversion_run for state in found.values()):
         return
     ctx.log(f"{ctx.vm.name}: the source has moved on since its disks were converted; the copy begins anew")
-    drop_work(ctx, cluster)
+    target_objects.drop_work(ctx, cluster)
     for state in found.values():
         volumes.mark(cluster, ctx.namespace, state.claim.name, volumes.UNPROVEN)
     _make_claims(ctx, cluster, decided)
-
-
-def drop_work(ctx: VmContext, cluster: Cluster) -> list[str]:
-    """Remove the VM's work claim; its pods are gone or go first. Return the names removed."""
-    return cluster.remove_labelled(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.WORK), timeout_s=_GONE_TIMEOUT_S)

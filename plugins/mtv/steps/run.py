@@ -186,6 +186,7 @@ def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern], rules_versio
     """Keep a VM's concerns as evidence, with the version of the rules.
 
     A Critical one that is not accepted marks the VM blocked; one found clean that was blocked before is pending again.
+    One that is migrated stays that: what its source or its name look like by now is no business of a run any more.
     """
     document = {"concerns": msgspec.to_builtins(concerns), "rules_version": rules_version}
     ctx.store.add_evidence(ctx.run.id, vm.vm.id, EvidenceKind.CONCERNS, document)
@@ -194,6 +195,6 @@ def _judge(ctx: RunContext, vm: VmContext, concerns: list[Concern], rules_versio
         ctx.log(f"{vm.vm.name}: {concern.category.value}: {concern.label}{by}")
     row = ctx.store.vm(*vm.key)
     blocks = any(concern.blocks for concern in concerns)
-    if not row.holder and (blocks or row.phase is VmPhase.BLOCKED):
+    if not row.holder and row.phase is not VmPhase.MIGRATED and (blocks or row.phase is VmPhase.BLOCKED):
         ctx.store.claim_vm(*vm.key, ctx.run.id)
         ctx.store.release_vm(*vm.key, ctx.run.id, VmPhase.BLOCKED if blocks else VmPhase.PENDING)

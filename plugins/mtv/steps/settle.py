@@ -1,33 +1,37 @@
 """Step settle, the teardown: finish or undo, release the VM, leave nothing behind. Runs on success, failure and cancel.
 
-It trusts the store and the cluster only. The commit point is phase VERIFIED: from there on the target is the VM, and
-the cluster says so for every store. A target VM that another run has accepted is left as it is, and so is the source.
+It trusts the store and the cluster only. What is done is decided once (`deciding`): a VM that is verified, and whose
+source was not started since, is accepted; from there on the target is the VM, and the cluster says so for every store.
+A target VM that another run has accepted is left as it is, and so is the source.
 
-           phase verified     on_failure: rollback                  on_failure: hold
+           accepted           on_failure: rollback                  on_failure: hold
 source     stays off          on again if it was, once the          stays off
                               target is proven stopped
 target VM  runs or is halted  removed                               removed
 disks      owned by the VM    kept, marked stale                    kept; proven ones need no second copy
 pods       removed            removed                               removed
 copies     removed from the source, all three; what it does not let go is told of and tried again
+
+A VM that is to be undone and is gone from its source is let go as it is: see `source_gone`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from mtv.kubevirt import labels, machines, volumes
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import POD_ROLES, Role
-from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS, VIRTUAL_MACHINES
+from mtv.kubevirt.resources import NAMESPACES, PODS, SECRETS
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
-from mtv.steps import closing, holding, layout, source, source_copies
+from mtv.steps import closing, deciding, holding, layout, source, source_copies, source_gone, target_objects
 from mtv.steps.context import RunContext, VmContext
-from mtv.steps.journal import close_open, recorded
+from mtv.steps.journal import add_failure, close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
 from mtv.store import VmRow
 
@@ -54,11 +58,19 @@ def settle(ctx: VmContext) -> None:
         _ask_again_for_copies(ctx)
 
 
-def _settle(ctx: VmContext) -> None:
+def end_undoing(ctx: VmContext, *, during: str) -> None:
+    """End what `settle` of this run has begun to undo, on behalf of the step `during`, which begins anew."""
+    row = ctx.store.vm(*ctx.key)
+    if row.holder == ctx.run.id and row.phase in holding.UNDOING:
+        ctx.log(f"{ctx.vm.name}: settle was cut off ({row.phase.value}); it is ended first")
+        _settle(ctx, during=during)
+
+
+def _settle(ctx: VmContext, *, during: str = STEP) -> None:
     row = ctx.store.vm(*ctx.key)
     if row.holder == ctx.run.id:
         with ctx.cluster() as cluster:
-            _settle_held(ctx, cluster, row.phase)
+            _settle_held(ctx, cluster, row.phase, during=during)
     else:
         _note_untouched(ctx, row)
     closing.close_when_settled(ctx)
@@ -102,54 +114,94 @@ def settle_leftover(ctx: RunContext, vm_id: str) -> bool:
     return True
 
 
-def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> None:
-    close_open(ctx, "cut off: the run ended before the pod did")
-    if cluster.get(NAMESPACES, ctx.namespace) is None:
-        removed: list[str] = []
-        if phase is VmPhase.VERIFIED:
-            raise PermanentError(f"namespace {ctx.namespace} is gone, and {ctx.vm.name} with it", code="namespace-gone")
-    else:
-        removed = _end_pods(ctx, cluster)
+def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase, *, during: str) -> None:
+    close_open(ctx, "cut off: the run ended before the pod did", but=during)
+    accepted = holding.accepted(ctx, cluster) if machines.is_served(cluster) else None
+    decided = deciding.decide(ctx, cluster, phase, accepted)
+    removed = _end_pods(ctx, cluster) if cluster.get(NAMESPACES, ctx.namespace) is not None else []
+    if (
+        accepted is None
+        and decided in holding.UNDOING
+        and source_gone.is_proven(ctx, must_know=decided is VmPhase.ROLLING_BACK)
+    ):
+        _let_go(ctx, cluster, removed)
+        return
     copies = source_copies.remove(ctx, ctx.vm.id)
     removed += copies.removed
-    accepted = holding.accepted(ctx, cluster) if machines.is_served(cluster) else None
-    if accepted is not None and (phase is not VmPhase.VERIFIED or accepted.run != ctx.run.id):
+    if accepted is not None and (decided is not VmPhase.ACCEPTING or accepted.run != ctx.run.id):
         ctx.log(f"{ctx.vm.name}: run {accepted.run} has accepted {accepted.name}: all is left as it is")
         outcome, power = "not touched", source.power_now(ctx)
-    elif phase is VmPhase.VERIFIED:
-        outcome, power = "migrated", _accept(ctx, cluster, removed)
-    elif ctx.vm.on_failure == "hold":
+    elif decided is VmPhase.ACCEPTING:
+        outcome, power = _accept(ctx, cluster, removed), source.power_now(ctx)
+    elif source_gone.is_kept(ctx, cluster):
+        ctx.log(f"{ctx.vm.name}: its disks on the target may be its only copy: they are left as they are")
+        outcome, power = "not touched", source.power_back_on(ctx)
+    elif decided is VmPhase.HOLDING:
         removed += _remove_target(ctx, cluster)
         outcome, power = "held", source.power_now(ctx)
     else:
         outcome, power = "rolled back", _roll_back(ctx, cluster, removed)
     _note(ctx, outcome, removed, power, left=copies.left)
     ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.MIGRATED if outcome == "migrated" else VmPhase.FAILED)
-    ctx.log(f"{ctx.vm.name}: {outcome}; the source is {power.value}")
+    loudly = "WARNING: " if outcome == "migrated" and power is PowerState.ON else ""
+    ctx.log(f"{ctx.vm.name}: {loudly}{outcome}; the source is {power.value}")
 
 
-def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
-    """Hand the disks to the VM and remove the work volume. The source stays off; its change stays on record.
+def _let_go(ctx: VmContext, cluster: Cluster, removed: list[str]) -> None:
+    """Let go of a VM that is gone from its source: all that the target has of it stays, and so do copies of it."""
+    gone = source_gone.leave_all(ctx, cluster)
+    ctx.log(f"WARNING: {gone}")
+    add_failure(ctx, STEP, gone)
+    source.give_up_starting(ctx)
+    _note(ctx, "source gone", removed, PowerState.UNKNOWN)
+    ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.FAILED)
 
-    That it is accepted is said first: cut off after that, a repetition goes on, and nobody takes the VM for theirs.
+
+def _accept(ctx: VmContext, cluster: Cluster, removed: list[str]) -> str:
+    """Hand the disks to the VM and remove the work volume; return the outcome.
+
+    The source stays off; its change stays on record.
+
+    That it is accepted is said first: cut off after that, a repetition goes on, and nobody takes the VM for theirs. A
+    VM that is gone before was nobody's yet: it is told of, its source left off, and the next run may take it.
     """
     removed += [f"virtualmachineinstances/{name}" for name in remove_boot_proofs(ctx, cluster)]
-    found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
+    found = target_objects.machines_of(ctx, cluster)
+    if not found and _was_accepted(ctx):
+        ctx.log(f"{ctx.vm.name}: somebody has deleted its VirtualMachine since it was accepted: that is theirs to do")
+        return "migrated"
     if not found:
-        raise PermanentError(
-            f"{ctx.vm.name} was verified, but its VirtualMachine is gone from {ctx.namespace}", code="vm-missing"
+        gone = PermanentError(
+            f"{ctx.vm.name} was verified, but its VirtualMachine is gone from {ctx.namespace}; the source is left off",
+            cure="start the wave again, which migrates it anew, or start the source on its platform",
+            code="vm-missing",
         )
+        ctx.log(f"WARNING: {gone}")
+        add_failure(ctx, STEP, gone)
+        return "target gone"
     decided = layout.recorded(ctx)
     machines.accept(cluster, found[0], ctx.run.id)
+    if not _was_accepted(ctx):
+        document = {**_target_noted(ctx), "accepted": True}
+        ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.TARGET_VM, document)
     machines.own_claims(cluster, found[0], [claim.name for claim in decided.disks])
     removed += _remove_work(ctx, cluster)
-    return source.power_now(ctx)
+    return "migrated"
+
+
+def _target_noted(ctx: VmContext) -> dict[str, Any]:
+    rows = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.TARGET_VM)
+    return rows[-1].document if rows else {}
+
+
+def _was_accepted(ctx: VmContext) -> bool:
+    return bool(_target_noted(ctx).get("accepted"))
 
 
 def _roll_back(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerState:
     """Undo, in this order: target stopped and removed, claims marked stale, source on, change marked undone."""
     removed += _remove_target(ctx, cluster)
-    disks = cluster.find(CLAIMS, ctx.namespace, layout.of_role(ctx, Role.DISK))
+    disks = target_objects.disks(ctx, cluster)
     if any(labels.CONVERTING in (claim["metadata"].get("annotations") or {}) for claim in disks):
         # Its journals speak of bytes that the conversion may have changed since. It goes before the marks that say so.
         removed += _remove_work(ctx, cluster)
@@ -164,8 +216,9 @@ def _remove_target(ctx: VmContext, cluster: Cluster) -> list[str]:
         return []  # no KubeVirt, no machine
     having = layout.of_role(ctx, Role.TARGET)
     boot_proofs = remove_boot_proofs(ctx, cluster)
-    stopped = machines.remove(cluster, ctx.namespace, having)
-    orphans = machines.remove_instances(cluster, ctx.namespace, having)
+    own = functools.partial(target_objects.is_target, ctx)
+    stopped = machines.remove(cluster, ctx.namespace, having, own=own)
+    orphans = machines.remove_instances(cluster, ctx.namespace, having, own=own)
     return [
         *(f"virtualmachines/{name}" for name in stopped),
         *(f"virtualmachineinstances/{name}" for name in (*boot_proofs, *orphans)),
@@ -173,9 +226,7 @@ def _remove_target(ctx: VmContext, cluster: Cluster) -> list[str]:
 
 
 def _remove_work(ctx: VmContext, cluster: Cluster) -> list[str]:
-    having = layout.of_role(ctx, Role.WORK)
-    names = cluster.remove_labelled(CLAIMS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S)
-    return [f"persistentvolumeclaims/{name}" for name in names]
+    return [f"persistentvolumeclaims/{name}" for name in target_objects.drop_work(ctx, cluster)]
 
 
 def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from mtv.inventory import drift
-from mtv.model.errors import DriftError, PermanentError, TemporaryError
+from mtv.model.errors import ConnectionRefused, DriftError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import ForgetsStarts, Provider
@@ -88,10 +90,37 @@ def read(ctx: VmContext, provider: Provider) -> SourceVm:
             cure="start a new run, which reads and validates it again",
             code="drift",
         )
-    return _as_seen_before(ctx, provider, now)
+    return as_seen_before(ctx, provider, now)
 
 
-def _as_seen_before(ctx: VmContext, provider: Provider, now: SourceVm) -> SourceVm:
+def find(provider: Provider, before: SourceVm) -> SourceVm | None:
+    """Return the VM as its source knows it: by its id, whatever it is called, else as the only one with its uuid.
+
+    A VM that cannot be read whole may not be listed, so its id alone is asked for, too. Raises `ConnectionRefused` for
+    one that the user may not see.
+    """
+    now = _by_id(provider.vms([before.name]), before)
+    if now is not None:
+        return now
+    everything = provider.vms()
+    now = _by_id(everything, before)
+    if now is not None:
+        return now
+    try:
+        provider.power_state(before)
+    except ConnectionRefused:
+        raise
+    except PermanentError:
+        same = [vm for vm in everything if before.uuid and vm.uuid.lower() == before.uuid.lower()]
+        return same[0] if len(same) == 1 else None
+    return before
+
+
+def _by_id(found: Iterable[SourceVm], before: SourceVm) -> SourceVm | None:
+    return next((vm for vm in found if vm.id == before.id), None)
+
+
+def as_seen_before(ctx: VmContext, provider: Provider, now: SourceVm) -> SourceVm:
     """Return the VM in the generations in which this run copies it, where the source has merely forgotten events."""
     if not isinstance(provider, ForgetsStarts):
         return now
@@ -189,16 +218,34 @@ def _undo_if_settled_meanwhile(ctx: VmContext, provider: Provider, vm: SourceVm)
     )
 
 
+def as_touched(ctx: VmContext) -> SourceVm | None:
+    """Return the VM as whoever shut it down saw it, else as it was when the run began; None when nobody saw it."""
+    changes = _shutdowns(ctx)
+    return _as_shut_down(ctx, changes[0]) if changes else seen(ctx, ctx.vm.id)
+
+
+def is_to_be_started(ctx: VmContext) -> bool:
+    """Whether a rollback has to start the source."""
+    return bool(_shutdowns(ctx))
+
+
+def give_up_starting(ctx: VmContext) -> None:
+    """Close the shutdowns of a VM that is gone from its source: nothing is there that could be started."""
+    for change in _shutdowns(ctx):
+        ctx.store.undo_source_change(change.id)
+
+
 def power_back_on(ctx: VmContext) -> PowerState:
     """Undo the recorded power change: start the source if it ran before. Return its power state as seen afterwards.
 
-    The caller has proven that the target is stopped.
+    The caller has proven that the target is stopped. The VM may have been registered anew under another id.
     """
     changes = _shutdowns(ctx)
     if not changes:
         return power_now(ctx)
-    found = _as_shut_down(ctx, changes[0])
+    before = _as_shut_down(ctx, changes[0])
     with ctx.provider(ctx.vm.source) as provider:
+        found = find(provider, before) or before
         if provider.power_state(found) is PowerState.ON and not _was_seen_off(ctx, changes[0]):
             # The guest may be on its way down and cannot be asked back: left alone now, it would be off in a minute.
             ctx.log(f"{ctx.vm.name}: the shutdown was cut off; finishing it before the source is started again")

@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 from mtv.model.errors import PermanentError, TemporaryError
+from mtv.model.evidence import EvidenceKind
 from mtv.model.source import SourceVm
 from mtv.providers.base import MakesCopies, Provider
 from mtv.steps import source
@@ -56,9 +57,14 @@ def remove(ctx: RunContext, vm_id: str) -> Removal:
 def remove_left(ctx: RunContext) -> None:
     """Remove what settled runs of the plan had to leave on sources. VMs that a run holds are that run's business."""
     for vm_id in dict.fromkeys(change.vm_id for change in _open(ctx)):
-        if not ctx.store.vm(ctx.plan.name, vm_id).holder:
+        if not ctx.store.vm(ctx.plan.name, vm_id).holder and not _may_be_the_only_copy(ctx, vm_id):
             for name in remove(ctx, vm_id).removed:
                 ctx.log(f"{vm_id}: removed what an earlier run had left: {name}")
+
+
+def _may_be_the_only_copy(ctx: RunContext, vm_id: str) -> bool:
+    settled = ctx.store.latest_evidence(ctx.plan.name, vm_id, EvidenceKind.SETTLED)
+    return settled is not None and settled.get("outcome") == "source gone"
 
 
 def _open(ctx: RunContext, vm_id: str | None = None) -> list[SourceChange]:

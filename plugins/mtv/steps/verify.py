@@ -12,7 +12,7 @@ from mtv.kubevirt.resources import INSTANCES, VIRTUAL_MACHINES
 from mtv.kubevirt.virtual_machine import boot_proof_instance
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.steps import holding, layout, source
+from mtv.steps import holding, layout, source, started_again, target_objects
 from mtv.steps.context import VmContext
 from mtv.steps.create_vm import wants_to_run
 from mtv.steps.journal import recorded
@@ -36,6 +36,7 @@ def verify(ctx: VmContext) -> None:
             return
         with ctx.cluster() as cluster:
             machine = _machine(ctx, cluster)
+            _require_left_off(ctx, cluster)
             if wants_to_run(ctx):
                 name = machine["metadata"]["name"]
                 proof = _watch(ctx, cluster, name, lambda: cluster.get(VIRTUAL_MACHINES, name, ctx.namespace))
@@ -50,7 +51,15 @@ def verify(ctx: VmContext) -> None:
                 cure="the evidence holds the last console lines; a slow guest needs a longer boot_proof.timeout_s",
                 code="boot-not-proven",
             )
+        with ctx.cluster() as cluster:
+            _require_left_off(ctx, cluster)  # watching takes minutes
         ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.VERIFIED, expect={VmPhase.CREATED})
+
+
+def _require_left_off(ctx: VmContext, cluster: Cluster) -> None:
+    """Raise `DriftError` when the source was started since it was copied: both would run, or one be outdated."""
+    with ctx.provider(ctx.vm.source) as provider:
+        started_again.refuse(ctx, provider, started_again.claims_now(ctx, cluster))
 
 
 def remove_boot_proofs(ctx: VmContext, cluster: Cluster) -> list[str]:
@@ -59,7 +68,7 @@ def remove_boot_proofs(ctx: VmContext, cluster: Cluster) -> list[str]:
 
 
 def _machine(ctx: VmContext, cluster: Cluster) -> dict[str, Any]:
-    found = cluster.find(VIRTUAL_MACHINES, ctx.namespace, layout.of_role(ctx, Role.TARGET))
+    found = target_objects.machines_of(ctx, cluster)
     if not found:
         raise PermanentError(
             f"{ctx.vm.name}: its VirtualMachine is gone from {ctx.namespace}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mtv.store.dsn import STORE_CONNECTION, default_dsn, dsn_of
 from mtv.store.errors import (
+    AlreadyMigrated,
     HeldByAnother,
     NfcStreamsTaken,
     NotFound,
@@ -36,6 +37,7 @@ from mtv.store.store import Store
 
 __all__ = [
     "STORE_CONNECTION",
+    "AlreadyMigrated",
     "Approval",
     "EvidenceRow",
     "HeldByAnother",

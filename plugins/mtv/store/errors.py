@@ -13,6 +13,10 @@ class HeldByAnother(PermanentError):
     """Another run holds the VM."""
 
 
+class AlreadyMigrated(PermanentError):
+    """The VM lives on its target: no run takes it, and nothing that a run says late takes that back."""
+
+
 class StaleHolder(PermanentError):
     """The caller no longer holds the VM, or the VM is in another phase than the caller believes."""
 

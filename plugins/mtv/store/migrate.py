@@ -14,7 +14,7 @@ from mtv.store.errors import StoreInUse, StoreNewer
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; their names sort by age. A database that has it is left alone, without Alembic or a lock."""
 VERSION_TABLE = "mtv_schema"
 """The store's own name, so that it may share a database with somebody else's Alembic."""

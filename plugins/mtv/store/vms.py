@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
 
 from mtv.model.evidence import VmPhase
 from mtv.store.database import Database
-from mtv.store.errors import HeldByAnother, StaleHolder
+from mtv.store.errors import AlreadyMigrated, HeldByAnother, StaleHolder
 from mtv.store.rows import VmRow
 from mtv.store.tables import NfcStreamsRecord, VmRecord
 from mtv.store.upsert import insert_once
@@ -36,7 +36,7 @@ class Vms(Database):
     def claim_vm(self, plan_name: str, vm_id: str, run_id: str) -> VmRow:
         """Take the VM for a run and fence everybody before it (epoch + 1). A run may claim again what it holds.
 
-        Raises `HeldByAnother` naming the holder.
+        Raises `HeldByAnother` naming the holder, `AlreadyMigrated` for a VM that a run has let go of as migrated.
         """
         with self._writing() as session:
             insert_once(session, VmRecord, _untouched(plan_name, vm_id))
@@ -45,15 +45,16 @@ class Vms(Database):
         row = self._change(
             plan_name,
             vm_id,
-            or_(VmRecord.holder == "", VmRecord.holder == run_id),
+            or_((VmRecord.holder == "") & (VmRecord.phase != VmPhase.MIGRATED.value), VmRecord.holder == run_id),
             holder=run_id,
             last_run=run_id,
             epoch=VmRecord.epoch + 1,
         )
         if row is None:
-            holder = self.vm(plan_name, vm_id).holder
+            found = self.vm(plan_name, vm_id)
+            _refuse_migrated(found)
             raise HeldByAnother(
-                f"VM {vm_id} of plan {plan_name} is held by run {holder or 'that has just let go'}",
+                f"VM {vm_id} of plan {plan_name} is held by run {found.holder or 'that has just let go'}",
                 cure="wait for that run, or clear its `settle` task if the run has ended without it",
             )
         return row
@@ -88,10 +89,19 @@ class Vms(Database):
         return row
 
     def release_vm(self, plan_name: str, vm_id: str, run_id: str, phase: VmPhase) -> VmRow:
-        """Let go of the VM in `phase`. May be repeated until another run claims it. Raises `StaleHolder`."""
-        mine = or_(VmRecord.holder == run_id, (VmRecord.holder == "") & (VmRecord.last_run == run_id))
+        """Let go of the VM in `phase`. May be repeated until another run claims it. Raises `StaleHolder`.
+
+        Raises `AlreadyMigrated` for one that the run has let go of as migrated, unless that is said once more.
+        """
+        again = (VmRecord.holder == "") & (VmRecord.last_run == run_id)
+        if phase is not VmPhase.MIGRATED:
+            again &= VmRecord.phase != VmPhase.MIGRATED.value
+        mine = or_(VmRecord.holder == run_id, again)
         row = self._change(plan_name, vm_id, mine, holder="", phase=phase.value)
         if row is None:
+            found = self.vm(plan_name, vm_id)
+            if found.last_run == run_id:
+                _refuse_migrated(found)
             raise self._stale(plan_name, vm_id, run_id, f"be released as {phase.value}")
         return row
 
@@ -116,6 +126,15 @@ class Vms(Database):
         return StaleHolder(
             f"VM {vm_id} of plan {plan_name} cannot {wish} for run {run_id}: {seen}",
             cure="clear the task `prepare` of this VM if this run is to go on",
+        )
+
+
+def _refuse_migrated(row: VmRow) -> None:
+    if row.phase is VmPhase.MIGRATED and not row.holder:
+        raise AlreadyMigrated(
+            f"VM {row.vm_id} of plan {row.plan_name} was migrated by run {row.last_run}",
+            cure="nothing is left to do; take it out of the plan",
+            code="already-migrated",
         )
 
 
