@@ -15,7 +15,7 @@ from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
-from mtv.steps import guest, holding, layout, preflight, source, source_files
+from mtv.steps import guest, holding, layout, preflight, source, source_files, windows
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
@@ -29,13 +29,14 @@ _GONE_TIMEOUT_S = 120
 def prepare(ctx: VmContext) -> None:
     """Prepare the VM for copying. Claims that are proven and not stale (a held failure) are kept as they are.
 
-    Raises `PermanentError` for a VM that is blocked, has drifted or cannot be built on the target; `HeldByAnother`
-    while another run holds it; `TemporaryError` when an endpoint does not answer.
+    Raises `PermanentError` for a VM that is blocked, has drifted, cannot be built on the target or comes after its
+    window has closed; `HeldByAnother` while another run holds it; `TemporaryError` when an endpoint does not answer.
     """
     with recorded(ctx, STEP):
         if holding.is_migrated(ctx, STEP):
             return
         refuse_blocked(ctx)
+        windows.refuse_beginning(ctx)
         row = take(ctx)
         if row.phase in holding.ON_THE_TARGET:
             ctx.log(f"{ctx.vm.name}: the target VM exists already ({row.phase.value}); nothing to prepare")
