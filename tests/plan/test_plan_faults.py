@@ -67,6 +67,7 @@ def of_yaml(folder: Path, text: str) -> list[str]:
         (f"{HEAD}bandwidth: {{timezone: Mars/Olympus}}\nwaves: {{a: {{vms: [x]}}}}\n", "3:23: there is no time zone 'Mars/Olympus' — use"),
         (f"{HEAD}bandwidth:\n  windows: [{{start: 7, end: '24:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:21: start is the number 7"),
         (f"{HEAD}bandwidth:\n  windows: [{{start: '07:00', end: '24:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:35: '24:00' is not a time of day — write HH:MM"),
+        (f"{HEAD}bandwidth:\n  windows: [{{start: '07:00', end: '07:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:35: the window ends at 07:00, when it starts — mend one"),
         (f"{HEAD}network_map:\n  lan: {{type: multus}}\nwaves: {{a: {{vms: [x]}}}}\n", "4:8: network lan goes to multus without a name — add"),
         (f"{HEAD}network_map:\n  lan: {{type: pod, name: a/b}}\nwaves: {{a: {{vms: [x]}}}}\n", "4:26: network lan goes to pod, which has no name"),
         (f"{HEAD}waves: {{a: {{vms: [x], window: {{start: soon, end: 2026-01-01 10:00}}}}}}\n", "3:39: start 'soon' is not a moment — write 2026"),
