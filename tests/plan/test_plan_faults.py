@@ -309,3 +309,18 @@ def test_faults_of_script_files_are_named_by_file(tmp_path: Path) -> None:
         "30_linux_run_y.sh": "the text is not UTF-8",
         "x.sh": "the name of script x.sh does not say when to run it",
     }
+
+
+def test_what_is_not_built_yet_is_told_beside_other_faults(tmp_path: Path) -> None:
+    text = f"{HEAD}bandwidth: {{limit: fast}}\ndefaults: {{type: warm}}\nwaves: {{a: {{schedule: '@daily', vms: [x, {{name: y, type: cold}}]}}}}\n"
+    assert [problem.partition(" —")[0] for problem in of_yaml(tmp_path, text)] == [
+        "3:20: 'fast' is not a rate",
+        "5:23: wave a: schedule",
+        "5:39: wave a: VM x is to move warm",
+    ]
+    (tmp_path / "q.csv").write_text(
+        "vm,source,target,namespace,verify,enable_change_tracking\nx,v,c,n,often,yes\ny,v,c,n,full,no\n"
+    )
+    assert ["verify" in str(one) or "change tracking" in str(one) for one in problems_of(tmp_path / "q.csv")] == [
+        True
+    ] * 2
