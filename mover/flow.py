@@ -5,7 +5,7 @@ The rate in force is, first found:
 
 1. the file `limit` in the work directory (by hand: JOURNAL.limit), one line like `100M` or `off`, looked at every
    second;
-2. the spec's window of the day (`limits`, clock times at the spec's own UTC offset);
+2. the spec's window of the day (`limits`, clock times at the UTC offset that the spec gives for the moment);
 3. the spec's `limit_bytes_per_s`; 0 is no limit.
 """
 
@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from mover.halt import Halt
@@ -105,13 +106,20 @@ def window_rate(windows: tuple[LimitWindow, ...], now: datetime, utc_offset_min:
     return None
 
 
+def offset_at(spec: TransferSpec, now: datetime) -> int:
+    """How many minutes the clock of the spec's windows is ahead of UTC now: it may change while a copy runs."""
+    begun = [offset_min for since, offset_min in spec.limits_offset_changes if since <= now.timestamp()]
+    return begun[-1] if begun else spec.limits_utc_offset_min
+
+
 def check_limits(spec: TransferSpec) -> None:
     """Raise `PermanentError` (code spec) for clock times and rates that mean nothing."""
     for window in spec.limits:
         minute_of_day(window.start)
         minute_of_day(window.end)
     rates = [spec.limit_bytes_per_s, *(window.bytes_per_s for window in spec.limits)]
-    if min(rates) < 0 or not -14 * 60 <= spec.limits_utc_offset_min <= 14 * 60:
+    offsets = [spec.limits_utc_offset_min, *(offset_min for _, offset_min in spec.limits_offset_changes)]
+    if min(rates) < 0 or not -14 * 60 <= min(offsets) <= max(offsets) <= 14 * 60:
         raise PermanentError("the spec's limits are negative, or their UTC offset is none", code="spec")
 
 
@@ -122,7 +130,7 @@ def governor_of(spec: TransferSpec, say: Callable[[str], None]) -> Governor:
         say,
         rate=spec.limit_bytes_per_s,
         windows=spec.limits,
-        utc_offset_min=spec.limits_utc_offset_min,
+        utc_offset_min=partial(offset_at, spec),
     )
 
 
@@ -139,7 +147,7 @@ class Governor:
         *,
         rate: int = 0,
         windows: tuple[LimitWindow, ...] = (),
-        utc_offset_min: int = 0,
+        utc_offset_min: Callable[[datetime], int] = lambda _now: 0,
     ) -> None:
         self._path = path
         self._say = say
@@ -168,7 +176,8 @@ class Governor:
     def _look(self) -> None:
         rate = self._from_file()
         if rate is None:
-            rate = window_rate(self._windows, datetime.now(UTC), self._utc_offset_min)
+            now = datetime.now(UTC)
+            rate = window_rate(self._windows, now, self._utc_offset_min(now))
         if rate is None:
             rate = self._rate
         if rate != self._bucket_rate:

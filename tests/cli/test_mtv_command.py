@@ -263,7 +263,7 @@ def test_rules_of_an_unknown_provider_are_answered_with_those_that_there_are(
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["plan"], ["rules"], ["inventory"]], ids=lambda words: " ".join(words) or "mtv"
+    "command", [[], ["plan"], ["rules"], ["inventory"], ["runs"]], ids=lambda words: " ".join(words) or "mtv"
 )
 def test_the_help_of_each_group_has_examples_and_its_words_fit_a_terminal(
     command: list[str], capsys: pytest.CaptureFixture[str]

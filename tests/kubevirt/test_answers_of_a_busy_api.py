@@ -92,6 +92,13 @@ def test_a_quota_that_stays_busy_is_worth_a_retry_and_no_taken_name(tmp_path: Pa
     assert [verb for verb, _, _ in answers.asked] == ["GET", "POST", "POST", "POST", "POST"]
 
 
+def test_a_list_that_expired_between_two_pages_is_worth_a_retry(tmp_path: Path) -> None:
+    page = {"items": [CLAIM], "metadata": {"continue": "more"}}
+    expired = {"kind": "Status", "code": 410, "reason": "Expired", "message": "The provided continue parameter is old"}
+    with Answers(page, expired).cluster(tmp_path) as cluster, pytest.raises(TemporaryError, match="continue parameter"):
+        cluster.find(CLAIMS, "demo")
+
+
 def test_a_taken_name_is_told_at_once(tmp_path: Path) -> None:
     answers = Answers(TAKEN)
     with answers.cluster(tmp_path) as cluster, pytest.raises(Conflict, match="already exists"):

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from mover.budget import FIRST_DISK_BLOCKS, FURTHER_DISK_BLOCKS, Budget, Depth
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT
 from mover.feed import MAX_ATTEMPTS, Patience
-from mover.flow import TokenBucket, check_limits, governor_of, window_rate
+from mover.flow import TokenBucket, check_limits, governor_of, offset_at, window_rate
 from mover.geometry import Extent
 from mover.halt import Halt
 from mover.metrics import MetricsServer, metrics_text
@@ -55,6 +55,24 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 def test_windows_follow_the_clock_of_their_own_offset(utc: str, offset_min: int, rate: int | None) -> None:
     now = datetime.fromisoformat(f"2026-11-25T{utc}+00:00").astimezone(UTC)
     assert window_rate((DAY, NIGHT), now, offset_min) == rate
+
+
+def test_windows_follow_the_clock_over_its_change(tmp_path: Path) -> None:
+    change = datetime(2026, 10, 25, 1, 0, tzinfo=UTC)  # Berlin: 03:00 becomes 02:00
+    spec = msgspec.structs.replace(
+        moving.spec_of(tmp_path / "w"),
+        limits_utc_offset_min=120,
+        limits_offset_changes=((int(change.timestamp()), 60),),
+    )
+    seven_in_summer, seven_in_winter = (
+        datetime(2026, 10, 24, 5, 0, tzinfo=UTC),
+        datetime(2026, 10, 25, 6, 0, tzinfo=UTC),
+    )
+    window = (LimitWindow(start="07:00", end="19:00", bytes_per_s=1),)
+    for seven in (seven_in_summer, seven_in_winter):
+        just_before = seven - timedelta(minutes=1)
+        assert window_rate(window, seven, offset_at(spec, seven)) == 1
+        assert window_rate(window, just_before, offset_at(spec, just_before)) is None
 
 
 @pytest.mark.parametrize("clock", ["24:00", "8:00", "noon", ""])

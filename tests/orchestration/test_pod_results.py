@@ -10,7 +10,8 @@ import pytest
 from mtv.kubevirt.pods import PodRequest, secret_of
 from mtv.model.conversion import ConvertResult
 from mtv.model.transfer import TransferResult
-from mtv.orchestration.pods.lifecycle import LONGEST_LIFE_S, START_TIMEOUT_S, PodKey, may_go_on, result_of, why
+from mtv.orchestration.patience import END_TIMEOUT_S, LONGEST_LIFE_S, START_TIMEOUT_S
+from mtv.orchestration.pods.lifecycle import PodKey, may_go_on, result_of, why
 
 KEY = PodKey(namespace="ns", name="web-1-transfer-3", uid="u-1")
 
@@ -69,6 +70,14 @@ def test_a_pod_that_has_not_ended_goes_on_up_to_an_age(phase, limit_s):
     limit = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=limit_s)
     assert may_go_on(found, limit - timedelta(seconds=1))
     assert not may_go_on(found, limit)
+
+
+def test_a_pod_that_is_being_deleted_and_does_not_go_is_not_watched_for_a_fortnight():
+    asked = datetime(2026, 1, 1, tzinfo=UTC)
+    metadata = {"creationTimestamp": "2025-12-31T23:00:00Z", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    found = {**pod("Running"), "metadata": metadata}
+    assert may_go_on(found, asked + timedelta(seconds=END_TIMEOUT_S - 1))
+    assert not may_go_on(found, asked + timedelta(seconds=END_TIMEOUT_S))
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])

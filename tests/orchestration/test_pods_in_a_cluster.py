@@ -212,7 +212,7 @@ def blind_triggerer(connection, monkeypatch, tmp_path):
         path.write_text(json.dumps(kubeconfig))
         airflow = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(path)}}
         monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps(airflow))
-        monkeypatch.setattr(trigger, "_SILENCE_LIMIT_S", 0)
+        monkeypatch.setattr(trigger, "SILENCE_LIMIT_S", 0)
         yield
 
 

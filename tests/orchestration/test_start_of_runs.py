@@ -310,7 +310,7 @@ WINDOW = Window(start="2026-12-05 22:00", end="2026-12-06 04:00", timezone="Euro
     ],
 )
 def test_outside_its_window_a_wave_does_not_start(now, code):
-    from mtv.orchestration.start import check_window
+    from mtv.plan.windows import check_window
 
     with pytest.raises(PermanentError) as error:
         check_window(WINDOW, now)
@@ -318,7 +318,7 @@ def test_outside_its_window_a_wave_does_not_start(now, code):
 
 
 def test_within_its_window_in_its_own_time_zone_a_wave_starts():
-    from mtv.orchestration.start import check_window
+    from mtv.plan.windows import check_window
 
     check_window(WINDOW, datetime(2026, 12, 5, 21, 0, tzinfo=UTC))
 

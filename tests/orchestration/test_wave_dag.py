@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -143,7 +144,16 @@ def test_a_wave_with_two_itineraries_has_two_groups_and_picks_for_each(settings)
     assert not dag.validate()
 
 
-def test_a_part_hands_over_behind_its_verdict_and_not_when_it_is_marked_failed(settings):
+class TaskAndState(NamedTuple):
+    """What Airflow's scheduler asks of a task instance for the state of its run."""
+
+    task_id: str
+    state: str
+
+
+@pytest.fixture
+def part_dag(settings):
+    """The first of two parts."""
     from mtv.orchestration.operators import StepOperators
     from mtv.orchestration.outline import Outline
     from mtv.orchestration.wave_dag import build_dag
@@ -151,11 +161,91 @@ def test_a_part_hands_over_behind_its_verdict_and_not_when_it_is_marked_failed(s
     outline = Outline(
         dag_id="mtv.p.w-01", plan="p", file="p.yaml", wave="w", part=1, next_part="mtv.p.w-02", itineraries=("cold",)
     )
-    task = build_dag(outline, StepOperators(settings)).get_task("next_part")
-    assert task.upstream_task_ids == {"verdict"}
+    return build_dag(outline, StepOperators(settings))
+
+
+def test_a_part_hands_over_when_all_is_settled_and_not_when_it_is_marked_failed(part_dag):
+    task = part_dag.get_task("next_part")
+    assert task.upstream_task_ids == {"report"}
     assert task.trigger_rule == "all_done"
     assert not task.is_teardown, "an unfinished task that is no teardown is skipped when the run is marked failed"
     assert (task.trigger_dag_id, task.trigger_run_id) == ("mtv.p.w-02", "{{ run_id }}")
+
+
+@pytest.mark.parametrize(
+    ("states", "is_red"),
+    [
+        pytest.param({}, False, id="all-migrated"),
+        pytest.param({"cold.settle": "failed", "verdict": "failed"}, True, id="one-is-not-settled"),
+        pytest.param(
+            {"cold.transfer": "failed", "cold.verify": "skipped", "next_part": "skipped", "verdict": "failed"},
+            True,
+            id="marked-failed",
+        ),
+        pytest.param({"next_part": "failed"}, True, id="the-next-one-cannot-be-started"),
+        pytest.param({"next_part": "skipped"}, False, id="the-next-one-was-started-before"),
+    ],
+)
+def test_airflow_shows_a_part_red_for_a_vm_that_failed_and_for_a_wave_that_stands_still(part_dag, states, is_red):
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.state import State
+
+    tis = [TaskAndState(task.task_id, states.get(task.task_id, "success")) for task in part_dag.tasks]
+    decisive = DagRun._tis_for_dagrun_state(None, dag=part_dag, tis=tis)
+    assert any(ti.state in State.failed_states for ti in decisive) == is_red
+
+
+@pytest.fixture
+def ended_part(settings, good_plan, monkeypatch):
+    """The runner of a wave of two parts whose first one has pinned its VMs, and the task that hands over."""
+    from types import SimpleNamespace
+
+    from mtv.orchestration.operators import NextPartOperator
+    from mtv.orchestration.plans_folder import read_outlines
+    from mtv.orchestration.runner import StepRunner, TaskRef
+
+    monkeypatch.setattr("mtv.plan.parts.MAX_VMS_PER_RUN", 2)
+    rows = ", ".join(f"{{name: vm-{n}}}" for n in range(3))
+    text = good_plan.partition("waves:")[0] + f"waves:\n  big:\n    vms: [{rows}]\n"
+    (settings.plans_folder / "p.yaml").write_text(text)
+    runner = StepRunner(settings, SimpleNamespace(store_dsn=lambda: ""))
+    first = next(outline for outline in read_outlines(settings) if outline.part == 1)
+    runner.freeze(first, TaskRef(dag_id=first.dag_id, run_id="r"), lambda line: None)
+    return runner, NextPartOperator(task_id="next_part", next_part=first.next_part, runner=runner)
+
+
+def context_of(get_dag) -> dict:
+    from types import SimpleNamespace
+
+    return {"ti": SimpleNamespace(dag_id="mtv.p.big-01", get_dag=get_dag), "run_id": "r"}
+
+
+def test_a_part_is_finished_in_the_store_before_the_next_one_is_started(ended_part):
+    from types import SimpleNamespace
+
+    from airflow.sdk.exceptions import DagRunTriggerException
+
+    runner, task = ended_part
+    with pytest.raises(DagRunTriggerException):
+        task.execute(context_of(lambda dag_id: SimpleNamespace(is_paused=False)))
+    with runner.store() as store:
+        assert store.active_run("p") is None
+
+
+def test_a_next_part_that_is_paused_or_unknown_to_airflow_is_said_so(ended_part):
+    from types import SimpleNamespace
+
+    from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    def unknown(dag_id):
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 404}))
+
+    _, task = ended_part
+    with pytest.raises(AirflowException, match=r"mtv\.p\.big-02, which comes next, is paused — unpause it, then clear"):
+        task.execute(context_of(lambda dag_id: SimpleNamespace(is_paused=True)))
+    with pytest.raises(AirflowException, match=r"Airflow does not give mtv\.p\.big-02"):
+        task.execute(context_of(unknown))
 
 
 def test_a_part_that_was_refused_does_not_start_the_next_one(settings):

@@ -67,6 +67,7 @@ def of_yaml(folder: Path, text: str) -> list[str]:
         (f"{HEAD}bandwidth: {{timezone: Mars/Olympus}}\nwaves: {{a: {{vms: [x]}}}}\n", "3:23: there is no time zone 'Mars/Olympus' — use"),
         (f"{HEAD}bandwidth:\n  windows: [{{start: 7, end: '24:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:21: start is the number 7"),
         (f"{HEAD}bandwidth:\n  windows: [{{start: '07:00', end: '24:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:35: '24:00' is not a time of day — write HH:MM"),
+        (f"{HEAD}bandwidth:\n  windows: [{{start: '07:00', end: '07:00', limit: 1M}}]\nwaves: {{a: {{vms: [x]}}}}\n", "4:35: the window ends at 07:00, when it starts — mend one"),
         (f"{HEAD}network_map:\n  lan: {{type: multus}}\nwaves: {{a: {{vms: [x]}}}}\n", "4:8: network lan goes to multus without a name — add"),
         (f"{HEAD}network_map:\n  lan: {{type: pod, name: a/b}}\nwaves: {{a: {{vms: [x]}}}}\n", "4:26: network lan goes to pod, which has no name"),
         (f"{HEAD}waves: {{a: {{vms: [x], window: {{start: soon, end: 2026-01-01 10:00}}}}}}\n", "3:39: start 'soon' is not a moment — write 2026"),
@@ -308,3 +309,18 @@ def test_faults_of_script_files_are_named_by_file(tmp_path: Path) -> None:
         "30_linux_run_y.sh": "the text is not UTF-8",
         "x.sh": "the name of script x.sh does not say when to run it",
     }
+
+
+def test_what_is_not_built_yet_is_told_beside_other_faults(tmp_path: Path) -> None:
+    text = f"{HEAD}bandwidth: {{limit: fast}}\ndefaults: {{type: warm}}\nwaves: {{a: {{schedule: '@daily', vms: [x, {{name: y, type: cold}}]}}}}\n"
+    assert [problem.partition(" —")[0] for problem in of_yaml(tmp_path, text)] == [
+        "3:20: 'fast' is not a rate",
+        "5:23: wave a: schedule",
+        "5:39: wave a: VM x is to move warm",
+    ]
+    (tmp_path / "q.csv").write_text(
+        "vm,source,target,namespace,verify,enable_change_tracking\nx,v,c,n,often,yes\ny,v,c,n,full,no\n"
+    )
+    assert ["verify" in str(one) or "change tracking" in str(one) for one in problems_of(tmp_path / "q.csv")] == [
+        True
+    ] * 2

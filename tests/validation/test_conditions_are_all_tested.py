@@ -23,6 +23,7 @@ IN_TESTS_OF_THEIR_OWN = {
     "ConnectionInsecure",
     "VMChangedSinceApproval",  # tests/steps/test_acceptance
     "PlanChangedSinceApproval",
+    "AcceptedConcernUnknown",  # test_unknown_acceptances
 }
 
 

@@ -77,8 +77,39 @@ examples:
 """,
     "runs": """\
 examples:
+  mtv runs                                        what has run
+  mtv runs --plan dc1
+  mtv runs close 20261205-220411-5f0c2a --by anna --reason "its DAG run was deleted"
+  mtv runs forget dc1 web-1 --gone source --by anna --reason "its vCenter was scrapped"
+""",
+    "runs list": """\
+examples:
   mtv runs
   mtv runs --plan dc1
+""",
+    "runs close": """\
+examples:
+  mtv runs close 20261205-220411-5f0c2a --by anna --reason "its DAG run was deleted"
+  mtv runs close 20261205-220411-5f0c2a --by anna --reason "Airflow was set up anew" --airflow-lost-it
+
+For a run that is `running` though Airflow has none of its tasks any more: the DAG run was deleted, or Airflow's
+database is another one. While Airflow has the run, mark it failed there instead: that settles its VMs.
+
+Only the store is changed. VMs that the run holds stay as they are, sources shut down, until the next run of the plan
+settles them: it rolls back or finishes what was begun. Refused while the run's last trace is younger than an hour or
+a step has not ended, unless --airflow-lost-it says that nobody works on it.
+""",
+    "runs forget": """\
+examples:
+  mtv runs forget dc1 web-1 --gone source --by anna --reason "its vCenter was scrapped"
+  mtv runs forget dc1 web-1 --gone target --by anna --reason "the cluster burnt down"
+
+For a VM that an ended run still holds and no run can settle, because its source or target will never answer again. As
+long as they may, start the wave again: it settles the VM properly.
+
+Only the store is changed. The source is NOT started again, copies and snapshots on it are NOT removed, pods, claims and
+VirtualMachines on the target are NOT removed or stopped. What is left where is printed. A VM that exists on the target
+keeps its phase unless the target is what is gone; any other begins anew in the next run that has it.
 """,
     "store": """\
 example:

@@ -97,8 +97,7 @@ def parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", "runs.report", "write a run's report (HTML, CSV, JSON)")
     report.add_argument("run", metavar="RUN", help="a run's id, as `mtv runs` shows it, or `last`")
     report.add_argument("--folder", type=Path, help="where to (default: reports below MTV_STATE_FOLDER)")
-    listing = _command(commands, "runs", "runs.show", "list runs, the newest first")
-    listing.add_argument("--plan", help="only runs of this plan")
+    _runs(commands)
 
     store = _group(commands, "store", "bring the store up to date")
     upgrade = _command(store, "upgrade", "stores.upgrade", "make the store's tables, or bring them up to this version")
@@ -130,11 +129,32 @@ _INVENTORY_COMMANDS = ("take", "show", "diff")
 
 
 def with_default(argv: Sequence[str]) -> list[str]:
-    """`mtv inventory SOURCE` is short for `mtv inventory take SOURCE`, which also serves a source called `show`."""
+    """`mtv inventory SOURCE` is short for `mtv inventory take SOURCE`, which also serves a source called `show`.
+
+    `mtv runs` is short for `mtv runs list`.
+    """
     words = list(argv)
+    if words[:1] == ["runs"] and (len(words) == 1 or words[1].startswith("--plan")):
+        words.insert(1, "list")
     if words[:1] == ["inventory"] and len(words) > 1 and words[1] not in (*_INVENTORY_COMMANDS, "-h", "--help"):
         words.insert(1, "take")
     return words
+
+
+def _runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    what = _group(commands, "runs", "list runs, and let go of what Airflow has lost")
+    listing = _command(what, "list", "runs.show", "list runs, the newest first (the default)")
+    listing.add_argument("--plan", help="only runs of this plan")
+    close = _command(what, "close", "runs.close", "finish a run that Airflow has lost; its VMs stay as they are")
+    close.add_argument("run", metavar="RUN", help="its id, as `mtv runs` shows it")
+    close.add_argument("--airflow-lost-it", action="store_true", help="though its last trace is fresh or a step open")
+    forget = _command(what, "forget", "runs.forget", "let go of a VM whose source or target is gone for good")
+    forget.add_argument("plan", metavar="PLAN", help="the plan's name")
+    forget.add_argument("vm", metavar="VM", help="the VM's id")
+    forget.add_argument("--gone", required=True, choices=("source", "target", "both"), help="what is gone")
+    for command in (close, forget):
+        command.add_argument("--reason", required=True, metavar="WHY", help="kept as evidence")
+        command.add_argument("--by", required=True, metavar="WHO", help="who decides it; kept, too")
 
 
 def _inventory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,13 +1,20 @@
-"""`mtv runs` and `mtv report`."""
+"""`mtv runs`, with what an operator may decide of runs that Airflow has lost, and `mtv report`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from mtv.cli.columns import table
+from mtv.cli.columns import paragraph, table
 from mtv.cli.installation import Installation
 from mtv.model.errors import PermanentError
+from mtv.model.text import count_of, printable
 from mtv.reporting import headline, read_run, words, write_report
+
+if TYPE_CHECKING:
+    from mtv.model.plan import Target
+    from mtv.steps.by_hand import LetGo
 
 
 def show(arguments: argparse.Namespace, installation: Installation) -> int:
@@ -24,6 +31,69 @@ def show(arguments: argparse.Namespace, installation: Installation) -> int:
     ]  # fmt: skip
     print(table(("RUN", "PLAN", "WAVE", "STATE", "VMS", "STARTED", "TIME"), rows, right=(4,)))
     return 0
+
+
+def close(arguments: argparse.Namespace, installation: Installation) -> int:
+    """Finish a run that Airflow has lost, and say what it holds."""
+    from mtv.steps.by_hand import close_run
+
+    with installation.store() as store:
+        held = close_run(
+            store, arguments.run, by=arguments.by, reason=arguments.reason, airflow_lost_it=arguments.airflow_lost_it
+        )
+        run = store.run(arguments.run)
+        rows = [
+            (row.vm_id, row.phase.value, _changed(len(store.open_source_changes(row.plan_name, row.vm_id))))
+            for row in held
+        ]
+    print(f"run {run.id} of plan {run.plan_name}, wave {run.wave}: closed as {run.state}")
+    if not rows:
+        print("it holds no VM")
+        return 0
+    print(f"it holds {count_of(len(rows), 'VM')}, and nothing was done to them:")
+    print(table(("VM", "PHASE", "SOURCE"), rows))
+    print(paragraph(f"The next run of plan {run.plan_name} that has them in its wave settles them first."))
+    return 0
+
+
+def forget(arguments: argparse.Namespace, installation: Installation) -> int:
+    """Let go of a VM that nobody can settle, and say what is left of it where."""
+    from mtv.steps.by_hand import forget_vm
+
+    with installation.store() as store:
+        done = forget_vm(
+            store, arguments.plan, arguments.vm, gone=arguments.gone, by=arguments.by, reason=arguments.reason
+        )
+        target = store.plan(done.run.plan_hash).target
+        after = store.vm(arguments.plan, arguments.vm)
+    print(f"{after.vm_id} of plan {after.plan_name}: run {done.run.id} holds it no more; it is {after.phase.value}")
+    print("nothing was done to its source or its target; who has them has to see to this:")
+    for line in _left(done, target):
+        print(paragraph(printable(line), first="- ", rest="  "))
+    return 0
+
+
+def _left(done: LetGo, target: Target) -> Iterator[str]:
+    """Yield what settling would have done and nobody did."""
+    from mtv.kubevirt import labels
+    from mtv.steps.source import POWER
+
+    for change in done.open_changes:
+        name, where = change.detail.get("name", change.vm_id), change.detail.get("connection", "its source")
+        when = f"by run {change.run_id} on {words.instant(change.recorded_at)}"
+        if change.kind == POWER:
+            yield f"{name} on {where} was shut down {when}: it is not started again"
+        else:
+            yield f"{name} on {where}: what was made there {when} is not removed ({change.kind})"
+    row = done.before
+    yield (
+        f"pods, Secrets, claims and VirtualMachines in namespace {target.namespace} of {target.connection} are not"
+        f" removed, and none is stopped: -l {labels.PLAN}={row.plan_name},{labels.VM}={row.vm_id}"
+    )
+
+
+def _changed(open_changes: int) -> str:
+    return count_of(open_changes, "change") + " not undone" if open_changes else "as it was"
 
 
 def report(arguments: argparse.Namespace, installation: Installation) -> int:

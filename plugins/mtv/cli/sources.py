@@ -75,6 +75,7 @@ def validate(arguments: argparse.Namespace, installation: Installation) -> int:
 def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installation) -> _Judged:
     from mtv.validation import conditions, for_plan, for_vm, merged
     from mtv.validation.acceptance import accepted_conditions
+    from mtv.validation.conditions.acceptances import unknown_acceptances
     from mtv.validation.conditions.sources import unverified
 
     seen, concerns, versions = _rules_say(plan, wave, installation)
@@ -89,7 +90,8 @@ def _judge(plan: Plan, wave: Wave, target: TargetFacts, installation: Installati
     )
     used = dict.fromkeys(effective(plan, wave, vm).source for vm in wave.vms)
     untrusted = unverified(installation.connections.get(source) for source in used)
-    said = merged(accepted_conditions(plan, [*said, *untrusted]))
+    misspelt = unknown_acceptances(plan, installation.settings.rules_folder, installation.settings.more_rules_folders)
+    said = merged(accepted_conditions(plan, [*said, *untrusted, *misspelt]))
     about_vms = [condition for condition in said if condition.vms]
     return _Judged(
         wave=wave,

@@ -7,7 +7,8 @@ resource was refused, and whether a retry helps:
 - 403, 400, 404 of a collection, 422: `PermanentError`
 - 409 because the name is taken: `Conflict`, a `TemporaryError`; a 409 of a quota or object that others change in the
   same moment is tried again a few times
-- 429, 5xx, timeouts, dropped connections (in the middle of TLS, too): `TemporaryError`
+- 408, 410 (a long list that changed under the reader), 429, 5xx, timeouts, dropped connections (in the middle of TLS,
+  too): `TemporaryError`
 """
 
 from __future__ import annotations
@@ -359,7 +360,7 @@ def _refusal(error: ApiException, what: str) -> MtvError:
     if status == 409:
         kind = Conflict if said.get("reason") == "AlreadyExists" else _Busy
         return kind(f"cannot {what}: {message}", code="conflict")
-    if status == 429 or status >= 500:
+    if status in (408, 410, 429) or status >= 500:
         return TemporaryError(f"cannot {what}: HTTP {status}, {message}", code=f"http-{status}")
     return PermanentError(f"cannot {what}: HTTP {status}, {message}", code=f"http-{status}")
 

@@ -22,6 +22,7 @@ class EvidenceKind(StrEnum):
     FAILURE = "failure"  # Failure, with the step that failed
     SETTLED = "settled"  # {"outcome": "migrated|rolled back|held|blocked|not touched|target gone|source gone",
     #                       "removed": [...], "left": [copies that a source still has], "source_power": PowerState}
+    BY_HAND = "by_hand"  # {"what": "run closed|VM let go", "by": who, "reason": why, …}: `mtv runs close` and `forget`
 
 
 class VmPhase(StrEnum):

@@ -278,8 +278,9 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What one transfer pod does: all disks of one VM. `epoch` fences an older mover off the same volume.
 
     `verify_source`: every source is read a second time and compared (see `Proof.REREAD`). `limit_bytes_per_s` (0: none)
-    and the windows in `limits`, whose clock is `limits_utc_offset_min` minutes ahead of UTC, bound what all disks
-    together read from their sources; a file `limit` in the work directory overrides both while the transfer runs.
+    and the windows in `limits` bound what all disks together read from their sources. The windows' clock is
+    `limits_utc_offset_min` minutes ahead of UTC, and changes to that of each (Unix second, minutes) of
+    `limits_offset_changes`; a file `limit` in the work directory overrides both while the transfer runs.
     `connections` is how many connections to sources the disks may hold together; no more disks are copied at once.
     """
 
@@ -295,6 +296,7 @@ class TransferSpec(msgspec.Struct, frozen=True, kw_only=True):
     limit_bytes_per_s: int = 0
     limits: tuple[LimitWindow, ...] = ()
     limits_utc_offset_min: int = 0
+    limits_offset_changes: tuple[tuple[int, int], ...] = ()
     connections: int = 8
 
 

@@ -9,7 +9,12 @@ from typing import Any, NoReturn
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Context
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTerminated
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowRuntimeError,
+    AirflowSkipException,
+    AirflowTaskTerminated,
+)
 
 from mtv.itinerary.itineraries import Itinerary, Step, Where
 from mtv.model.settings import Settings
@@ -129,14 +134,35 @@ class NextPartOperator(TriggerDagRunOperator):
         self.runner = runner
 
     def execute(self, context: Context) -> None:
-        """Hand over, unless this part never began (what refused it would refuse the next one, too) or was the last."""
+        """Hand over, unless this part never began (what refused it would refuse the next one, too) or was the last.
+
+        The run is finished in the store first: a plan has one active run. Fails while Airflow does not know the next
+        part's DAG, or has it paused: a wave that stands still must not look as if it went on.
+        """
+        task = task_ref(context)
         with as_airflow_errors():
-            dags = self.runner.dags_of(task_ref(context))
-        if not dags:
-            raise AirflowSkipException("this part was refused: the following one is not started")
+            dags = self.runner.dags_of(task)
+            if not dags:
+                raise AirflowSkipException("this part was refused: the following one is not started")
+            self.runner.run_step("close", task, log_lines(self.log))
         if self.trigger_dag_id not in dags:
             raise AirflowSkipException("the wave as it began ends here: VMs added to its file since are not started")
+        self._refuse_standstill(context)
         super().execute(context)
+
+    def _refuse_standstill(self, context: Context) -> None:
+        cure = "then clear this task: the wave goes on where it stands"
+        try:
+            is_paused = context["ti"].get_dag(self.trigger_dag_id).is_paused
+        except AirflowRuntimeError as error:
+            raise AirflowException(
+                f"[NextPartUnknown] Airflow does not give {self.trigger_dag_id}, which comes next: {error} — look for"
+                f" it among the DAGs and their import errors, {cure}"
+            ) from error
+        if is_paused:
+            raise AirflowException(
+                f"[NextPartPaused] {self.trigger_dag_id}, which comes next, is paused — unpause it, {cure}"
+            )
 
 
 class RefuseOperator(BaseOperator):

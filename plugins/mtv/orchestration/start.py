@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
-from mtv.model.plan import Approval, Plan, Wave, Window
+from mtv.model.plan import Approval, Plan, Wave
 from mtv.orchestration.outline import Outline
+from mtv.plan.windows import check_window
 
 if TYPE_CHECKING:
     from mtv.store import Store
@@ -27,23 +27,6 @@ def refuse_start(store: Store, plan: Plan, outline: Outline, *, parallelism: int
     if wave.approval is not None:
         check_approved(store, plan, wave, wave.approval)
     refuse_small_database(store, parallelism=parallelism, added_vms=outline.vm_count)
-
-
-def check_window(window: Window, now: datetime) -> None:
-    """Raise `PermanentError` before the window opens and after it has closed (`WindowMissed`)."""
-    start, end = (_moment(word, window.timezone) for word in (window.start, window.end))
-    if now >= end:
-        raise PermanentError(
-            f"missed: the window closed at {window.end} {window.timezone}; nothing was touched",
-            cure="give the wave a new window",
-            code="WindowMissed",
-        )
-    if now < start:
-        raise PermanentError(
-            f"the window opens at {window.start} {window.timezone}; waiting for it is not built yet",
-            cure="start the run within the window",
-            code="WindowNotOpen",
-        )
 
 
 def check_approved(store: Store, plan: Plan, wave: Wave, wanted: Approval) -> None:
@@ -77,15 +60,3 @@ def _check_completed(store: Store, plan: Plan, wave_name: str) -> None:
         raise PermanentError(
             f"wave {wave_name} has not completed: {shown}", cure=f"run wave {wave_name} first", code="WaveTooEarly"
         )
-
-
-def _moment(text: str, timezone: str) -> datetime:
-    """Read a local time such as `2026-12-05 22:00`. Raises `PermanentError`."""
-    try:
-        moment = datetime.fromisoformat(text)
-        zone = ZoneInfo(timezone)
-    except (ValueError, ZoneInfoNotFoundError) as error:
-        raise PermanentError(
-            f"window: {error}", cure='write "2026-12-05 22:00" and an IANA time zone', code="WindowUnreadable"
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=zone)

@@ -1,14 +1,15 @@
 """The DAG of one wave.
 
     freeze ─ snapshot_inventory ─ validate ─┬─ cold[vm]      prepare ─ transfer ─ … ─ settle ─┬─ report ─ verdict
-                                            └─ cold-raw[vm]  prepare ─ transfer ─ … ─ settle ─┘
-                                                                                        (─ next_part, of a long wave)
+                                            └─ cold-raw[vm]  prepare ─ transfer ─ … ─ settle ─┘      └─ next_part, of a
+                                                                                                        long wave
 
 What hangs on what was decided by measuring (docs/bench-wave.md) and by reading the scheduler:
 
 - `settle`, `report` and `verdict` are teardowns: a teardown is the only task that still runs when a run is marked
   failed. `verdict` also fails the run: with an ordinary leaf, a run that is marked failed would end green, because the
   leaf is skipped and a skipped leaf counts as a success.
+- `next_part` stands beside `verdict`: behind it, it alone would decide the run's state, green when it has handed over.
 - `prepare` is no set-up. A teardown behind a failed set-up does not run, and a VM whose `prepare` failed half-way needs
   `settle` most. Nor does clearing a mapped task bring its set-up back; the steps themselves say what to clear.
 - The parts of a long wave follow each other: a plan has one active run, and what a scheduler spends grows with the
@@ -100,7 +101,7 @@ def _add_wave(outline: Outline, operators: Operators) -> None:
         validate >> report
     report >> verdict
     if outline.next_part:
-        verdict >> operators.next_part(outline, trigger_rule=TriggerRule.ALL_DONE)
+        report >> operators.next_part(outline, trigger_rule=TriggerRule.ALL_DONE)
 
 
 def _add_group(

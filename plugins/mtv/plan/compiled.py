@@ -20,7 +20,7 @@ from mtv.plan.options import effective
 from mtv.plan.problems import Problem
 from mtv.plan.script_sets import MAX_SET_BYTES, script_files
 
-_FORMAT = 2
+_FORMAT = 3
 """Raise it whenever the compiled form or the checks change: old files are then compiled again."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 

@@ -16,6 +16,7 @@ from mtv.plan.origins import Origins
 from mtv.plan.problems import Problem
 from mtv.plan.script_sets import SUFFIX as SCRIPTS_SUFFIX
 from mtv.plan.script_sets import add_script_files
+from mtv.plan.unbuilt import check_unbuilt
 from mtv.plan.yaml_reader import YamlDocument, read_yaml
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -111,6 +112,7 @@ def _finish(draft: Draft) -> LoadResult:
             details = error.errors(include_url=False, include_context=True)
             draft.problems.extend(problem_of(detail, draft.origins) for detail in details)
     if draft.problems:
+        check_unbuilt(draft)
         ordered = sorted(set(draft.problems), key=lambda problem: (problem.file, problem.line, problem.column))
         return LoadResult(None, tuple(ordered), draft.origins)
     return LoadResult(plan, (), draft.origins)

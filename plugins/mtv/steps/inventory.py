@@ -36,6 +36,7 @@ from mtv.store.runs import hash_of
 from mtv.validation import accepted, conditions, evaluate, merged, require_rules
 from mtv.validation.acceptance import accepted_conditions
 from mtv.validation.conditions import sources
+from mtv.validation.conditions.acceptances import unknown_acceptances
 
 MAX_LINES = 200
 """How many changes are logged one by one; more are counted."""
@@ -209,6 +210,7 @@ class Judged:
                 said += since_approval(self.ctx.store, plan.name, hash_of(plan), wave.name, alone)
         said += [sources.not_read(source_id, vms) for source_id, vms in unread.items()]
         said += sources.unverified(self._connections(used))
+        said += unknown_acceptances(plan, self.ctx.settings.rules_folder, self.ctx.settings.more_rules_folders)
         return merged(accepted_conditions(plan, said))
 
     def _connections(self, ids: Iterable[str]) -> Iterator[Connection]:

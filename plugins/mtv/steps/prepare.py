@@ -13,7 +13,7 @@ from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
-from mtv.steps import guest, holding, layout, preflight, source, source_files, source_gone, target_objects
+from mtv.steps import guest, holding, layout, preflight, source, source_files, source_gone, target_objects, windows
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
@@ -26,13 +26,14 @@ STEP = "prepare"
 def prepare(ctx: VmContext) -> None:
     """Prepare the VM for copying. Claims that are proven and not stale (a held failure) are kept as they are.
 
-    Raises `PermanentError` for a VM that is blocked, has drifted or cannot be built on the target; `HeldByAnother`
-    while another run holds it; `TemporaryError` when an endpoint does not answer.
+    Raises `PermanentError` for a VM that is blocked, has drifted, cannot be built on the target or comes after its
+    window has closed; `HeldByAnother` while another run holds it; `TemporaryError` when an endpoint does not answer.
     """
     with recorded(ctx, STEP):
         if holding.is_migrated(ctx, STEP):
             return
         refuse_blocked(ctx)
+        windows.refuse_beginning(ctx)
         row = take(ctx)
         if holding.is_migrated(ctx, STEP):
             return  # by the run that it was taken from

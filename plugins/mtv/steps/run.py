@@ -25,6 +25,7 @@ from mtv.steps.recovery import settle_leftovers
 from mtv.validation import RuleSet, accepted, conditions, for_plan, for_vm, merged, require_rules
 from mtv.validation import validate as validate_documents
 from mtv.validation.acceptance import accepted_conditions
+from mtv.validation.conditions.acceptances import unknown_acceptances
 from mtv.validation.conditions.sources import unverified
 
 CONDITIONS = "conditions"
@@ -170,7 +171,8 @@ def _conditions(
     )
     changed = since_approval(ctx.store, ctx.plan.name, ctx.run.plan_hash, ctx.wave.name, present)
     untrusted = unverified(ctx.connections.get(conn_id) for conn_id in _by_source(ctx))
-    said = merged(accepted_conditions(ctx.plan, [*said, *changed, *untrusted]))
+    misspelt = unknown_acceptances(ctx.plan, ctx.settings.rules_folder, ctx.settings.more_rules_folders)
+    said = merged(accepted_conditions(ctx.plan, [*said, *changed, *untrusted, *misspelt]))
     about_plan = for_plan(said)
     for condition in about_plan:
         ctx.log(f"plan {ctx.plan.name}: {condition.category.value}: {condition.message}")

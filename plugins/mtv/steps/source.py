@@ -12,6 +12,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import ForgetsStarts, Provider
 from mtv.providers.power import refuse_while_unknown
+from mtv.steps import windows
 from mtv.steps.context import RunContext, VmContext
 from mtv.store import EvidenceRow, SourceChange
 
@@ -192,6 +193,7 @@ def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
     # A retry of a shutdown that was cut off is on record; one of a source that was started since is another one.
     was_cut_off = bool(changes) and not _was_seen_off(ctx, changes[0])
     if not was_cut_off or changes[0].run_id != ctx.run.id:
+        windows.refuse_shutdown(ctx)
         ctx.store.record_source_change(ctx.run.id, ctx.vm.id, POWER, detail, alone=True)
     ctx.log(f"{ctx.vm.name}: shutting the source down (guest shutdown, at most {ctx.vm.shutdown_timeout_s} s)")
     started = ctx.clock()

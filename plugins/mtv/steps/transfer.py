@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
 import msgspec
@@ -31,7 +31,7 @@ from mtv.model.transfer import (
     Verify,
     VsphereNfc,
 )
-from mtv.plan.bandwidth import zone_of
+from mtv.plan.bandwidth import offset_changes, zone_of
 from mtv.providers.base import Provider
 from mtv.steps import holding, layout, results, source, source_copies, source_files
 from mtv.steps.context import VmContext
@@ -218,11 +218,18 @@ class _Limits(TypedDict):
     limit_bytes_per_s: int
     limits: tuple[LimitWindow, ...]
     limits_utc_offset_min: int
+    limits_offset_changes: tuple[tuple[int, int], ...]
+
+
+_LONGEST_COPY = timedelta(days=15)
+"""A pod that is older counts as one that never ends."""
 
 
 def _limits(bandwidth: Bandwidth) -> _Limits:
-    """The plan's limits in the mover's words. The zone's offset is today's: a copy over a change of clocks keeps it."""
-    offset = datetime.now(zone_of(bandwidth.timezone)).utcoffset() or timedelta()
+    """The plan's limits in the mover's words: its image need not know time zones, so it is told of changes."""
+    now = datetime.now(UTC)
+    zone = zone_of(bandwidth.timezone)
+    offset = now.astimezone(zone).utcoffset() or timedelta()
     return _Limits(
         limit_bytes_per_s=parse_rate(bandwidth.limit),
         limits=tuple(
@@ -230,6 +237,7 @@ def _limits(bandwidth: Bandwidth) -> _Limits:
             for window in bandwidth.windows
         ),
         limits_utc_offset_min=offset // timedelta(minutes=1),
+        limits_offset_changes=tuple(offset_changes(zone, now, now + _LONGEST_COPY)) if bandwidth.windows else (),
     )
 
 

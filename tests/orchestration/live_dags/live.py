@@ -91,10 +91,10 @@ class LiveRunner(StepRunner):
                 import mtv
 
                 (GATE / "mtv-file-worker").write_text(mtv.__file__)
-            if step == "verdict":
+            if step in ("close", "verdict"):
                 bad = [vm for vm in ctx.run.frozen_vms if ctx.store.vm(ctx.plan.name, vm).phase is not VmPhase.MIGRATED]
                 ctx.store.finish_run(ctx.run.id, "failed" if bad else "success")
-                if bad:
+                if bad and step == "verdict":
                     raise PermanentError(f"did not migrate: {', '.join(bad)}")
 
     def vm_step(self, step, vm_id, task, log, *, named, limit=0):

@@ -13,14 +13,7 @@ from mtv.kubevirt.pods import PodRequest, left_message, secret_of
 from mtv.kubevirt.resources import PODS, SECRETS
 from mtv.model.errors import TemporaryError
 from mtv.model.transfer import Failure
-
-END_TIMEOUT_S = 90.0
-"""How long a pod may take to end: its grace period of 30 s, the container's end, and the node's report."""
-ENDED = frozenset({"Succeeded", "Failed"})
-START_TIMEOUT_S = 900.0
-"""How long a pod may wait for a node, its volumes and its image."""
-LONGEST_LIFE_S = 14 * 24 * 3600.0
-"""How old a pod may grow before it counts as one that never ends."""
+from mtv.orchestration.patience import END_TIMEOUT_S, ENDED, is_worth_watching
 
 
 class PodKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,12 +109,15 @@ class Pods:
 
 
 def may_go_on(pod: Mapping[str, Any], now: datetime) -> bool:
-    """Has the pod not ended, and is it young enough to start, or to end by itself? `now` has a time zone."""
-    phase = pod.get("status", {}).get("phase", "Pending")
-    if phase in ENDED:
-        return False
-    age = now - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
-    return age.total_seconds() < (START_TIMEOUT_S if phase == "Pending" else LONGEST_LIFE_S)
+    """Is the pod worth watching on? `now` has a time zone."""
+    metadata = pod["metadata"]
+    deleted = metadata.get("deletionTimestamp")
+    return is_worth_watching(
+        phase=pod.get("status", {}).get("phase", "Pending"),
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        deleted=datetime.fromisoformat(deleted) if deleted else None,
+        now=now,
+    )
 
 
 def result_of(pod: Mapping[str, Any] | None, key: PodKey) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiException
 
-from mtv.model.errors import MtvError, TemporaryError
+from mtv.model.errors import MtvError
+from mtv.orchestration.patience import LONGEST_LIFE_S, SILENCE_LIMIT_S, is_worth_watching
 from mtv.orchestration.pods.clients import core_api, forget
-from mtv.orchestration.pods.lifecycle import ENDED, LONGEST_LIFE_S, START_TIMEOUT_S
 from mtv.orchestration.pods.log import LogTail, Told, read_lines
 from mtv.orchestration.trigger_store import read_store
 
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from mtv.store import Store
 
 _REQUEST_TIMEOUT_S = 20
-_SILENCE_LIMIT_S = 600.0
-"""How long the cluster may be silent before the task itself has a look."""
 _KILL_TIMEOUT_S = 25.0
 """Airflow gives a trigger 30 s to end what it manages."""
-_TROUBLE = (ApiException, aiohttp.ClientError, TimeoutError, OSError, MtvError)
+_TROUBLE = (ApiException, aiohttp.ClientError, TimeoutError, OSError, MtvError, AirflowRuntimeError, RuntimeError)
+"""What is waited out. Airflow's own is that its API server does not give the connection; Python's is a session that
+another trigger, whose credentials were refused, has closed just now."""
 _FIELDS = ("connection_id", "namespace", "pod", "uid", "run", "vm_id", "vm_name", "step", "poll_s")
 
 
@@ -70,7 +72,7 @@ class MoverPodTrigger(BaseTrigger):
                 if isinstance(trouble, ApiException) and trouble.status == 401:
                     await forget(self.connection_id)
                 self.log.warning("pod %s cannot be seen: %s", self.pod, _words(trouble))
-                if time.monotonic() - heard > _SILENCE_LIMIT_S:
+                if time.monotonic() - heard > SILENCE_LIMIT_S:
                     break
             await asyncio.sleep(self.poll_s)
         yield TriggerEvent(self.serialize()[1])  # type: ignore[no-untyped-call]
@@ -104,10 +106,23 @@ class MoverPodTrigger(BaseTrigger):
             self.log.warning("pod %s is gone", self.pod)
             return True
         phase = (pod.status and pod.status.phase) or "Pending"
-        if phase == "Pending":
-            return time.monotonic() - self._begun > START_TIMEOUT_S
-        await self._pass_on(read_lines(self._tail.new(await self._read_log())))
-        return phase in ENDED
+        if phase != "Pending":
+            await self._follow_log()
+        return not is_worth_watching(
+            phase=phase,
+            created=pod.metadata.creation_timestamp,
+            deleted=pod.metadata.deletion_timestamp,
+            now=datetime.now(UTC),
+        )
+
+    async def _follow_log(self) -> None:
+        """Pass on what is new in the log. One that cannot be read (a node that hangs) does not hide the pod's end."""
+        try:
+            text = await self._read_log()
+        except _TROUBLE as trouble:
+            self.log.warning("the log of pod %s cannot be read: %s", self.pod, _words(trouble))
+        else:
+            await self._pass_on(read_lines(self._tail.new(text)))
 
     async def _read(self) -> Any | None:
         api = await core_api(self.connection_id)
@@ -142,8 +157,9 @@ class MoverPodTrigger(BaseTrigger):
         if told.progress and self.run_ref:
             try:
                 await read_store(partial(_keep, run=self.run_ref, vm_id=self.vm_id, step=self.step, told=told))
-            except TemporaryError as trouble:  # not worth a task: the next look brings newer progress
-                self.log.warning("progress is not kept: %s", trouble.message)
+            except Exception as trouble:  # noqa: BLE001  whatever ails the store: the copy is worth more than its progress
+                words = trouble.message if isinstance(trouble, MtvError) else type(trouble).__name__
+                self.log.warning("progress is not kept: %s", words)
 
 
 def _keep(store: Store, *, run: str, vm_id: str, step: str, told: Told) -> None:
