@@ -121,7 +121,7 @@ def forget_vm(store: Store, plan_name: str, vm_id: str, *, gone: Gone, by: str, 
     store.add_evidence(run.id, vm_id, EvidenceKind.FAILURE, told, subject="forget")
     for step in store.open_steps(run.id, vm_id):
         store.end_step(step.id, state="failed", error=f"cut off: {by} let the VM go by hand")
-    stays = gone == "source" and row.phase in holding.ON_THE_TARGET
+    stays = gone == "source" and row.phase in holding.ON_THE_TARGET | {VmPhase.ACCEPTING}
     store.bump_epoch(plan_name, vm_id, run.id)
     store.release_vm(plan_name, vm_id, run.id, row.phase if stays else VmPhase.FAILED)
     return LetGo(before=row, run=run, open_changes=changes)
