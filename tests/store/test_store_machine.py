@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mtv.model.evidence import VmPhase
+from mtv.model.evidence import DECIDED, VmPhase
 from mtv.store import AlreadyMigrated, HeldByAnother, StaleHolder, Store
 
 RUNS = st.sampled_from(["r1", "r2", "r3"])
@@ -48,7 +48,7 @@ class VmRowMachine(RuleBasedStateMachine):
 
     @rule(run=RUNS, phase=PHASES, expect=st.none() | st.sets(PHASES))
     def advance(self, run: str, phase: VmPhase, expect: set[VmPhase] | None) -> None:
-        allowed = run == self.holder and (expect is None or self.phase in expect)
+        allowed = run == self.holder and self.phase not in DECIDED and (expect is None or self.phase in expect)
         try:
             self.store.advance("p", "v", run, phase, expect=expect)
         except StaleHolder:
