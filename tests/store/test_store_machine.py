@@ -57,14 +57,15 @@ class VmRowMachine(RuleBasedStateMachine):
             assert allowed
             self.phase = phase
 
-    @rule(run=RUNS)
-    def bump(self, run: str) -> None:
+    @rule(run=RUNS, settling=st.booleans())
+    def bump(self, run: str, settling: bool) -> None:
+        allowed = run == self.holder and (settling or self.phase not in DECIDED)
         try:
-            epoch = self.store.bump_epoch("p", "v", run)
+            epoch = self.store.bump_epoch("p", "v", run, settling=settling)
         except StaleHolder:
-            assert run != self.holder
+            assert not allowed
         else:
-            assert run == self.holder
+            assert allowed
             self.epoch += 1
             assert epoch == self.epoch
 

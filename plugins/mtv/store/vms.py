@@ -74,9 +74,15 @@ class Vms(Database):
             raise self._stale(plan_name, vm_id, run_id, f"go on to {phase.value}")
         return row
 
-    def bump_epoch(self, plan_name: str, vm_id: str, run_id: str) -> int:
-        """Fence every mover started so far; return the epoch of the next one. Raises `StaleHolder`."""
-        row = self._change(plan_name, vm_id, VmRecord.holder == run_id, epoch=VmRecord.epoch + 1)
+    def bump_epoch(self, plan_name: str, vm_id: str, run_id: str, *, settling: bool = False) -> int:
+        """Fence every mover started so far; return the epoch of the next one.
+
+        Raises `StaleHolder`, also once it is decided what becomes of the VM: then only `settling` ends its movers.
+        """
+        condition: ColumnElement[bool] = VmRecord.holder == run_id
+        if not settling:
+            condition &= VmRecord.phase.not_in(DECIDED)
+        row = self._change(plan_name, vm_id, condition, epoch=VmRecord.epoch + 1)
         if row is None:
             raise self._stale(plan_name, vm_id, run_id, "start a mover")
         return row.epoch
