@@ -11,8 +11,9 @@ from mtv.kubevirt.resources import CLAIMS, INSTANCES, NAMESPACES, VIRTUAL_MACHIN
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import VmPhase
 from mtv.model.source import PowerState
-from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
+from mtv.steps import convert, create_vm, prepare, recovery, run, settle, source, transfer, verify
 from mtv.steps.context import VmContext
+from mtv.store import StaleHolder
 from tests.steps.conftest import through_validation
 from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
 from tests.steps.world import World
@@ -169,3 +170,37 @@ def test_a_vm_that_its_owner_deletes_before_the_acceptance_is_through_stays_migr
     assert run.freeze(make_run("r2")) == []
     assert vm.store.vm(*vm.key).phase is VmPhase.MIGRATED
     assert world.vm.power is PowerState.OFF
+
+
+@pytest.mark.parametrize("decided", [VmPhase.ROLLING_BACK, VmPhase.HOLDING, VmPhase.ACCEPTING])
+def test_a_step_that_still_runs_takes_no_decision_back_and_changes_the_source_no_more(
+    make_run: MakeRun, world: World, decided: VmPhase
+) -> None:
+    """It asked whether it may before `settle` began: what it does next is refused by the store."""
+    vm = through_validation(make_run())
+    recovery.take(vm)
+    seen = source.pinned(vm)
+    vm.store.advance(*vm.key, vm.run.id, decided)
+    for phase in (VmPhase.PREPARING, VmPhase.TRANSFERRING, VmPhase.CONVERTED, VmPhase.VERIFIED):
+        with pytest.raises(StaleHolder, match=f"its phase is {decided.value}"):
+            vm.store.advance(*vm.key, vm.run.id, phase)
+    with vm.provider("vcenter") as provider, pytest.raises(StaleHolder, match="is settling it"):
+        source.shut_down(vm, provider, seen)
+    assert world.vm.power is PowerState.ON
+    assert vm.store.open_source_changes("first", "web-1") == []
+
+
+def test_a_shutdown_that_ends_after_its_rollback_has_started_the_source_is_undone(
+    make_run: MakeRun, world: World
+) -> None:
+    vm = through_validation(make_run())
+
+    def rolled_back_but_not_let_go() -> None:
+        vm.store.advance(*vm.key, vm.run.id, VmPhase.ROLLING_BACK)
+        for change in vm.store.open_source_changes("first", "web-1"):
+            vm.store.undo_source_change(change.id)
+
+    world.meanwhile = rolled_back_but_not_let_go
+    with pytest.raises(PermanentError, match="lost the VM while it shut the source down"):
+        prepare.prepare(vm)
+    assert world.vm.power is PowerState.ON

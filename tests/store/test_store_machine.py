@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mtv.model.evidence import VmPhase
+from mtv.model.evidence import DECIDED, VmPhase
 from mtv.store import AlreadyMigrated, HeldByAnother, StaleHolder, Store
 
 RUNS = st.sampled_from(["r1", "r2", "r3"])
@@ -48,7 +48,7 @@ class VmRowMachine(RuleBasedStateMachine):
 
     @rule(run=RUNS, phase=PHASES, expect=st.none() | st.sets(PHASES))
     def advance(self, run: str, phase: VmPhase, expect: set[VmPhase] | None) -> None:
-        allowed = run == self.holder and (expect is None or self.phase in expect)
+        allowed = run == self.holder and self.phase not in DECIDED and (expect is None or self.phase in expect)
         try:
             self.store.advance("p", "v", run, phase, expect=expect)
         except StaleHolder:
@@ -57,14 +57,15 @@ class VmRowMachine(RuleBasedStateMachine):
             assert allowed
             self.phase = phase
 
-    @rule(run=RUNS)
-    def bump(self, run: str) -> None:
+    @rule(run=RUNS, settling=st.booleans())
+    def bump(self, run: str, settling: bool) -> None:
+        allowed = run == self.holder and (settling or self.phase not in DECIDED)
         try:
-            epoch = self.store.bump_epoch("p", "v", run)
+            epoch = self.store.bump_epoch("p", "v", run, settling=settling)
         except StaleHolder:
-            assert run != self.holder
+            assert not allowed
         else:
-            assert run == self.holder
+            assert allowed
             self.epoch += 1
             assert epoch == self.epoch
 

@@ -45,6 +45,8 @@ class VmPhase(StrEnum):
     FAILED = "failed"
 
 
+DECIDED = frozenset({VmPhase.ACCEPTING, VmPhase.ROLLING_BACK, VmPhase.HOLDING})
+"""Phases that a VM leaves only by being let go: whatever else a step that still runs wants of it comes too late."""
 COPY_KEPT = "the claims hold a proven copy of the source as it is"
 """Why `transfer` was skipped: the copy of an earlier run was kept and is used."""
 CONVERSION_KEPT = "the claims are converted already"

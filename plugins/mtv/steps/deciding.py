@@ -9,8 +9,8 @@ from __future__ import annotations
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.machines import Accepted
 from mtv.model.errors import DriftError, MtvError
-from mtv.model.evidence import VmPhase
-from mtv.steps import holding, started_again
+from mtv.model.evidence import DECIDED, VmPhase
+from mtv.steps import started_again
 from mtv.steps.context import VmContext
 from mtv.steps.journal import add_failure
 
@@ -20,7 +20,7 @@ def decide(ctx: VmContext, cluster: Cluster, phase: VmPhase, accepted: Accepted 
 
     `accepted` is the target VM that some run has accepted: nothing can speak against that any more.
     """
-    if phase is VmPhase.ACCEPTING or phase in holding.UNDOING:
+    if phase in DECIDED:
         return phase
     if phase is VmPhase.VERIFIED and (accepted is not None or _may_be_accepted(ctx, cluster)):
         decided, expect = VmPhase.ACCEPTING, {VmPhase.VERIFIED}

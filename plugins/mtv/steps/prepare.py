@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from mtv.kubevirt import machines, volumes
+from mtv.kubevirt import labels, machines, volumes
 from mtv.kubevirt.cluster import Cluster
+from mtv.kubevirt.labels import POD_ROLES
+from mtv.kubevirt.resources import PODS
 from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
@@ -21,6 +23,7 @@ from mtv.steps.look_inside import look_inside
 from mtv.steps.recovery import take
 
 STEP = "prepare"
+_GONE_TIMEOUT_S = 120
 
 
 def prepare(ctx: VmContext) -> None:
@@ -53,6 +56,7 @@ def prepare(ctx: VmContext) -> None:
             source_files.require_allowed(ctx, cluster)
             _prove_classes(ctx, cluster, decided)
             source_gone.refuse_kept(ctx, cluster)
+            _end_pods_of_other_runs(ctx, cluster)
             _drop_orphaned_work(ctx, cluster, decided)
             _drop_outgrown_work(ctx, cluster, decided)
             _make_claims(ctx, cluster, decided)
@@ -122,6 +126,23 @@ def _make_claims(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:
         vm=ctx.vm.id,
         run=ctx.run.id,
     )
+
+
+def _end_pods_of_other_runs(ctx: VmContext, cluster: Cluster) -> None:
+    """End movers that a worker, lost but not dead, has made after its run was settled.
+
+    They are fenced by the lock on the work volume only, and that may be made anew: a new one knows of no epoch.
+    """
+    having = labels.of_vm(ctx.plan.name, ctx.vm.id)
+    late = [
+        pod["metadata"]["name"]
+        for pod in cluster.find(PODS, ctx.namespace, having)
+        if pod["metadata"]["labels"].get(labels.ROLE) in POD_ROLES
+        and pod["metadata"]["labels"].get(labels.RUN) != labels.value(ctx.run.id)
+    ]
+    if late:
+        ctx.log(f"{ctx.vm.name}: ending what an earlier run has left: {', '.join(late)}")
+        cluster.remove_labelled(PODS, ctx.namespace, having, timeout_s=_GONE_TIMEOUT_S, only=late)
 
 
 def _drop_orphaned_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> None:

@@ -231,7 +231,7 @@ def _remove_work(ctx: VmContext, cluster: Cluster) -> list[str]:
 
 def _end_pods(ctx: VmContext, cluster: Cluster) -> list[str]:
     """End the VM's mover pods, then their Secrets, and wait for both: no mover may outlive this step."""
-    ctx.store.bump_epoch(*ctx.key, ctx.run.id)
+    ctx.store.bump_epoch(*ctx.key, ctx.run.id, settling=True)
     removed: list[str] = []
     for role in POD_ROLES:
         having = layout.of_role(ctx, role)

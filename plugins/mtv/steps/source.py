@@ -8,7 +8,7 @@ import msgspec
 
 from mtv.inventory import drift
 from mtv.model.errors import ConnectionRefused, DriftError, PermanentError, TemporaryError
-from mtv.model.evidence import EvidenceKind
+from mtv.model.evidence import DECIDED, EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import ForgetsStarts, Provider
 from mtv.providers.power import refuse_while_unknown
@@ -210,9 +210,9 @@ def _undo_if_settled_meanwhile(ctx: VmContext, provider: Provider, vm: SourceVm)
     Whoever settled believes the source on. While another run holds the VM, its power is that run's business.
     """
     row = ctx.store.vm(*ctx.key)
-    if row.holder == ctx.run.id:
+    if row.holder == ctx.run.id and row.phase not in DECIDED:
         return
-    if not row.holder and not _shutdowns(ctx):
+    if row.holder in ("", ctx.run.id) and not _shutdowns(ctx):
         ctx.log(f"{ctx.vm.name}: the run was settled meanwhile; powering the source on again")
         provider.power_on(vm)
     raise PermanentError(

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from mtv.model.evidence import EvidenceKind
+from mtv.model.evidence import DECIDED, EvidenceKind
 from mtv.model.transfer import Progress
 from mtv.store.errors import HeldByAnother, NotFound, StaleHolder
 from mtv.store.rows import EvidenceRow, ProgressRow, SourceChange, StepRow
@@ -134,12 +134,17 @@ class Journal(Runs):
     ) -> int:
         """Write down a change of the source before the call that makes it; return its id for the undoing.
 
-        Only the run that holds the VM may: a step that goes on after its run was settled gets `StaleHolder` here, in
-        the same transaction that would have let it touch the source. `alone` makes sure, in it, of what
-        `require_source_alone` does.
+        Only the run that holds the VM may, until it has decided what becomes of it: a step that still runs then gets
+        `StaleHolder` here, in the same transaction that would have let it touch the source. `alone` makes sure, in it,
+        of what `require_source_alone` does.
         """
         plan_name, now = self.run(run_id).plan_name, datetime.now(UTC)
-        mine = (VmRecord.plan_name == plan_name, VmRecord.vm_id == vm_id, VmRecord.holder == run_id)
+        mine = (
+            VmRecord.plan_name == plan_name,
+            VmRecord.vm_id == vm_id,
+            VmRecord.holder == run_id,
+            VmRecord.phase.not_in(DECIDED),
+        )
         record = SourceChangeRecord(
             run_id=run_id, plan_name=plan_name, vm_id=vm_id, kind=kind, detail=detail, recorded_at=now
         )
@@ -151,7 +156,8 @@ class Journal(Runs):
             held = session.execute(update(VmRecord).where(*mine).values(updated_at=now))
             if getattr(held, "rowcount", 0) != 1:
                 raise StaleHolder(
-                    f"run {run_id} no longer holds VM {vm_id} of plan {plan_name}, so it may not change its source",
+                    f"run {run_id} no longer holds VM {vm_id} of plan {plan_name}, or is settling it, so it may not"
+                    " change its source",
                     cure="nothing was touched; start the wave again",
                 )
             session.add(record)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
 
-from mtv.model.evidence import VmPhase
+from mtv.model.evidence import DECIDED, VmPhase
 from mtv.store.database import Database
 from mtv.store.errors import AlreadyMigrated, HeldByAnother, StaleHolder
 from mtv.store.rows import VmRow
@@ -62,11 +62,11 @@ class Vms(Database):
     def advance(
         self, plan_name: str, vm_id: str, run_id: str, phase: VmPhase, *, expect: Container[VmPhase] | None = None
     ) -> VmRow:
-        """Move the VM to `phase` if `run_id` holds it and its phase is one of `expect` (None: any).
+        """Move the VM to `phase` if `run_id` holds it, its phase is one of `expect` (None: any) and nothing is decided.
 
         Raises `StaleHolder` saying who holds it, or in which phase it is.
         """
-        condition: ColumnElement[bool] = VmRecord.holder == run_id
+        condition: ColumnElement[bool] = (VmRecord.holder == run_id) & VmRecord.phase.not_in(DECIDED)
         if expect is not None:
             condition &= VmRecord.phase.in_([known.value for known in VmPhase if known in expect])
         row = self._change(plan_name, vm_id, condition, phase=phase.value)
@@ -74,9 +74,15 @@ class Vms(Database):
             raise self._stale(plan_name, vm_id, run_id, f"go on to {phase.value}")
         return row
 
-    def bump_epoch(self, plan_name: str, vm_id: str, run_id: str) -> int:
-        """Fence every mover started so far; return the epoch of the next one. Raises `StaleHolder`."""
-        row = self._change(plan_name, vm_id, VmRecord.holder == run_id, epoch=VmRecord.epoch + 1)
+    def bump_epoch(self, plan_name: str, vm_id: str, run_id: str, *, settling: bool = False) -> int:
+        """Fence every mover started so far; return the epoch of the next one.
+
+        Raises `StaleHolder`, also once it is decided what becomes of the VM: then only `settling` ends its movers.
+        """
+        condition: ColumnElement[bool] = VmRecord.holder == run_id
+        if not settling:
+            condition &= VmRecord.phase.not_in(DECIDED)
+        row = self._change(plan_name, vm_id, condition, epoch=VmRecord.epoch + 1)
         if row is None:
             raise self._stale(plan_name, vm_id, run_id, "start a mover")
         return row.epoch
