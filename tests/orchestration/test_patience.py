@@ -95,19 +95,19 @@ async def look() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("found", "is_over"),
+    ("phase", "age", "deleted", "is_over"),
     [
-        pytest.param(pod("Pending", age=14 * MINUTE), False, id="still-starting"),
-        pytest.param(pod("Pending", age=16 * MINUTE), True, id="does-not-start"),
-        pytest.param(pod("Running", age=timedelta(days=13)), False, id="a-long-copy"),
-        pytest.param(pod("Running", age=timedelta(days=15)), True, id="does-not-end"),
-        pytest.param(pod("Running", age=60 * MINUTE, deleted=timedelta(seconds=5)), False, id="is-ending"),
-        pytest.param(pod("Running", age=60 * MINUTE, deleted=5 * MINUTE), True, id="its-node-is-gone"),
-        pytest.param(pod("Succeeded", age=60 * MINUTE), True, id="ended-on-a-node-that-gives-no-log"),
+        pytest.param("Pending", 14 * MINUTE, None, False, id="still-starting"),
+        pytest.param("Pending", 16 * MINUTE, None, True, id="does-not-start"),
+        pytest.param("Running", timedelta(days=13), None, False, id="a-long-copy"),
+        pytest.param("Running", timedelta(days=15), None, True, id="does-not-end"),
+        pytest.param("Running", 60 * MINUTE, timedelta(seconds=5), False, id="is-ending"),
+        pytest.param("Running", 60 * MINUTE, 5 * MINUTE, True, id="its-node-is-gone"),
+        pytest.param("Succeeded", 60 * MINUTE, None, True, id="ended-on-a-node-that-gives-no-log"),
     ],
 )
-def test_a_triggerer_that_has_just_been_restarted_counts_from_the_pods_own_age(give, found, is_over):
-    give(found)
+def test_a_triggerer_that_has_just_been_restarted_counts_from_the_pods_own_age(give, phase, age, deleted, is_over):
+    give(pod(phase, age=age, deleted=deleted))
     assert asyncio.run(look()) == is_over
 
 

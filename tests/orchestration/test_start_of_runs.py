@@ -64,6 +64,19 @@ def test_freeze_cleared_returns_the_same_vms_in_the_same_order(runner, outline_o
     assert runner.freeze(outline, ref("r1"), quiet) == first
 
 
+def test_freeze_cleared_alone_after_the_run_has_ended_does_not_leave_it_active(
+    runner, outline_of, write_plan, good_plan, settings
+):
+    write_plan("dc1.yaml", good_plan)
+    outline = outline_of("mtv.dc1.pilot")
+    first = runner.freeze(outline, ref("r1"), quiet)
+    finish(settings, "mtv.dc1.pilot", "r1")
+    assert runner.freeze(outline, ref("r1"), quiet) == first
+    with store_of(settings) as store:
+        assert store.active_run("dc1") is None
+    assert runner.freeze(outline, ref("r2"), quiet) == first, "a new run may start"
+
+
 def test_a_plan_edited_during_its_wave_does_not_reach_the_run(runner, outline_of, write_plan, good_plan, settings):
     write_plan("dc1.yaml", good_plan)
     frozen = runner.freeze(outline_of("mtv.dc1.pilot"), ref("r1"), quiet)

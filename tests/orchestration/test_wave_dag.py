@@ -144,6 +144,35 @@ def test_a_wave_with_two_itineraries_has_two_groups_and_picks_for_each(settings)
     assert not dag.validate()
 
 
+def test_a_verdict_that_does_not_reach_the_store_is_tried_again_and_a_bad_one_is_not(dags, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from mtv.model.errors import PermanentError, TemporaryError
+
+    verdict = dags["mtv.dc1.pilot"].get_task("verdict")
+    context = {"ti": TaskAndDag("verdict", "mtv.dc1.pilot"), "run_id": "r"}
+
+    def ends(error: Exception) -> type[BaseException]:
+        def run_step(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(verdict.runner, "run_step", run_step)
+        with pytest.raises(Exception, match="the store") as caught:
+            verdict.execute(context)
+        return caught.type
+
+    assert verdict.retries == 2, "without it a run stays active for ever when the store is away just then"
+    assert not issubclass(ends(TemporaryError("the store is away")), AirflowFailException)
+    assert issubclass(ends(PermanentError("the store has 1 VM that failed")), AirflowFailException)
+
+
+class TaskAndDag(NamedTuple):
+    """What a task asks of its instance."""
+
+    task_id: str
+    dag_id: str
+
+
 class TaskAndState(NamedTuple):
     """What Airflow's scheduler asks of a task instance for the state of its run."""
 

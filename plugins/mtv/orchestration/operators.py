@@ -197,10 +197,9 @@ class StepOperators:
 
     def run_step(self, name: str, outline: Outline, **options: Any) -> BaseOperator:
         """Return the task of a step of the whole run."""
-        retries = 0 if name == "verdict" else 2
         return RunStepOperator(
             task_id=name, step=name, outline=outline, runner=self.runner, do_xcom_push=name == "freeze",
-            **self._retry(retries), **options,
+            **self._retry(2), **options,
         )  # fmt: skip
 
     def pick(self, itinerary: Itinerary, outline: Outline, **options: Any) -> BaseOperator:

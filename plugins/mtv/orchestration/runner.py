@@ -79,6 +79,8 @@ class StepRunner:
         """Start the run, or find it again, and return the VM ids it has pinned.
 
         The plan is the file as it is now, and for a part that another one has started what that one has frozen.
+        A run that has ended stays ended when `freeze` is cleared, until one of its VMs begins again (`prepare`): were
+        `freeze` cleared alone, nothing would end the run again.
         Raises `PlanError` for a plan that does not check, `PermanentError` when the wave may not start now.
         """
         from mtv.orchestration.start import refuse_start
@@ -89,6 +91,9 @@ class StepRunner:
         with self.store() as store:
             store.upgrade()
             known = store.run_of(task.dag_id, task.run_id)
+            if known is not None and known.frozen_vms is not None:
+                with self._context(task, log) as ctx:
+                    return run_steps.freeze(ctx)
             if known is None:
                 # A part that another one has started bears its run id.
                 before = store.run_of(outline.previous_part, task.run_id) if outline.previous_part else None
