@@ -61,6 +61,7 @@ class World:
         self.going_down = False
         self.meanwhile: Callable[[], None] | None = None  # what others do during the next shutdown
         self.refusal: PermanentError | None = None  # what the target's admission says of every machine
+        self.installation = "vc-1"  # what answers at every connection to the source
         self.faults: set[int] = set()
         self.calls = 0
         self.log: list[str] = []
@@ -319,6 +320,9 @@ class MemoryProvider:
         self._world.called("read the source")
         now = self._world.source_now()
         return [now] if names is None or now.name in names else []
+
+    def identity(self, vm: SourceVm) -> str:
+        return f"vsphere:{self._world.installation}/{vm.id}"
 
     def power_state(self, vm: SourceVm) -> PowerState:
         self._world.called("read the source's power")

@@ -146,7 +146,13 @@ def require_off(ctx: VmContext, provider: Provider, vm: SourceVm, why: str) -> N
 def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
     """Bring the source to power-off. The change is recorded before the call, so that it can be undone by name."""
     power = provider.power_state(vm)
-    detail = {"before": PowerState.ON.value, "connection": ctx.vm.source, "name": vm.name, "source_id": vm.id}
+    detail = {
+        "before": PowerState.ON.value,
+        "connection": ctx.vm.source,
+        "name": vm.name,
+        "source_id": vm.id,
+        "identity": provider.identity(vm),
+    }
     if power is PowerState.OFF:
         # One that another plan has shut down for itself is not one that was off: its rollback would start it.
         ctx.store.require_source_alone(*ctx.key, POWER, detail)
