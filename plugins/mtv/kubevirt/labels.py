@@ -33,6 +33,11 @@ STALE = "mtv/stale"
 """Annotation "true": the source has moved on since; the bytes must be brought up to date before use."""
 ACCEPTED = "mtv/accepted"
 """Annotation of a VirtualMachine: the run that accepted it. From then on it is the VM; no run changes or removes it."""
+SOURCE = "mtv/source"
+"""Annotation of a Lease: identity of the source VM that is taken. `PLAN` and `VM` are annotations there, too, unchanged
+in words; as labels they may be cut."""
+STORE = "mtv/store"
+"""Annotation of a Lease: where the store of its holder lies, for people."""
 ORIGINAL_NAME = "mtv/original-name"
 ORIGINAL_ID = "mtv/original-id"
 

@@ -10,6 +10,7 @@ from mtv.model.evidence import EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import ForgetsStarts, Provider
 from mtv.providers.power import refuse_while_unknown
+from mtv.steps import clusters
 from mtv.steps.context import RunContext, VmContext
 from mtv.store import EvidenceRow, SourceChange
 
@@ -205,6 +206,7 @@ def power_back_on(ctx: VmContext) -> PowerState:
         return power_now(ctx)
     found = _as_shut_down(ctx, changes[0])
     with ctx.provider(ctx.vm.source) as provider:
+        _require_same_source(ctx, provider, found, changes[0])
         if provider.power_state(found) is PowerState.ON and not _was_seen_off(ctx, changes[0]):
             # The guest may be on its way down and cannot be asked back: left alone now, it would be off in a minute.
             ctx.log(f"{ctx.vm.name}: the shutdown was cut off; finishing it before the source is started again")
@@ -220,9 +222,30 @@ def power_back_on(ctx: VmContext) -> PowerState:
     return power
 
 
+def _require_same_source(ctx: VmContext, provider: Provider, vm: SourceVm, change: SourceChange) -> None:
+    """Raise `PermanentError` when the connection leads to another source than the one where the VM was shut down."""
+    before, now = change.detail.get("identity"), provider.identity(vm)
+    if before and before != now:
+        raise PermanentError(
+            f"{ctx.vm.name}: connection {ctx.vm.source} leads to another source than the one where the VM was shut down"
+            f" ({now} instead of {before})",
+            cure="point the connection at that source again; if it is gone for good, let go of the VM with"
+            " `mtv runs forget`",
+            code="another-source",
+        )
+
+
 def _shutdowns(ctx: VmContext) -> list[SourceChange]:
-    """Return the shutdowns that nobody has undone, newest first."""
-    return [change for change in ctx.store.open_source_changes(*ctx.key) if change.kind == POWER]
+    """Return the shutdowns that nobody has undone, newest first.
+
+    Those of a VM of another source, to which the connection led before this run took its own, are none of its business.
+    """
+    mine = clusters.taken(ctx)
+    return [
+        change
+        for change in ctx.store.open_source_changes(*ctx.key)
+        if change.kind == POWER and (mine is None or change.detail.get("identity", mine.source) == mine.source)
+    ]
 
 
 def _as_shut_down(ctx: VmContext, change: SourceChange) -> SourceVm:
