@@ -281,6 +281,20 @@ def test_a_cluster_that_is_gone_for_good_is_left_by_letting_go_of_the_row_alone(
     assert len(world.all(INSTANCES)) == 1, "it ran before the first run shut it down"
 
 
+def test_a_vm_that_is_held_on_one_cluster_begins_anew_on_another_and_the_first_is_told(
+    make_run: MakeRun, world: World
+) -> None:
+    held = through_validation(make_run(on_failure="hold"))
+    prepare.prepare(held)
+    settle.settle(held)
+    run.close(held)
+    uid = world.objects[(NAMESPACES.plural, "", "kube-system")]["metadata"]["uid"]
+    other_cluster(world)
+    migrate(through_validation(make_run("r2")), world)
+    assert any(f"run {held.run.id} took it for another cluster ({uid})" in line for line in world.log)
+    assert len(world.all(INSTANCES)) == 1, "it ran before the held run shut it down"
+
+
 def test_a_source_connection_that_leads_to_another_vcenter_starts_no_vm_of_the_same_id_there(
     make_run: MakeRun, world: World
 ) -> None:

@@ -40,7 +40,9 @@ def claim(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm) ->
     cluster.
     """
     clusters.require_same(ctx, cluster)
-    mine = Taken(source=provider.identity(vm), cluster=clusters.uid_of(cluster), token=secrets.token_hex(8))
+    uid = clusters.uid_of(cluster)
+    _tell_of_another_cluster(ctx, uid)
+    mine = Taken(source=provider.identity(vm), cluster=uid, token=secrets.token_hex(8))
     _note(ctx, mine, ASKED)  # before the lease bears it: a worker that dies in between finds its own lease again
     holder = Holder(
         run=ctx.run.id, token=mine.token, plan=ctx.plan.name, vm=ctx.vm.id, store=ctx.store.place
@@ -93,6 +95,17 @@ def let_go(ctx: VmContext, cluster: Cluster) -> None:
         found = leases.read(cluster, source)
         if found is not None and _is_mine(ctx, found):
             leases.remove(cluster, found)
+
+
+def _tell_of_another_cluster(ctx: VmContext, uid: str) -> None:
+    """A run that let go of the VM has proven that no target VM runs, but may have left proven claims, and its lease."""
+    rows = ctx.store.evidence_of_all_runs(*ctx.key, EvidenceKind.TAKEN)
+    before = [row for row in rows if not row.subject]
+    if before and (other := before[-1].document["cluster"]) != uid:
+        ctx.log(
+            f"{ctx.vm.name}: run {before[-1].run_id} took it for another cluster ({other}); its "
+            f"claims and its lease may still be there. This run begins anew on cluster {uid}"
+        )
 
 
 def _note(ctx: VmContext, what: Taken, subject: str) -> None:
