@@ -7,6 +7,7 @@ import os
 import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mtv.model.errors import DriftError, PermanentError
@@ -244,6 +245,22 @@ def test_a_file_written_after_it_was_read_is_drift(tmp_path, make, ova_connectio
         path.unlink()
         with pytest.raises(PermanentError, match="gone"):
             provider.disk_source(vm, vm.disks[0])
+
+
+def test_an_appliance_is_known_by_its_file_and_not_by_where_a_worker_sees_it(tmp_path, make, ova_connection):
+    names = {}
+    for folder, fetched_ns in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / folder).mkdir()
+        path = make.write_tar(
+            tmp_path / folder / "vm.ova", {"vm.ovf": make.envelope(make.system("vm", "disk-file1")), "disk1.vmdk": DISK}
+        )
+        os.utime(path, ns=(fetched_ns, fetched_ns))
+        with open_provider(msgspec.structs.replace(ova_connection, extra={"path": str(path.parent)})) as provider:
+            (vm,) = provider.vms()
+            names[folder] = provider.identity(vm)
+    assert names["a"] == names["b"]
+    assert names["a"] != names["c"]
+    assert names["a"].startswith("ova:vm.ova#vm/")
 
 
 @pytest.mark.parametrize("packed", ["tar", "folder", "pieces"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 
 import msgspec
@@ -14,6 +15,7 @@ from mtv.model.source import Firmware, PowerState, SourceVm
 from mtv.model.transfer import VsphereDatastore, VsphereNfc
 from mtv.providers.power import Answer
 from mtv.providers.registry import open_provider
+from mtv.providers.vmware import collect
 from mtv.providers.vmware.power import Power
 from tests.providers import vsphere_lab
 
@@ -141,6 +143,44 @@ def test_a_guest_with_tools_is_shut_down_and_powered_on_again(connect):
         assert provider.power_off(vm, timeout_s=30) == "already off"
         provider.power_on(vm)
         provider.power_on(vm)
+        assert provider.power_state(vm) is PowerState.ON
+
+
+def test_a_vm_is_known_by_its_vcenter_and_its_id_whatever_its_name(connect):
+    with open_provider(connect()) as provider, open_provider(connect(login=vsphere_lab.READER)) as again:
+        (vm,) = provider.vms(["power-1"])
+        about = provider.session.open().content.about
+        assert provider.identity(vm) == f"vsphere:{about.instanceUuid}/{vm.id}"
+        assert again.identity(msgspec.structs.replace(vm, name="renamed")) == provider.identity(vm)
+
+
+def test_a_vm_of_a_standalone_host_is_known_by_the_hosts_hardware_else_by_its_address(connect, monkeypatch):
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        provider.session.open().content.about.instanceUuid = None
+        address = f"{provider.session.host}:{provider.session.port}"
+        assert provider.identity(vm) == f"vsphere:{address}/{vm.id}"
+        monkeypatch.setattr(collect, "_STANDALONE", vm.document["host"]["id"])
+        assert re.fullmatch(rf"vsphere:[0-9a-f-]{{36}}/{vm.id}", provider.identity(vm))
+
+
+@pytest.mark.parametrize("known", ["instance UUID", "BIOS UUID"])
+def test_an_id_that_leads_to_another_vm_than_the_one_that_was_read_is_never_powered(connect, known):
+    """As when a connection leads to another vCenter by now: morefs are numbers, and every vCenter has a vm-42."""
+    with open_provider(connect()) as provider:
+        (vm,) = provider.vms(["power-1"])
+        elsewhere = "4203a1b2-0000-4000-8000-0000000000ff"
+        other = msgspec.structs.replace(vm, uuid=elsewhere, document={**vm.document, "instanceUuid": ""})
+        if known == "instance UUID":
+            other = msgspec.structs.replace(vm, document={**vm.document, "instanceUuid": elsewhere})
+        for act in (
+            lambda: provider.power_state(other),
+            lambda: provider.power_off(other, timeout_s=5),
+            lambda: provider.power_on(other),
+        ):
+            with pytest.raises(PermanentError, match="is another VM than power-1") as refused:
+                act()
+            assert refused.value.code == "OtherVm"
         assert provider.power_state(vm) is PowerState.ON
 
 

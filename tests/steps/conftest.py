@@ -22,10 +22,10 @@ MARKER = "MTV-BOOT-OK"
 
 
 class SomeConnections:
-    """The two connections of the tests."""
+    """The connections of the tests: two lead to one source."""
 
     def get(self, conn_id: str) -> Connection:
-        types = {"vcenter": "vsphere", "cluster": "kubernetes"}
+        types = {"vcenter": "vsphere", "vcenter-again": "vsphere", "cluster": "kubernetes"}
         if conn_id not in types:
             raise PermanentError(f"no connection {conn_id}")
         return Connection(conn_id=conn_id, conn_type=types[conn_id], password="canary")

@@ -9,7 +9,7 @@ import pytest
 
 from mtv.kubevirt.resources import INSTANCES
 from mtv.model.errors import DriftError, MtvError, PermanentError, TemporaryError
-from mtv.model.plan import Plan, Target
+from mtv.model.plan import Plan, Source, Target
 from mtv.model.source import PowerState, SourceVm
 from mtv.steps import create_vm, prepare, run, settle, source, transfer, verify
 from mtv.steps.context import VmContext
@@ -168,6 +168,15 @@ def test_a_source_that_another_plan_has_shut_down_is_not_taken_as_one_that_was_o
     run.close(second)
     migrate(through_validation(make_run("r3", plan=second_plan())), world)
     assert world.vm.power is PowerState.OFF
+
+
+def test_a_source_that_a_second_connection_leads_to_is_still_one_source(make_run: MakeRun, world: World) -> None:
+    first = through_validation(make_run())
+    prepare.prepare(first)
+    again = second_plan().model_copy(update={"source": Source(connection="vcenter-again")})
+    second = through_validation(make_run("r2", plan=again))
+    with pytest.raises(HeldByAnother, match="is migrated by plan first"):
+        prepare.prepare(second)
 
 
 @pytest.mark.parametrize("means_the_same", [True, False])

@@ -62,6 +62,7 @@ class World:
         self.is_gone = False  # the VM is unregistered from the source
         self.meanwhile: Callable[[], None] | None = None  # what others do during the next shutdown
         self.refusal: PermanentError | None = None  # what the target's admission says of every machine
+        self.installation = "vc-1"  # what answers at every connection to the source
         self.faults: set[int] = set()
         self.calls = 0
         self.log: list[str] = []
@@ -69,6 +70,7 @@ class World:
         for name in ("fs", "block"):
             self._put(STORAGE_CLASSES, {"metadata": {"name": name}})
         self._put(API_GROUPS, {"metadata": {"name": "kubevirt.io"}})
+        self._put(NAMESPACES, {"metadata": {"name": "kube-system"}})
         self._put(NODES, {"metadata": {"name": "n1"}, "status": {"allocatable": {}}})
 
     def finish_going_down(self) -> None:
@@ -113,6 +115,7 @@ class World:
         metadata = body["metadata"]
         metadata.setdefault("uid", f"uid-{next(self._uids)}")
         metadata.setdefault("labels", {})
+        metadata["resourceVersion"] = f"{next(self._uids)}"
         self.objects[(kind.plural, metadata.get("namespace", ""), metadata["name"])] = body
         return body
 
@@ -277,12 +280,22 @@ class MemoryCluster(Cluster):
     def merge(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         self._world.called(f"patch {kind.plural}/{name} {json.dumps(patch)}")
         body = self._world.objects[(kind.plural, namespace, name)]
+        self._refuse_changed(body, patch.get("metadata", {}).get("resourceVersion"))
+        before = copy.deepcopy(body)
         _merge(body, patch)
+        if body != before:
+            self._world._put(kind, body)
         self._world.changed(kind, body)
         return copy.deepcopy(body)
 
-    def delete(self, kind: Kind, name: str, namespace: str, *, grace_s: int | None = None) -> None:
+    def _refuse_changed(self, body: Mapping[str, Any], version: str | None) -> None:
+        if version and version != body["metadata"]["resourceVersion"]:
+            raise TemporaryError(f"{body['metadata']['name']} has changed", code="conflict")
+
+    def delete(self, kind: Kind, name: str, namespace: str, *, grace_s: int | None = None, version: str = "") -> None:
         self._world.called(f"delete {kind.plural}/{name}")
+        if (kind.plural, namespace, name) in self._world.objects:
+            self._refuse_changed(self._world.objects[(kind.plural, namespace, name)], version)
         self._world.drop(kind, name, namespace)
 
     def pod_log(self, name: str, namespace: str, container: str, *, limit_bytes: int = 0) -> str:
@@ -326,6 +339,9 @@ class MemoryProvider:
     def _require(self, vm: SourceVm) -> None:
         if self._world.is_gone or vm.id != self._world.vm.id:
             raise PermanentError(f"{vm.name} ({vm.id}) no longer exists", code="ObjectGone")
+
+    def identity(self, vm: SourceVm) -> str:
+        return f"vsphere:{self._world.installation}/{vm.id}"
 
     def power_state(self, vm: SourceVm) -> PowerState:
         self._world.called("read the source's power")

@@ -109,6 +109,19 @@ def test_what_one_run_changes_alone_no_other_changes_before_it_lets_go(store: St
     store.record_source_change(other.id, "web-1", "power", SHUTDOWN, alone=True)
 
 
+def test_a_source_is_one_whatever_connection_leads_to_it(store: Store, plan: Plan, run: Run) -> None:
+    other = another_run(store, plan)
+    store.claim_vm("dc1", "web-1", run.id)
+    store.record_source_change(run.id, "web-1", "power", SHUTDOWN | {"identity": "vc-a/vm-1"}, alone=True)
+    renamed = SHUTDOWN | {"connection": "vc2", "identity": "vc-a/vm-1"}
+    with pytest.raises(HeldByAnother, match="by plan dc1"):
+        store.record_source_change(other.id, "web-1", "power", renamed, alone=True)
+    with pytest.raises(HeldByAnother, match="by plan dc1"):  # as an earlier version recorded it
+        store.require_source_alone("dc2", "web-1", "power", SHUTDOWN)
+    elsewhere = SHUTDOWN | {"identity": "vc-b/vm-1"}  # the connection leads to another source by now
+    store.record_source_change(other.id, "web-1", "power", elsewhere, alone=True)
+
+
 def test_of_two_runs_that_change_one_source_at_the_same_moment_one_is_refused(
     store: Store, plan: Plan, run: Run
 ) -> None:

@@ -75,7 +75,7 @@ def forget(arguments: argparse.Namespace, installation: Installation) -> int:
 
 def _left(done: LetGo, target: Target) -> Iterator[str]:
     """Yield what settling would have done and nobody did."""
-    from mtv.kubevirt import labels
+    from mtv.kubevirt import labels, leases
     from mtv.steps.source import POWER
 
     for change in done.open_changes:
@@ -86,9 +86,14 @@ def _left(done: LetGo, target: Target) -> Iterator[str]:
         else:
             yield f"{name} on {where}: what was made there {when} is not removed ({change.kind})"
     row = done.before
+    having = f"-l {labels.PLAN}={row.plan_name},{labels.VM}={row.vm_id}"
     yield (
         f"pods, Secrets, claims and VirtualMachines in namespace {target.namespace} of {target.connection} are not"
-        f" removed, and none is stopped: -l {labels.PLAN}={row.plan_name},{labels.VM}={row.vm_id}"
+        f" removed, and none is stopped: {having}"
+    )
+    yield (
+        f"the lease on its source in namespace {leases.NAMESPACE} of {target.connection} stays; runs of this store take it"
+        f" over, another mtv needs it removed: kubectl delete lease -n {leases.NAMESPACE} {having}"
     )
 
 

@@ -157,9 +157,14 @@ class Cluster:
         """Set annotations; None removes one."""
         return self.merge(kind, name, namespace, {"metadata": {"annotations": dict(annotations)}})
 
-    def delete(self, kind: Kind, name: str, namespace: str, *, grace_s: int | None = None) -> None:
-        """Ask for an object's deletion; one that is gone already is fine."""
+    def delete(self, kind: Kind, name: str, namespace: str, *, grace_s: int | None = None, version: str = "") -> None:
+        """Ask for an object's deletion; one that is gone already is fine.
+
+        With `version`, only as it was read with that resource version: raises `TemporaryError` for a changed one.
+        """
         body: dict[str, Any] = {"propagationPolicy": "Background"}
+        if version:
+            body["preconditions"] = {"resourceVersion": version}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
         try:
@@ -203,8 +208,8 @@ class Cluster:
             )
         return names
 
-    def ensure_namespace(self, name: str) -> None:
-        """Make sure that the namespace exists and takes pods; one that mtv makes is labelled as its own.
+    def ensure_namespace(self, name: str, *, for_pods: bool = True) -> None:
+        """Make sure that the namespace exists and, unless told, takes pods; one that mtv makes is labelled as its own.
 
         Raises `TemporaryError` while it is being deleted.
         """
@@ -221,6 +226,8 @@ class Cluster:
                 existing = self.get(NAMESPACES, name)
         if existing is not None and existing.get("status", {}).get("phase") == "Terminating":
             raise TemporaryError(f"namespace {name} is being deleted", code="namespace-terminating")
+        if not for_pods:
+            return
         self.wait(
             lambda: self.get(SERVICE_ACCOUNTS, "default", name),
             timeout_s=60,

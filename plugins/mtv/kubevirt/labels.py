@@ -35,6 +35,11 @@ ONLY_COPY = "mtv/only-copy"
 """Annotation of a disk claim: the run that found its source gone. No run writes to the claim while that is there."""
 ACCEPTED = "mtv/accepted"
 """Annotation of a VirtualMachine: the run that accepted it. From then on it is the VM; no run changes or removes it."""
+SOURCE = "mtv/source"
+"""Annotation of a Lease: identity of the source VM that is taken. `PLAN` and `VM` are annotations there, too, unchanged
+in words; as labels they may be cut."""
+STORE = "mtv/store"
+"""Annotation of a Lease: where the store of its holder lies, for people."""
 ORIGINAL_NAME = "mtv/original-name"
 ORIGINAL_ID = "mtv/original-id"
 

@@ -10,6 +10,7 @@ class EvidenceKind(StrEnum):
 
     SOURCE = "source"  # SourceVm as seen when the run began
     CONCERNS = "concerns"  # {"concerns": [Concern, …], "rules_version": v}
+    TAKEN = "taken"  # {"source": identity, "cluster": uid, "token": on the lease, "by": who has it instead}
     POWER = "power"  # {"before": PowerState, "method": "guest shutdown|power off|already off", "seconds": s}
     VOLUMES = "volumes"  # {"claims": [{"disk": id, "name": n, "class": c, "mode": m, "size_bytes": b}], "work": name}
     GUEST = "guest"  # what the conversion is asked for: {"nics": [ConvertNic, …], "scripts": {name: sha256}, "luks": …}
@@ -26,7 +27,7 @@ class EvidenceKind(StrEnum):
 
 
 class VmPhase(StrEnum):
-    """Where a VM of a plan stands; the store's compare-and-set on this is the only lock there is."""
+    """Where a VM of a plan stands; the store's compare-and-set on this is its only lock."""
 
     PENDING = "pending"
     BLOCKED = "blocked"

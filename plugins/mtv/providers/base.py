@@ -42,6 +42,14 @@ class Provider(Protocol):
         """
         ...
 
+    def identity(self, vm: SourceVm) -> str:
+        """Return what names this VM alone, the same by every connection that leads to its source; "" is never it.
+
+        Asks what answers now: a connection that has come to lead elsewhere gives the VM another identity there, unless
+        the VM's id is unique in the world by itself.
+        """
+        ...
+
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""
         ...

@@ -14,7 +14,7 @@ from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import CONVERSION_KEPT, EvidenceKind, VmPhase
 from mtv.model.log_parts import INSPECTION
 from mtv.model.source import SourceVm
-from mtv.steps import guest, holding, kvm, layout, pod_log, results, source, started_again
+from mtv.steps import claiming, guest, holding, kvm, layout, pod_log, results, source, started_again
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -37,6 +37,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
         decided = layout.recorded(ctx)
         vm = source.final(ctx)
         with ctx.cluster() as cluster:
+            claiming.require(ctx, cluster)
             if row.phase is not VmPhase.VERIFIED:
                 holding.refuse_accepted(ctx, cluster)
             found = layout.states(ctx, cluster, decided)

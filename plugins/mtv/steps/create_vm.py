@@ -11,7 +11,7 @@ from mtv.model.errors import DriftError, MtvError, PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, source
+from mtv.steps import claiming, holding, layout, source
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.store import StaleHolder
@@ -33,6 +33,7 @@ def create_vm(ctx: VmContext) -> None:
         row = holding.require(ctx, STEP, phases, clear=before)
         decided = layout.recorded(ctx)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            claiming.require(ctx, cluster)
             accepted = holding.accepted(ctx, cluster)
             if accepted is not None and (row.phase, accepted.run) == (VmPhase.VERIFIED, ctx.run.id):
                 ctx.log(f"{ctx.vm.name}: {accepted.name} is accepted already; only settle has to end")

@@ -1,5 +1,6 @@
-"""Who holds a VM: its row in the store is the only lock. Each step asks here before it touches anything.
+"""Who holds a VM: its row is the store's lock. Each step asks here before it touches anything.
 
+Against other stores there is a lease: see `claiming`.
 A store may be new, restored or another one; that a target VM was accepted is therefore read from the cluster.
 """
 

@@ -15,7 +15,18 @@ from mtv.model.concern import Concern
 from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
-from mtv.steps import guest, holding, layout, preflight, source, source_files, source_gone, target_objects, windows
+from mtv.steps import (
+    claiming,
+    guest,
+    holding,
+    layout,
+    preflight,
+    source,
+    source_files,
+    source_gone,
+    target_objects,
+    windows,
+)
 from mtv.steps.context import VmContext
 from mtv.steps.journal import recorded
 from mtv.steps.layout import Layout
@@ -45,6 +56,7 @@ def prepare(ctx: VmContext) -> None:
             return
         ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.PREPARING)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            claiming.claim(ctx, provider, cluster, source.pinned(ctx))
             now = source.read(ctx, provider)
             _refuse_unmovable(ctx, now)
             machines.require_kubevirt(cluster)

@@ -29,7 +29,18 @@ from mtv.kubevirt.resources import NAMESPACES, PODS, SECRETS
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState
-from mtv.steps import closing, deciding, holding, layout, source, source_copies, source_gone, target_objects
+from mtv.steps import (
+    claiming,
+    closing,
+    clusters,
+    deciding,
+    holding,
+    layout,
+    source,
+    source_copies,
+    source_gone,
+    target_objects,
+)
 from mtv.steps.context import RunContext, VmContext
 from mtv.steps.journal import add_failure, close_open, recorded
 from mtv.steps.verify import remove_boot_proofs
@@ -70,7 +81,12 @@ def _settle(ctx: VmContext, *, during: str = STEP) -> None:
     row = ctx.store.vm(*ctx.key)
     if row.holder == ctx.run.id:
         with ctx.cluster() as cluster:
-            _settle_held(ctx, cluster, row.phase, during=during)
+            clusters.require_same(ctx, cluster)
+            other = claiming.held_instead(ctx, cluster)
+            if other and not _is_accepted_by_us(ctx, cluster, row.phase):
+                _leave_to(ctx, cluster, other, during=during)
+            else:
+                _settle_held(ctx, cluster, row.phase, during=during)
     else:
         _note_untouched(ctx, row)
     closing.close_when_settled(ctx)
@@ -142,6 +158,8 @@ def _settle_held(ctx: VmContext, cluster: Cluster, phase: VmPhase, *, during: st
     else:
         outcome, power = "rolled back", _roll_back(ctx, cluster, removed)
     _note(ctx, outcome, removed, power, left=copies.left)
+    if outcome != "held" or power is PowerState.ON:  # a source that is off on our account is nobody else's to take
+        claiming.let_go(ctx, cluster)
     ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.MIGRATED if outcome == "migrated" else VmPhase.FAILED)
     loudly = "WARNING: " if outcome == "migrated" and power is PowerState.ON else ""
     ctx.log(f"{ctx.vm.name}: {loudly}{outcome}; the source is {power.value}")
@@ -154,6 +172,24 @@ def _let_go(ctx: VmContext, cluster: Cluster, removed: list[str]) -> None:
     add_failure(ctx, STEP, gone)
     source.give_up_starting(ctx)
     _note(ctx, "source gone", removed, PowerState.UNKNOWN)
+    claiming.let_go(ctx, cluster)
+    ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.FAILED)
+
+
+def _is_accepted_by_us(ctx: VmContext, cluster: Cluster, phase: VmPhase) -> bool:
+    """Whether a settle that was cut off got so far that the target is the VM: its lease may be gone then."""
+    if phase not in (VmPhase.VERIFIED, VmPhase.ACCEPTING) or not machines.is_served(cluster):
+        return False
+    accepted = holding.accepted(ctx, cluster)
+    return accepted is not None and accepted.run == ctx.run.id
+
+
+def _leave_to(ctx: VmContext, cluster: Cluster, other: str, *, during: str) -> None:
+    """Let go of a VM that another has taken: what bears its labels on the target, and its source, are that one's."""
+    ctx.log(f"{ctx.vm.name}: all is left as it is: {other}")
+    close_open(ctx, "the VM is taken by another", but=during)
+    _note(ctx, "not touched", [], source.power_now(ctx))
+    claiming.let_go(ctx, cluster)
     ctx.store.release_vm(*ctx.key, ctx.run.id, VmPhase.FAILED)
 
 

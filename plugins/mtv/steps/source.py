@@ -12,7 +12,7 @@ from mtv.model.evidence import DECIDED, EvidenceKind
 from mtv.model.source import PowerState, SourceVm
 from mtv.providers.base import ForgetsStarts, Provider
 from mtv.providers.power import refuse_while_unknown
-from mtv.steps import windows
+from mtv.steps import clusters, windows
 from mtv.steps.context import RunContext, VmContext
 from mtv.store import EvidenceRow, SourceChange
 
@@ -176,7 +176,13 @@ def require_off(ctx: VmContext, provider: Provider, vm: SourceVm, why: str) -> N
 def shut_down(ctx: VmContext, provider: Provider, vm: SourceVm) -> None:
     """Bring the source to power-off. The change is recorded before the call, so that it can be undone by name."""
     power = provider.power_state(vm)
-    detail = {"before": PowerState.ON.value, "connection": ctx.vm.source, "name": vm.name, "source_id": vm.id}
+    detail = {
+        "before": PowerState.ON.value,
+        "connection": ctx.vm.source,
+        "name": vm.name,
+        "source_id": vm.id,
+        "identity": provider.identity(vm),
+    }
     if power is PowerState.OFF:
         # One that another plan has shut down for itself is not one that was off: its rollback would start it.
         ctx.store.require_source_alone(*ctx.key, POWER, detail)
@@ -247,7 +253,7 @@ def power_back_on(ctx: VmContext) -> PowerState:
         return power_now(ctx)
     before = _as_shut_down(ctx, changes[0])
     with ctx.provider(ctx.vm.source) as provider:
-        found = find(provider, before) or before
+        found = as_known_now(ctx, provider, before) or before
         if provider.power_state(found) is PowerState.ON and not _was_seen_off(ctx, changes[0]):
             # The guest may be on its way down and cannot be asked back: left alone now, it would be off in a minute.
             ctx.log(f"{ctx.vm.name}: the shutdown was cut off; finishing it before the source is started again")
@@ -263,9 +269,36 @@ def power_back_on(ctx: VmContext) -> PowerState:
     return power
 
 
+def as_known_now(ctx: VmContext, provider: Provider, before: SourceVm) -> SourceVm | None:
+    """Return the VM as its source knows it now, None when it is gone.
+
+    Raises `PermanentError` when the connection leads to another source than the one where the run took the VM, or
+    where it was shut down: that one not knowing it would say nothing.
+    """
+    changes, mine = _shutdowns(ctx), clusters.taken(ctx)
+    known = changes[0].detail.get("identity") if changes else mine and mine.source
+    if known and known != (now := provider.identity(before)):
+        raise PermanentError(
+            f"{ctx.vm.name}: connection {ctx.vm.source} leads to another source than the one where the VM was shut down"
+            f" ({now} instead of {known})",
+            cure="point the connection at that source again; if it is gone for good, let go of the VM with"
+            " `mtv runs forget`",
+            code="another-source",
+        )
+    return find(provider, before)
+
+
 def _shutdowns(ctx: VmContext) -> list[SourceChange]:
-    """Return the shutdowns that nobody has undone, newest first."""
-    return [change for change in ctx.store.open_source_changes(*ctx.key) if change.kind == POWER]
+    """Return the shutdowns that nobody has undone, newest first.
+
+    Those of a VM of another source, to which the connection led before this run took its own, are none of its business.
+    """
+    mine = clusters.taken(ctx)
+    return [
+        change
+        for change in ctx.store.open_source_changes(*ctx.key)
+        if change.kind == POWER and (mine is None or change.detail.get("identity", mine.source) == mine.source)
+    ]
 
 
 def _as_shut_down(ctx: VmContext, change: SourceChange) -> SourceVm:

@@ -27,7 +27,7 @@ def is_proven(ctx: VmContext, *, must_know: bool) -> bool:
         return False
     try:
         with ctx.provider(ctx.vm.source) as provider:
-            return source.find(provider, before) is None
+            return source.as_known_now(ctx, provider, before) is None
     except MtvError as error:
         if must_know and source.is_to_be_started(ctx):
             raise

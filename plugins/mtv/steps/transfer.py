@@ -33,7 +33,7 @@ from mtv.model.transfer import (
 )
 from mtv.plan.bandwidth import offset_changes, zone_of
 from mtv.providers.base import Provider
-from mtv.steps import holding, layout, results, source, source_copies, source_files
+from mtv.steps import claiming, holding, layout, results, source, source_copies, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.journal import beginning, ending, skip
 from mtv.steps.layout import Layout
@@ -62,6 +62,7 @@ def pod_request(ctx: VmContext) -> PodRequest | None:
         refuse_blocked(ctx)
         decided = layout.recorded(ctx)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            claiming.require(ctx, cluster)
             if row.phase is not VmPhase.VERIFIED:
                 holding.refuse_accepted(ctx, cluster)
             found = layout.states(ctx, cluster, decided)
@@ -102,6 +103,7 @@ def finish(ctx: VmContext, termination_message: str) -> None:
         decided = layout.recorded(ctx)
         _check(ctx, decided, result)
         with ctx.provider(ctx.vm.source) as provider, ctx.cluster() as cluster:
+            claiming.require(ctx, cluster)
             now = source.read(ctx, provider)
             found = layout.states(ctx, cluster, decided)
             power = provider.power_state(now)

@@ -12,7 +12,7 @@ from mtv.kubevirt.resources import INSTANCES, VIRTUAL_MACHINES
 from mtv.kubevirt.virtual_machine import boot_proof_instance
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind, VmPhase
-from mtv.steps import holding, layout, source, started_again, target_objects
+from mtv.steps import claiming, holding, layout, source, started_again, target_objects
 from mtv.steps.context import VmContext
 from mtv.steps.create_vm import wants_to_run
 from mtv.steps.journal import recorded
@@ -35,6 +35,7 @@ def verify(ctx: VmContext) -> None:
             ctx.log(f"{ctx.vm.name}: verified already")
             return
         with ctx.cluster() as cluster:
+            claiming.require(ctx, cluster)
             machine = _machine(ctx, cluster)
             _require_left_off(ctx, cluster)
             if wants_to_run(ctx):

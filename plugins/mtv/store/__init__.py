@@ -1,6 +1,6 @@
 """The factory's own database: plans, runs, VMs, steps, evidence, inventories.
 
-Store and target cluster, never Airflow's state, say what is done. One row per VM is the only lock.
+Store and target cluster, never Airflow's state, say what is done. One row per VM is this store's only lock.
 """
 
 from __future__ import annotations

@@ -166,7 +166,10 @@ class Journal(Runs):
 
     def require_source_alone(self, plan_name: str, vm_id: str, kind: str, detail: Mapping[str, Any]) -> None:
         """Make sure that no run holds another VM, of this plan or of another, with an open change of the same kind on
-        the same thing of the source (`connection` and `source_id` of `detail`). Raises `HeldByAnother` naming it.
+        the same thing of the source. Raises `HeldByAnother` naming it.
+
+        `identity` of `detail` says which thing it is, whatever connection leads there; a change that an earlier version
+        recorded has none, and is known by `connection` and `source_id`.
         """
         with self._reading() as session:
             _require_alone(session, plan_name, vm_id, kind, detail)
@@ -247,13 +250,19 @@ def _require_alone(session: Session, plan_name: str, vm_id: str, kind: str, deta
         )
     )
     for other in session.scalars(query):
-        if all(other.detail.get(key) == detail[key] for key in ("connection", "source_id")):
+        if _is_same_thing(other.detail, detail):
             raise HeldByAnother(
                 f"the source of VM {vm_id} of plan {plan_name} is migrated by plan {other.plan_name} (its VM"
                 f" {other.vm_id}), whose run has not let go of it",
                 cure="take it out of one of the plans, or wait for that run, or clear its `settle` task if the run has"
                 " ended without it",
             )
+
+
+def _is_same_thing(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if one.get("identity") and other.get("identity"):
+        return bool(one["identity"] == other["identity"])
+    return all(one.get(key) == other.get(key) for key in ("connection", "source_id"))
 
 
 def _evidence(record: EvidenceRecord) -> EvidenceRow:

@@ -1,4 +1,4 @@
-"""The VM rows: the only lock there is. Every change is one `UPDATE … WHERE`, judged by the number of rows it met."""
+"""The VM rows: the only lock of a store. Every change is one `UPDATE … WHERE`, judged by the number of rows it met."""
 
 from __future__ import annotations
 

@@ -63,6 +63,10 @@ class OpenstackProvider:
             return []
         return build_vms(servers, collect.surroundings(self.session))
 
+    def identity(self, vm: SourceVm) -> str:
+        """Return the server's id: a UUID, unique over projects, regions and clouds."""
+        return f"openstack:{vm.id}"
+
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""
         return self.power.state(vm.id, vm.name)

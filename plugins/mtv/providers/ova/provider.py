@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +74,14 @@ class OvaProvider:
         if not chosen:
             self._refuse_refused(wanted)
         return chosen
+
+    def identity(self, vm: SourceVm) -> str:
+        """Return the appliance's file name and system, and a digest of what its disk files are told apart by.
+
+        Not its path: two workers may see one folder at two places, or two folders at one.
+        """
+        files = hashlib.sha256("\n".join(disk.generation for disk in vm.disks).encode()).hexdigest()
+        return f"ova:{vm.id.rpartition('/')[2]}/{files[:16]}"
 
     def power_state(self, vm: SourceVm) -> PowerState:  # noqa: ARG002  one protocol for all
         """Return off: an appliance is a file."""

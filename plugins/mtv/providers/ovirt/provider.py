@@ -66,6 +66,10 @@ class OvirtProvider:
         """Return data centres, clusters, hosts, storage domains and networks as `vms` saw them last."""
         return self._around.things()
 
+    def identity(self, vm: SourceVm) -> str:
+        """Return the VM's id: a UUID, which stays with the VM whatever engine has it."""
+        return f"ovirt:{vm.id}"
+
     def power_state(self, vm: SourceVm) -> PowerState:
         """Read the power state now."""
         return self.power.state(vm.id, vm.name)

@@ -25,6 +25,7 @@ _PC = vmodl.query.PropertyCollector
 
 PAGE_OBJECTS = 100
 _MAX_PAGES = 10_000
+_STANDALONE = "ha-host"  # the id that an ESXi host which is asked itself gives itself
 _MAX_EVENTS = 1000  # vCenter's own limit of one QueryEvents answer
 
 POWER_ON_EVENTS = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
@@ -181,6 +182,14 @@ def objects(api: Api, references: Iterable[Any], paths: Sequence[str]) -> list[F
 def vm_reference(api: Api, vm_id: str) -> vim.VirtualMachine:
     """Return a reference to the VM of that id in this session; nothing is asked."""
     return vim.VirtualMachine(vm_id, api.instance._stub)
+
+
+def installation_uuid(api: Api) -> str:
+    """Return the UUID of this vCenter, or of the hardware of a standalone ESXi host, which has none; "" if not told."""
+    if api.content.about.instanceUuid:
+        return str(api.content.about.instanceUuid)
+    found = objects(api, [vim.HostSystem(_STANDALONE, api.instance._stub)], ("summary.hardware.uuid",))
+    return str(found[0].properties.get("summary.hardware.uuid", "")) if found else ""
 
 
 def surroundings(api: Api, *, listed: bool = False) -> list[Found]:

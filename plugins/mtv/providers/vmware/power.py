@@ -9,7 +9,7 @@ from typing import Any
 from pyVmomi import vim
 
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
-from mtv.model.source import PowerState
+from mtv.model.source import PowerState, SourceVm
 from mtv.providers.power import Answer, PowerOfVms
 from mtv.providers.vmware.build import power_state
 from mtv.providers.vmware.collect import objects, vm_reference
@@ -25,6 +25,24 @@ class Power(PowerOfVms[Session]):
     def state(self, vm_id: str, name: str) -> PowerState:
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
         return power_state(self._read(vm_id, name, ("runtime.powerState",)).get("runtime.powerState"))
+
+    def require_same(self, vm: SourceVm) -> None:
+        """Raise `PermanentError` when the VM's id leads to another VM than the one that was read.
+
+        The instance UUID tells, or the BIOS UUID where that was not read; what vCenter does not tell tells nothing.
+        """
+        seen = self._read(vm.id, vm.name, ("config.instanceUuid", "config.uuid"))
+        pinned = {"config.instanceUuid": vm.document.get("instanceUuid"), "config.uuid": vm.uuid}
+        for path, before in pinned.items():
+            now = seen.get(path)
+            if before and now:
+                if str(now).lower() != str(before).lower():
+                    raise PermanentError(
+                        f"{self.session.where}: {vm.id} is another VM than {vm.name} (UUID {now} instead of {before})",
+                        cure="point the connection at the vCenter that the VM was read from; nothing was touched",
+                        code="OtherVm",
+                    )
+                return
 
     def _ask_guest(self, vm_id: str, name: str) -> Answer:
         seen = self._read(vm_id, name, ("guest.toolsRunningStatus",))

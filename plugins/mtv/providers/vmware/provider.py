@@ -85,16 +85,26 @@ class VmwareProvider:
             return now
         return with_generations(now, lost)
 
+    def identity(self, vm: SourceVm) -> str:
+        """Return vCenter's own UUID (an ESXi host's hardware's, else its address) and the VM's id there."""
+        uuid = self.session.run(collect.installation_uuid, doing="ask for the instance UUID")
+        return f"vsphere:{uuid or f'{self.session.host}:{self.session.port}'}/{vm.id}"
+
     def power_state(self, vm: SourceVm) -> PowerState:
-        """Read the power state now."""
+        """Read the power state now. Raises `PermanentError` when the id leads to another VM than the one that was read,
+        as do `power_off` and `power_on`: ids such as vm-42 mean another VM in another vCenter.
+        """
+        self.power.require_same(vm)
         return self.power.state(vm.id, vm.name)
 
     def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
         """Shut down the guest, power off after `timeout_s` seconds; return how it ended."""
+        self.power.require_same(vm)
         return self.power.off(vm.id, vm.name, timeout_s=timeout_s, asked_before=asked_before)
 
     def power_on(self, vm: SourceVm) -> None:
         """Power on and wait until vCenter says so."""
+        self.power.require_same(vm)
         self.power.on(vm.id, vm.name)
 
     def disk_source(self, vm: SourceVm, disk: SourceDisk, *, transport: str = "auto") -> DiskSource:
