@@ -27,10 +27,11 @@ def converting(vm: VmContext, world: World) -> None:
 
 
 def kept(world: World) -> list[dict[str, Any]]:
-    """Machines and claims, without the mark that they may be the only copy."""
+    """Machines and claims, without the mark that they may be the only copy, and the version that it changes."""
     found = copy.deepcopy([*world.all(VIRTUAL_MACHINES), *world.all(CLAIMS)])
     for body in found:
         (body["metadata"].get("annotations") or {}).pop(labels.ONLY_COPY, None)
+        del body["metadata"]["resourceVersion"]
     return found
 
 
@@ -141,3 +142,17 @@ def test_a_source_that_was_registered_anew_under_another_id_is_started_by_its_uu
     assert settled(vm)["outcome"] == "rolled back"
     assert world.vm.power is PowerState.ON
     assert vm.store.open_source_changes("first", "web-1") == []
+
+
+def test_a_connection_that_leads_to_another_source_proves_nothing_of_the_vm(make_run: MakeRun, world: World) -> None:
+    vm = through_validation(make_run())
+    converting(vm, world)
+    before = kept(world)
+    world.is_gone, world.installation = True, "vc-2"
+    with pytest.raises(PermanentError, match="leads to another source"):
+        settle.settle(vm)
+    assert kept(world) == before
+    assert vm.store.vm(*vm.key).holder == vm.run.id
+    world.is_gone, world.installation = False, "vc-1"
+    settle.settle(vm)
+    assert world.vm.power is PowerState.ON

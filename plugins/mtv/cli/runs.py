@@ -92,8 +92,8 @@ def _left(done: LetGo, target: Target) -> Iterator[str]:
         f" removed, and none is stopped: {having}"
     )
     yield (
-        f"the lease on its source in namespace {leases.NAMESPACE} of {target.connection} stays; runs of this store take it"
-        f" over, another mtv needs it removed: kubectl delete lease -n {leases.NAMESPACE} {having}"
+        f"the lease on its source in namespace {leases.NAMESPACE} of {target.connection} stays; runs of this store take"
+        f" it over, another mtv needs it removed: kubectl delete lease -n {leases.NAMESPACE} {having}"
     )
 
 
