@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,11 +14,10 @@ from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.plan import AcceptedConcern, Plan
 from mtv.reporting import read_run, write_report
 from mtv.steps import approval, prepare
-from mtv.steps.context import RunContext
 from tests.steps.conftest import SomeConnections, plan_of, through_validation
+from tests.steps.walk import MakeRun
 from tests.steps.world import World
 
-MakeRun = Callable[..., RunContext]
 RULE = """\
 id: vmware.test.big
 category: Critical

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,10 +16,9 @@ from mtv.steps.by_hand import close_run, forget_vm
 from mtv.steps.context import RunContext
 from mtv.store import RunRefused, Store
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import migrate, migrate_but_settle
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle
 from tests.steps.world import World
 
-MakeRun = Callable[..., RunContext]
 WHY = {"by": "anna", "reason": "its DAG run was deleted"}
 
 

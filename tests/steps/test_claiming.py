@@ -21,7 +21,7 @@ from mtv.store.errors import HeldByAnother
 from tests.kubevirt.values import source_vm
 from tests.steps.conftest import begin, plan_of, through_validation
 from tests.steps.test_lost_store import other_store, target
-from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
 from tests.steps.world import MemoryCluster, World
 
 __all__ = ["other_store"]

@@ -12,7 +12,7 @@ from mtv.steps import create_vm, layout, prepare, settle, transfer, verify
 from mtv.steps.context import VmContext
 from tests.kubevirt.values import disk, source_vm
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, play_convert, play_transfer
+from tests.steps.walk import MakeRun, play_convert, play_transfer
 from tests.steps.world import World
 
 

@@ -15,7 +15,7 @@ from mtv.kubevirt.resources import CLAIMS
 from mtv.model.evidence import VmPhase
 from mtv.steps import convert, prepare, transfer
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, play_convert, play_transfer
+from tests.steps.walk import MakeRun, play_convert, play_transfer
 from tests.steps.world import World
 
 

@@ -15,7 +15,7 @@ from mtv.steps import convert, create_vm, prepare, recovery, run, settle, source
 from mtv.steps.context import VmContext
 from mtv.store import StaleHolder
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled, until_created
 from tests.steps.world import World
 
 STEPS: tuple[Callable[[VmContext], object], ...] = (
@@ -25,10 +25,7 @@ STEPS: tuple[Callable[[VmContext], object], ...] = (
 
 def not_verified(make_run: MakeRun, world: World, on_failure: str) -> VmContext:
     vm = through_validation(make_run(on_failure=on_failure))
-    prepare.prepare(vm)
-    play_transfer(vm, world)
-    play_convert(vm, world)
-    create_vm.create_vm(vm)
+    until_created(vm, world)
     return vm
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from mtv.kubevirt.resources import CLAIMS, STORAGE_CLASSES
@@ -11,11 +9,10 @@ from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import AcceptedConcern, Plan, StorageTarget
 from mtv.steps import prepare
-from mtv.steps.context import RunContext
 from tests.steps.conftest import SomeConnections, plan_of, through_validation
+from tests.steps.walk import MakeRun
 from tests.steps.world import MemoryCluster, World
 
-MakeRun = Callable[..., RunContext]
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 DEFAULT_FOR_VMS = "storageclass.kubevirt.io/is-default-virt-class"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -25,14 +24,14 @@ from mtv.model.plan import Bandwidth, RateWindow
 from mtv.model.source import PowerState, SourceVm
 from mtv.model.transfer import FileRange, OvaMember, TransferSpec, Verify
 from mtv.steps import convert, prepare, settle, transfer
-from mtv.steps.context import RunContext, VmContext
+from mtv.steps.context import VmContext
 from mtv.steps.guest_network import nics_of
 from mtv.steps.source_files import as_the_pod_sees
 from tests.kubevirt.values import nic, source_vm
 from tests.steps.conftest import through_validation
+from tests.steps.walk import MakeRun
 from tests.steps.world import World
 
-MakeRun = Callable[..., RunContext]
 ANY = "0.0.0.0"  # noqa: S104  a route's network, nothing is bound
 MAC = "00:50:56:aa:00:01"
 SCRIPTS = {"10_linux_run_mark.sh": "echo ran >/etc/ran\n", "20_win_firstboot_x.ps1": "Write-Output x\n"}

@@ -10,7 +10,7 @@ from mtv.model.evidence import VmPhase
 from mtv.steps import convert, prepare, run, settle, transfer
 from mtv.store import StaleHolder
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, play_transfer
+from tests.steps.walk import MakeRun, migrate, play_transfer
 from tests.steps.world import MemoryCluster, World
 
 

@@ -19,7 +19,7 @@ from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
 from mtv.steps.context import VmContext
 from mtv.store import Store
 from tests.steps.conftest import begin, through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
 from tests.steps.world import World
 
 

@@ -11,7 +11,7 @@ from mtv.model.source import PowerState, SourceVm
 from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
 from mtv.store import AlreadyMigrated
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle
 from tests.steps.world import World
 
 

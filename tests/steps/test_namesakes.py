@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -13,11 +13,10 @@ from mtv.model.errors import PermanentError
 from mtv.model.evidence import EvidenceKind, VmPhase
 from mtv.model.source import PowerState, SourceVm
 from mtv.steps import prepare, settle, source
-from mtv.steps.context import RunContext, VmContext
+from mtv.steps.context import VmContext
 from tests.steps.conftest import through_validation
+from tests.steps.walk import MakeRun
 from tests.steps.world import MemoryProvider, World
-
-MakeRun = Callable[..., RunContext]
 
 
 class Crowded(MemoryProvider):

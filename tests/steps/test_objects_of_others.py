@@ -13,7 +13,7 @@ from mtv.model.errors import TemporaryError
 from mtv.steps import convert, create_vm, prepare, settle, verify
 from mtv.steps.context import VmContext
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, play_convert, play_transfer, settled
 from tests.steps.world import World
 
 

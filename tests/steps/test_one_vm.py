@@ -15,41 +15,11 @@ from mtv.model.source import PowerState
 from mtv.model.transfer import Failure, TransferResult
 from mtv.reporting import read_run
 from mtv.steps import convert, create_vm, prepare, run, settle, transfer, verify
-from mtv.steps.context import RunContext, VmContext
+from mtv.steps.context import VmContext
 from tests.kubevirt.values import disk, source_vm
 from tests.steps.conftest import through_validation
+from tests.steps.walk import MakeRun, migrate, play_convert, play_transfer, settled
 from tests.steps.world import World
-
-MakeRun = Callable[..., RunContext]
-
-
-def play_transfer(vm: VmContext, world: World, **how: bool) -> None:
-    request = transfer.pod_request(vm)
-    assert request is not None
-    transfer.finish(vm, world.run_pod(request, **how))
-
-
-def play_convert(vm: VmContext, world: World, **how: bool) -> None:
-    request = convert.pod_request(vm)
-    assert request is not None
-    convert.finish(vm, world.run_pod(request, **how))
-
-
-def migrate_but_settle(vm: VmContext, world: World) -> None:
-    prepare.prepare(vm)
-    play_transfer(vm, world)
-    play_convert(vm, world)
-    create_vm.create_vm(vm)
-    verify.verify(vm)
-
-
-def migrate(vm: VmContext, world: World) -> None:
-    migrate_but_settle(vm, world)
-    settle.settle(vm)
-
-
-def settled(vm: VmContext) -> dict[str, object]:
-    return vm.store.evidence(vm.run.id, vm.vm.id, EvidenceKind.SETTLED)[-1].document
 
 
 def test_a_running_vm_ends_up_running_on_the_target_and_off_on_the_source(make_run: MakeRun, world: World) -> None:

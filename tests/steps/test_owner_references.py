@@ -6,7 +6,7 @@ from mtv.kubevirt import pods
 from mtv.kubevirt.resources import CLAIMS
 from mtv.steps import prepare, settle, transfer
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, migrate
+from tests.steps.walk import MakeRun, migrate
 from tests.steps.world import World
 
 

@@ -11,7 +11,7 @@ import pytest
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.steps import prepare, transfer
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, play_transfer
+from tests.steps.walk import MakeRun, play_transfer
 from tests.steps.world import World
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mtv.model.errors import TemporaryError
-from mtv.model.evidence import EvidenceKind, VmPhase
+from mtv.model.evidence import VmPhase
 from mtv.model.source import SourceDisk, SourceVm
 from mtv.model.transfer import DiskSource
 from mtv.reporting import write_report
@@ -20,7 +19,7 @@ from mtv.steps.source_copies import COPIES
 from mtv.store import Store
 from tests.steps import conftest
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import migrate_but_settle
+from tests.steps.walk import migrate_but_settle, settled
 from tests.steps.world import MemoryProvider, World
 
 COPIED: set[str] = set()
@@ -76,10 +75,6 @@ def migrated_but_for_settle(make_run: Callable[..., RunContext], world: World) -
     vm = through_validation(make_run())
     migrate_but_settle(vm, world)
     return vm
-
-
-def settled(vm: VmContext) -> dict[str, Any]:
-    return vm.store.evidence(vm.run.id, "web-1", EvidenceKind.SETTLED)[-1].document
 
 
 LEFT = ["vcenter: copies of the disks of web-1"]

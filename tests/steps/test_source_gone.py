@@ -16,7 +16,7 @@ from mtv.model.source import PowerState
 from mtv.steps import convert, create_vm, prepare, run, settle, transfer
 from mtv.steps.context import VmContext
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
 from tests.steps.world import MemoryProvider, World
 
 

@@ -16,7 +16,7 @@ from mtv.steps.context import VmContext
 from mtv.store.errors import HeldByAnother
 from tests.kubevirt.values import source_vm
 from tests.steps.conftest import plan_of, through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, migrate, play_convert, play_transfer, settled
 from tests.steps.world import MemoryProvider, World
 
 

@@ -12,11 +12,11 @@ from mtv.model.errors import DriftError, TemporaryError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import BootProof
 from mtv.model.source import PowerState
-from mtv.steps import convert, create_vm, prepare, run, settle, verify
+from mtv.steps import convert, prepare, run, settle, verify
 from mtv.steps.context import VmContext
 from tests.kubevirt.values import source_vm
 from tests.steps.conftest import MARKER, through_validation
-from tests.steps.test_one_vm import MakeRun, migrate, migrate_but_settle, play_convert, play_transfer, settled
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle, play_transfer, settled, until_created
 from tests.steps.world import MemoryCluster, World
 
 Prepare = Callable[[VmContext, World], None]
@@ -56,10 +56,7 @@ def test_a_boot_is_no_proof_of_a_copy_whose_source_was_started_before_it(
 ) -> None:
     world.vm = source_vm(power=PowerState.OFF)
     vm = through_validation(make_run(boot_proof=BootProof(marker=MARKER, timeout_s=5, throw_away=throw_away)))
-    prepare.prepare(vm)
-    play_transfer(vm, world)
-    play_convert(vm, world)
-    create_vm.create_vm(vm)
+    until_created(vm, world)
     started_and_stopped(world)
     with pytest.raises(DriftError, match="not those that were copied"):
         verify.verify(vm)
@@ -71,10 +68,7 @@ def test_a_boot_is_no_proof_of_a_copy_whose_source_is_started_while_it_is_watche
     make_run: MakeRun, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = through_validation(make_run())
-    prepare.prepare(vm)
-    play_transfer(vm, world)
-    play_convert(vm, world)
-    create_vm.create_vm(vm)
+    until_created(vm, world)
     read = MemoryCluster.pod_log
 
     def meanwhile(cluster: MemoryCluster, *arguments: str, **more: int) -> str:

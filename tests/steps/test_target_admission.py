@@ -9,7 +9,7 @@ from mtv.model.errors import PermanentError
 from mtv.model.source import PowerState
 from mtv.steps import prepare, settle
 from tests.steps.conftest import through_validation
-from tests.steps.test_one_vm import MakeRun
+from tests.steps.walk import MakeRun
 from tests.steps.world import World
 
 

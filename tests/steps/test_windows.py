@@ -14,13 +14,11 @@ from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan, Window
 from mtv.model.source import PowerState
 from mtv.steps import prepare, settle, windows
-from mtv.steps.context import RunContext
 from mtv.store import Store
 from tests.steps.conftest import plan_of, through_validation
-from tests.steps.test_one_vm import migrate, migrate_but_settle
+from tests.steps.walk import MakeRun, migrate, migrate_but_settle
 from tests.steps.world import World
 
-MakeRun = Callable[..., RunContext]
 END = datetime(2026, 12, 6, 3, 0, tzinfo=UTC)
 IN_TIME, TOO_LATE = END - timedelta(minutes=1), END
 
