@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,13 +38,22 @@ class Live:
     namespace: str
 
     def start(self, plan: str) -> tuple[str, str]:
+        """Start a run of the plan, whose VMs nobody has touched: one that an earlier run migrated stays migrated."""
+        with self.store() as store:
+            store.upgrade()
+        with closing(sqlite3.connect(self._store_file)) as database, database:
+            database.execute("DELETE FROM vms WHERE plan_name = ?", (plan,))
         dag_id = f"mtv.{plan}.w"
         self.api.wait_for_dag(dag_id, timeout_s=300)
         self.api.unpause(dag_id)
         return dag_id, self.api.trigger(dag_id)
 
+    @property
+    def _store_file(self) -> Path:
+        return self.folder / "mtv" / "store.sqlite"
+
     def store(self) -> Store:
-        return Store.open(f"sqlite:///{self.folder / 'mtv' / 'store.sqlite'}")
+        return Store.open(f"sqlite:///{self._store_file}")
 
     def states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str]:
         return {(task["task_id"], task["map_index"]): task["state"] for task in self.api.tasks(dag_id, run_id)}
