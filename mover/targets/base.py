@@ -17,6 +17,7 @@ from mtv.model.errors import MtvError, TemporaryError
 KEEP_SIZE = 0x01
 PUNCH_HOLE = 0x02
 ZERO_RANGE = 0x10
+_SECTOR_BYTES = 512
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
@@ -104,13 +105,14 @@ class Target(ABC):
             while done < length:
                 fd = self._direct if self.is_direct else self._buffered
                 count = os.preadv(fd, [into[done:wanted]], offset + done)
-                if count == 0:
+                done += count
+                # Reading on inside a sector would only be refused: a file that was cut there may have grown again.
+                if count == 0 or (self.is_direct and done < length and done % _SECTOR_BYTES):
                     raise TemporaryError(
                         f"{self.path} ends at {offset + done}, not at {self.size_bytes}",
                         cure="see who cut the file, then run the step again",
                         code="target-short",
                     )
-                done += count
         except OSError as error:
             raise self._error(error, f"read at {offset}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 
 import mover.ledger
+from mover.buffers import block_buffer
 from mover.failure import EXIT_PERMANENT, EXIT_TEMPORARY, exit_code_of
 from mover.geometry import BLOCK_BYTES
 from mover.targets.base import Target
+from mover.targets.file import FileTarget
+from mtv.model.errors import TemporaryError
 from mtv.model.transfer import OvaMember, TransferSpec, Verify
 from tests.mover import moving
 from tests.mover.devices import loop_device, mounted_tmpfs, resize_tmpfs
@@ -233,6 +237,26 @@ def test_an_error_that_a_filesystem_kept_for_the_close_takes_nothing_back(
         ran = moving.run(spec_of(tmp_path, source, tmp_path / "t"))
     assert kept
     assert ran.result.ok, ran.lines
+
+
+def test_a_target_that_is_cut_inside_a_sector_and_grows_again_while_it_is_read_is_called_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t"
+    target = FileTarget(path, BLOCK)
+    target.prepare()
+    read = os.preadv
+
+    def cut_meanwhile(fd: int, into: list[memoryview], at: int) -> int:
+        os.truncate(path, 100)
+        count = read(fd, into, at)
+        os.truncate(path, BLOCK)
+        return count
+
+    monkeypatch.setattr(os, "preadv", cut_meanwhile)
+    with contextlib.closing(target), pytest.raises(TemporaryError, match="ends at 100,") as short:
+        target.read(block_buffer(), 0, BLOCK)
+    assert short.value.code == "target-short"
 
 
 def test_a_target_cut_short_while_it_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
