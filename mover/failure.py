@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from mtv.model.errors import MtvError, PermanentError, TemporaryError
 from mtv.model.transfer import Failure
@@ -87,6 +88,15 @@ def exit_code_of(failure: Failure | None) -> int:
     if failure.code == "volume-held":
         return EXIT_VOLUME_HELD
     return EXIT_TEMPORARY if failure.retryable else EXIT_PERMANENT
+
+
+def would_overwrite(path: Path, what: str) -> PermanentError:
+    """What is said of a path that a person gave for a journal or a lock (`what`, also the code) and that is none."""
+    return PermanentError(
+        f"{path} is no {what} of this mover, and would be overwritten",
+        cure="name another journal; or remove the file, if nothing else needs it",
+        code=what,
+    )
 
 
 def no_changes(why: str) -> PermanentError:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mover.failure import storage_error
+from mover.failure import storage_error, would_overwrite
 from mover.journal_format import (
     MAGIC,
     MAX_HEADER_BYTES,
@@ -187,11 +187,7 @@ def refuse_other_file(path: Path) -> None:
     except OSError as error:
         raise storage_error(error, where="work-volume", what=f"journal {path}") from error
     if not is_journal:
-        raise PermanentError(
-            f"{path} is no journal of this mover, and would be overwritten",
-            cure="name another file; or remove it, if nothing else needs it",
-            code="journal",
-        )
+        raise would_overwrite(path, "journal")
 
 
 def is_there(path: Path) -> bool:

@@ -20,9 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mover.failure import VolumeHeld, storage_error
+from mover.failure import VolumeHeld, storage_error, would_overwrite
 from mover.positioned import close_flushed
-from mtv.model.errors import PermanentError
 
 LOCK_NAME = "lock"
 _POLL_S = 0.05
@@ -76,11 +75,7 @@ def refuse_other_lock(path: Path) -> None:
     except OSError as error:
         raise storage_error(error, where="work-volume", what=f"look at lock {path}") from error
     if not is_lock:
-        raise PermanentError(
-            f"{path} is no lock of this mover, and would be overwritten",
-            cure="name another journal; or remove the file, if nothing else needs it",
-            code="lock",
-        )
+        raise would_overwrite(path, "lock")
 
 
 @contextmanager
