@@ -1,5 +1,6 @@
-"""How long pods are waited for. All of it counts from what the cluster says of the pod, never from when a worker or a
-triggerer began to look: one that is restarted again and again must not begin to wait anew each time.
+"""How long pods are waited for. It counts from what the cluster says of the pod, not from when a worker or a triggerer
+began to look: one that is restarted again and again must not begin to wait anew each time. Only the cluster's silence
+counts from when the triggerer last heard of it.
 """
 
 from __future__ import annotations

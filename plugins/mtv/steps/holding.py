@@ -12,7 +12,7 @@ from mtv.kubevirt import machines
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.labels import Role
 from mtv.model.errors import PermanentError, TemporaryError
-from mtv.model.evidence import VmPhase
+from mtv.model.evidence import DECIDED, VmPhase
 from mtv.steps import layout
 from mtv.steps.context import VmContext
 from mtv.store import VmRow
@@ -21,7 +21,7 @@ ON_THE_TARGET = frozenset({VmPhase.CREATING, VmPhase.CREATED, VmPhase.VERIFIED})
 """Phases in which a VirtualMachine may be using the claims: nobody else writes to them."""
 COPIED = frozenset({VmPhase.TRANSFERRED, VmPhase.CONVERTING, VmPhase.CONVERTED}) | ON_THE_TARGET
 """Phases after a proven copy."""
-UNDOING = frozenset({VmPhase.ROLLING_BACK, VmPhase.HOLDING})
+UNDOING = DECIDED - {VmPhase.ACCEPTING}
 """Phases in which `settle` has begun to undo the VM, or is about to: nothing but the end of that comes next."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyVmomi import vim
@@ -16,6 +16,8 @@ from mtv.providers.vmware.collect import objects, vm_reference
 from mtv.providers.vmware.faults import translate
 from mtv.providers.vmware.session import Api, Session
 
+_UUIDS = ("config.instanceUuid", "config.uuid")
+
 
 class Power(PowerOfVms[Session]):
     """Power of the VMs of one session."""
@@ -26,14 +28,21 @@ class Power(PowerOfVms[Session]):
         """Read the power state now. Raises `PermanentError` when the VM is gone."""
         return power_state(self._read(vm_id, name, ("runtime.powerState",)).get("runtime.powerState"))
 
+    def state_of(self, vm: SourceVm) -> PowerState:
+        """Read the power state now. Raises `PermanentError` when the VM is gone, or as `require_same` does."""
+        seen = self._read(vm.id, vm.name, ("runtime.powerState", *_UUIDS))
+        self._refuse_other(vm, seen)
+        return power_state(seen.get("runtime.powerState"))
+
     def require_same(self, vm: SourceVm) -> None:
         """Raise `PermanentError` when the VM's id leads to another VM than the one that was read.
 
         The instance UUID tells, or the BIOS UUID where that was not read; what vCenter does not tell tells nothing.
         """
-        seen = self._read(vm.id, vm.name, ("config.instanceUuid", "config.uuid"))
-        pinned = {"config.instanceUuid": vm.document.get("instanceUuid"), "config.uuid": vm.uuid}
-        for path, before in pinned.items():
+        self._refuse_other(vm, self._read(vm.id, vm.name, _UUIDS))
+
+    def _refuse_other(self, vm: SourceVm, seen: Mapping[str, Any]) -> None:
+        for path, before in zip(_UUIDS, (vm.document.get("instanceUuid"), vm.uuid), strict=True):
             now = seen.get(path)
             if before and now:
                 if str(now).lower() != str(before).lower():

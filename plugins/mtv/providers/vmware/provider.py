@@ -94,8 +94,7 @@ class VmwareProvider:
         """Read the power state now. Raises `PermanentError` when the id leads to another VM than the one that was read,
         as do `power_off` and `power_on`: ids such as vm-42 mean another VM in another vCenter.
         """
-        self.power.require_same(vm)
-        return self.power.state(vm.id, vm.name)
+        return self.power.state_of(vm)
 
     def power_off(self, vm: SourceVm, *, timeout_s: float, asked_before: bool = False) -> str:
         """Shut down the guest, power off after `timeout_s` seconds; return how it ended."""
