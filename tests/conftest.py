@@ -89,6 +89,7 @@ _GROUPS = {
     "lab": (
         "tests/kubevirt/test_cluster.py",
         "tests/kubevirt/test_encrypted_guests.py",
+        "tests/kubevirt/test_leases.py",
         "tests/kubevirt/test_target_facts.py",
         "tests/lab/test_cluster_contract.py",
         "tests/lab_kubevirt/",
@@ -209,8 +210,14 @@ def _take_down(folder: Path, *parts: str) -> None:
 
 @pytest.hookimpl(trylast=True)  # after the order was shuffled
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The groups come first: they are the longest pieces of work that a worker can get."""
+    """The groups come first: they are the longest pieces of work that a worker can get.
+
+    Raises `pytest.UsageError` for a test of the shared lab that no group has: the lab may be stopped before it runs.
+    """
     first = list(_GROUPS)
+    stray = {item.path.name for item in items if "lab" in item.fixturenames and scope_of(item.nodeid) not in first}
+    if stray:
+        raise pytest.UsageError(f"add to a group of the shared lab in tests/conftest.py: {', '.join(sorted(stray))}")
     items.sort(key=lambda item: first.index(scope) if (scope := scope_of(item.nodeid)) in first else len(first))
 
 

@@ -125,11 +125,11 @@ def test_overlays_and_loop_devices_that_do_not_work_are_told(monkeypatch: pytest
     assert [problem.fatal for problem in (*packages._overlay(), *packages._loop())] == [True, False]
 
 
-@pytest.mark.parametrize("lab", [True, False])
-def test_of_a_python_that_does_not_fit_nothing_else_is_asked(monkeypatch: pytest.MonkeyPatch, lab: bool) -> None:
+@pytest.mark.parametrize("with_lab", [True, False])
+def test_of_a_python_that_does_not_fit_nothing_else_is_asked(monkeypatch: pytest.MonkeyPatch, with_lab: bool) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     monkeypatch.delattr(packages.platform, "freedesktop_os_release")
-    (problem,) = packages.problems(lab=lab)
+    (problem,) = packages.problems(lab=with_lab)
     assert problem.message.startswith("this is Python")
 
 
