@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,20 @@ def running_mover(folder: Path, spec: TransferSpec, *extra: str) -> Iterator[sub
             yield process
         finally:
             process.kill()
+
+
+def on_a_terminal(*argv: object) -> tuple[int, str]:
+    """Exit code and all that a terminal shows of the command."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mover", *(str(word) for word in argv)]
+    done = subprocess.run(command, stdout=theirs, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=False)
+    os.close(theirs)
+    shown = b""
+    # A read gives what one write has left, or a part; EIO says that nobody can write any more and all was read.
+    with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):
+        while piece := terminal.read(65536):
+            shown += piece
+    return done.returncode, shown.decode()
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.state import PYTHON_PATH
 from mover.cli import main
 from mover.failure import EXIT_OK, EXIT_PERMANENT, EXIT_TEMPORARY, EXIT_VOLUME_HELD
 from mover.journal_format import RECORD_BYTES
@@ -315,18 +312,8 @@ def test_help_has_an_example_of_every_kind_of_source(capsys: pytest.CaptureFixtu
         assert kind in helped["copy"]
 
 
-def on_a_terminal(*argv: object) -> tuple[int, str]:
-    """Exit code and all that a terminal shows of the command."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "mover", *(str(word) for word in argv)]
-    done = subprocess.run(command, stdout=theirs, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=False)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as terminal:
-        return done.returncode, terminal.read1(65536).decode()
-
-
 def test_on_a_terminal_a_copy_shows_a_bar_and_ends_with_a_sentence(tmp_path: Path, disk: Path) -> None:
-    code, shown = on_a_terminal("copy", "--source", f"file:{disk}", "--target", tmp_path / "t")
+    code, shown = moving.on_a_terminal("copy", "--source", f"file:{disk}", "--target", tmp_path / "t")
     assert code == EXIT_OK
     assert re.search(r"\[#{4,}\] 100%", shown)
     assert "root digest" in shown.splitlines()[-1]
@@ -357,6 +344,6 @@ def test_a_copy_that_never_began_does_not_speak_of_a_journal_that_is_not_there(
 ) -> None:
     (tmp_path / "notes").write_text("no journal")
     argv = ("--source", f"file:{tmp_path / source}", "--target", tmp_path / "t", "--journal", tmp_path / journal)
-    code, shown = on_a_terminal("copy", *argv)
+    code, shown = moving.on_a_terminal("copy", *argv)
     assert code == EXIT_PERMANENT
     assert shown.splitlines()[-1] == f"{tmp_path / 't'}: not copied"

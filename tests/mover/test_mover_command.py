@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -213,13 +212,8 @@ def test_no_line_is_longer_than_a_log_reader_takes() -> None:
 
 def test_a_terminal_gets_bars_instead_of_json(tmp_path: Path, spec: TransferSpec) -> None:
     (tmp_path / "spec.json").write_bytes(msgspec.json.encode(spec))
-    ours, theirs = pty.openpty()
-    argv = [sys.executable, "-m", "mover", "transfer", "--spec", str(tmp_path / "spec.json")]
-    done = subprocess.run(argv, stdout=theirs, env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=False)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as terminal:
-        said = terminal.read1(65536).decode()
-    assert done.returncode == EXIT_OK
+    code, said = moving.on_a_terminal("transfer", "--spec", tmp_path / "spec.json")
+    assert code == EXIT_OK
     assert re.search(r"\[#{4,}\] 100%", said)
     assert '"event"' not in said
 
