@@ -95,7 +95,8 @@ def test_three_vms_from_two_sources_are_migrated_and_proven(wave):
 
 def test_the_demo_shows_progress_the_table_the_report_and_where_airflow_is(wave):
     said = wave.demo.stdout
-    assert re.search(r"web-1 .* transfer · copy · \d+ MiB", said)
+    # Which phase of a copy is seen hangs on how quick it is.
+    assert re.search(r"web-1 .* transfer · (copy|verify|done) · \d+ MiB", said)
     digest = wave.evidence("web-1", EvidenceKind.TRANSFER)["disks"][0]["digest"]
     assert f"{digest[:16]}…" in said
     assert "3 of 3 VMs migrated and proven." in said
