@@ -15,7 +15,7 @@ from airflow.sdk import DAG, get_parsing_context
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan
 from mtv.model.settings import Settings
-from mtv.orchestration.admission import may_enter
+from mtv.orchestration.admission import Turn, ask_to_enter
 from mtv.orchestration.operators import StepOperators
 from mtv.orchestration.outline import Outline
 from mtv.orchestration.runner import Log, PodTarget, StepRunner, TaskRef
@@ -47,13 +47,13 @@ class NoopRunner(StepRunner):
             if step in ("close", "verdict"):
                 store.finish_run(run.id, "success")
 
-    def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, limit: int = 0) -> bool:  # noqa: ARG002  the runner's shape
+    def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, turn: Turn | None = None) -> bool:  # noqa: ARG002  the runner's shape
         """Journal the step and move the VM's row as the real steps do."""
         with self.store() as store:
             run = store.run_of(task.dag_id, task.run_id)
             assert run is not None
             named(vm_id)
-            if limit and not may_enter(store, run, vm_id, limit):
+            if turn and not ask_to_enter(store, run, vm_id, turn):
                 return False
             self._journal_step(store, run.id, run.plan_name, step, vm_id)
         return True

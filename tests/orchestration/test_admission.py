@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
 from mtv.model.plan import Plan, PlannedVm, Target, Wave
-from mtv.orchestration.admission import ask_to_enter, line_of, may_enter
+from mtv.orchestration.admission import Turn, ask_to_enter, line_of, may_enter
 from mtv.store import Run, Store
 
 
@@ -38,6 +40,7 @@ class Flight(RuleBasedStateMachine):
         self.store = Store.open(f"sqlite:///{Path(self.folder.name) / 'store.sqlite'}")
         self.store.upgrade()
         self.limit = limit
+        self.turn = Turn(limit, goes_on=lambda: True)
         ids = [f"vm-{n}" for n in range(count)]
         before = start_run(self.store, ids, "before")
         for vm in data.draw(st.lists(st.sampled_from(ids), unique=True), label="blocked by the run before"):
@@ -53,7 +56,7 @@ class Flight(RuleBasedStateMachine):
     @rule(data=st.data())
     def ask(self, data) -> None:
         vm = data.draw(st.sampled_from(self.waiting))
-        if ask_to_enter(self.store, self.run, vm, self.limit):
+        if ask_to_enter(self.store, self.run, vm, self.turn):
             self.waiting.remove(vm)
             self.flying.append(vm)
             self.attempt(vm, "prepare", "success")
@@ -77,7 +80,7 @@ class Flight(RuleBasedStateMachine):
     def try_again(self, data) -> None:
         """`prepare` is tried again: the VM has its place already."""
         vm = data.draw(st.sampled_from(self.flying))
-        assert ask_to_enter(self.store, self.run, vm, self.limit)
+        assert ask_to_enter(self.store, self.run, vm, self.turn)
 
     @precondition(lambda self: self.through)
     @rule(data=st.data())
@@ -123,7 +126,7 @@ def entering(store: Store, run: Run, limit: int) -> int:
     """Let every VM ask once, in frozen order, and count those that entered."""
     entered = 0
     for vm in run.frozen_vms or ():
-        if ask_to_enter(store, run, vm, limit):
+        if ask_to_enter(store, run, vm, Turn(limit, goes_on=lambda: True)):
             store.end_step(store.begin_step(run.id, vm, "prepare"), state="success")
             store.claim_vm("p", vm, run.id)
             entered += 1
@@ -145,3 +148,17 @@ def test_a_wave_that_was_blocked_as_a_whole_is_no_free_flight_the_next_time_nor_
             store.end_step(store.begin_step(run.id, vm, "settle"), state="success")
         assert entering(store, run, 2) == 2, "all were cleared"
         assert entering(store, run, 2) == 2, "who flies is not held up, and nobody else enters"
+
+
+def test_a_settled_vm_that_is_cleared_without_what_follows_is_refused_and_does_not_join_the_line(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
+        store.upgrade()
+        run = start_run(store, ["vm-0"], "r")
+        assert entering(store, run, 1) == 1
+        store.end_step(store.begin_step(run.id, "vm-0", "settle"), state="success")
+        release(store, run, "vm-0", VmPhase.FAILED)
+        with pytest.raises(PermanentError, match="vm-0 was settled in this run") as refused:
+            ask_to_enter(store, run, "vm-0", Turn(1, goes_on=lambda: False))
+        assert refused.value.code == "cleared-alone"
+        assert line_of(store, run).through == {"vm-0"}
+        assert ask_to_enter(store, run, "vm-0", Turn(1, goes_on=lambda: True))

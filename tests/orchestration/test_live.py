@@ -122,6 +122,25 @@ def test_a_vm_whose_prepare_fails_is_settled_and_turns_the_run_red_while_others_
         assert store.vm("sad", "vm-1").phase is VmPhase.MIGRATED
 
 
+def test_a_settled_vm_begins_again_only_if_all_that_follows_was_cleared_with_it(live: Live):
+    dag_id, run_id = live.start("again")
+    assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "failed"
+    with live.store() as store:
+        run = store.run_of(dag_id, run_id)
+        # `settle` alone beside it runs at once: the task before it is over.
+        for beside in ([], [("cold.settle", 0)]):
+            live.api.clear(dag_id, run_id, [("cold.prepare", 0), *beside])
+            assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "failed"
+            assert live.logs(dag_id).count("[cleared-alone] vm-0 was settled in this run") == 1 + len(beside)
+        attempts = [row.step for row in store.steps(run.id) if row.vm_id]
+        assert attempts == ["prepare", "settle", "settle"], "prepare has begun"
+
+        live.api.clear(dag_id, run_id, [("cold.prepare", 0)], downstream=True)
+        assert live.api.wait_for_run(dag_id, run_id, timeout_s=600) == "failed"
+        again = [row.step for row in store.steps(run.id) if row.vm_id][len(attempts) :]
+    assert again == ["queue", "prepare", "settle"]
+
+
 def test_only_freeze_leaves_an_xcom_and_it_holds_ids(live: Live, sad):
     dag_id, _ = sad
     with sqlite3.connect(live.folder / "airflow.db") as database:

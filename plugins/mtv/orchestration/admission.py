@@ -8,9 +8,11 @@ line, and who comes joins its end, so any number of tasks may ask at once: the a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
 
 if TYPE_CHECKING:
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 QUEUE = "queue"
 """Step in the journal: a VM that was through has joined the line again."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a VM that asks to enter brings with it."""
+
+    limit: int
+    """How many VMs may be in flight at once."""
+    goes_on: Callable[[], bool]
+    """Whether all that follows in the VM's group is still to run. Asked only of a VM that was through already."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,25 @@ def may_enter(store: Store, run: Run, vm_id: str, limit: int) -> bool:
     return line_of(store, run).admits(vm_id, limit)
 
 
-def ask_to_enter(store: Store, run: Run, vm_id: str, limit: int) -> bool:
-    """Is it this VM's turn? One that was through (its tasks were cleared) joins the line first."""
+def ask_to_enter(store: Store, run: Run, vm_id: str, turn: Turn) -> bool:
+    """Is it this VM's turn? One that was through (its tasks were cleared) joins the line first.
+
+    Raises `PermanentError` when what follows was not cleared with it: `settle` would be over already, or run as soon as
+    the task before it is over, so that the source is shut down and nothing ever starts it again. Clearing "only failed"
+    tasks does this, as `settle` mostly ends well.
+    """
     line = line_of(store, run)
     if vm_id in line.through:
+        if not turn.goes_on():
+            raise PermanentError(
+                f"{vm_id} was settled in this run, and prepare was cleared without the tasks up to settle: nothing was"
+                " touched",
+                cure="clear prepare with all that is downstream of it, or start the wave again",
+                code="cleared-alone",
+            )
         store.end_step(store.begin_step(run.id, vm_id, QUEUE), state="success")
         line = line_of(store, run)
-    return line.admits(vm_id, limit)
+    return line.admits(vm_id, turn.limit)
 
 
 def line_of(store: Store, run: Run) -> Line:

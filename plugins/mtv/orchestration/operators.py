@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import Context
+from airflow.sdk import Context, TaskInstanceState
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -16,12 +16,22 @@ from airflow.sdk.exceptions import (
     AirflowTaskTerminated,
 )
 
-from mtv.itinerary.itineraries import Itinerary, Step, Where
+from mtv.itinerary.itineraries import BY_NAME, Itinerary, Step, Where
 from mtv.model.settings import Settings
+from mtv.orchestration.admission import Turn
 from mtv.orchestration.errors import as_airflow_errors
 from mtv.orchestration.outline import Outline
 from mtv.orchestration.runner import StepRunner, TaskRef, log_lines
 
+_ENDED = frozenset(
+    {
+        TaskInstanceState.SUCCESS,
+        TaskInstanceState.FAILED,
+        TaskInstanceState.SKIPPED,
+        TaskInstanceState.UPSTREAM_FAILED,
+        TaskInstanceState.REMOVED,
+    }
+)
 VM_LABEL = "{{ vm_name if vm_name is defined else task.vm_id }}"
 """Label of a mapped task. The name is only known once the task runs, and an undefined one would fail the task."""
 
@@ -98,9 +108,10 @@ class VmStepOperator(_StepOperator):
     def execute(self, context: Context) -> None:
         """Run the step, or wait in the triggerer until it is the VM's turn."""
         task = task_ref(context)
+        turn = Turn(self.limit, lambda: self._goes_on(context)) if self.limit else None
         with as_airflow_errors():
             done = self.runner.vm_step(
-                self.step, self.vm_id, task, log_lines(self.log), named=label_of(context), limit=self.limit
+                self.step, self.vm_id, task, log_lines(self.log), named=label_of(context), turn=turn
             )
             if not done:
                 self._wait_for_turn(task)
@@ -109,6 +120,13 @@ class VmStepOperator(_StepOperator):
         """Go on when the triggerer says that it is the VM's turn, or that it waited in vain."""
         del event
         self.execute(context)
+
+    def _goes_on(self, context: Context) -> bool:
+        """Ask Airflow whether the VM's other tasks are still to run: one that was not cleared is over."""
+        ti, group = context["ti"], self.task_id.removesuffix(f".{self.step}")
+        others = [f"{group}.{step.name}" for step in BY_NAME[group].steps if step.name != self.step]
+        states = ti.get_task_states(ti.dag_id, map_index=ti.map_index, task_ids=others, run_ids=[ti.run_id])
+        return not any(states[ti.run_id][f"{task_id}_{ti.map_index}"] in _ENDED for task_id in others)
 
     def _wait_for_turn(self, task: TaskRef) -> NoReturn:
         from mtv.orchestration.turn_trigger import TurnTrigger

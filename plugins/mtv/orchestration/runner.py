@@ -18,7 +18,7 @@ from mtv.model.connection import Connections
 from mtv.model.errors import PermanentError
 from mtv.model.settings import Settings
 from mtv.model.text import printable
-from mtv.orchestration.admission import ask_to_enter
+from mtv.orchestration.admission import Turn, ask_to_enter
 from mtv.orchestration.connections import AirflowConnections
 from mtv.orchestration.outline import Outline, OutlineFolder, outlines_of, vm_itinerary
 from mtv.orchestration.plans_folder import as_it_began, as_it_is_now
@@ -156,16 +156,16 @@ class StepRunner:
             for plan_hash, standing in inventory.judge(ctx).items():
                 folder.write_standing(plan_hash, is_ready=standing.is_ready)
 
-    def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, limit: int = 0) -> bool:
+    def vm_step(self, step: str, vm_id: str, task: TaskRef, log: Log, *, named: Log, turn: Turn | None = None) -> bool:
         """Run a step of one VM and return True; `named` is told the VM's name.
 
-        With `limit`, return False while it is not the VM's turn: at most `limit` VMs of a run are in flight.
+        With `turn`, return False while it is not the VM's: at most `turn.limit` VMs of a run are in flight.
         """
         module = importlib.import_module(f"mtv.steps.{step}")
         with self._vm_context(vm_id, task, log) as ctx:
             named(ctx.vm.name)
-            if limit and not ask_to_enter(ctx.store, ctx.run, vm_id, limit):
-                log(f"waiting: {limit} VMs of this wave are in flight, and {ctx.vm.name} is not next")
+            if turn and not ask_to_enter(ctx.store, ctx.run, vm_id, turn):
+                log(f"waiting: {turn.limit} VMs of this wave are in flight, and {ctx.vm.name} is not next")
                 return False
             getattr(module, step)(ctx)
             return True

@@ -60,6 +60,7 @@ PLANS = {
         plan_named("left", 1, 1),
         plan_named("turns", 3, 2),
         plan_named("sad", 2, 2),
+        plan_named("again", 1, 1),
         plan_named("parts", 2, 1),
     )
 }
@@ -97,12 +98,12 @@ class LiveRunner(StepRunner):
                 if bad and step == "verdict":
                     raise PermanentError(f"did not migrate: {', '.join(bad)}")
 
-    def vm_step(self, step, vm_id, task, log, *, named, limit=0):
-        from mtv.orchestration.admission import may_enter
+    def vm_step(self, step, vm_id, task, log, *, named, turn=None):
+        from mtv.orchestration.admission import ask_to_enter
 
         with self._vm_context(vm_id, task, log) as ctx:
             named(ctx.vm.name)
-            if limit and not may_enter(ctx.store, ctx.run, vm_id, limit):
+            if turn and not ask_to_enter(ctx.store, ctx.run, vm_id, turn):
                 return False
             attempt = ctx.store.begin_step(ctx.run.id, vm_id, step)
             done = {row.step for row in ctx.store.steps(ctx.run.id) if row.vm_id == vm_id and row.state == "success"}
@@ -163,7 +164,7 @@ def _hold(defer, **how) -> None:
 
 
 def _fail_the_sad(plan: str, vm_id: str) -> None:
-    if plan in ("sad", "parts") and vm_id == "vm-0":
+    if plan in ("sad", "again", "parts") and vm_id == "vm-0":
         raise PermanentError("prepare fails for this one", cure="none", code="sad")
 
 
