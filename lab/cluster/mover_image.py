@@ -96,3 +96,5 @@ def _install(pins: list[str], python: str, target: Path) -> None:
             cure="make the Python package index reachable",
             code="LabNoPackages",
         )
+    # Nobody may write there when it runs: what is not compiled now would be compiled at every start.
+    subprocess.run([SYSTEM_PYTHON, "-m", "compileall", "-q", target], timeout=600, check=True)
