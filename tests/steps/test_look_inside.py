@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -9,12 +11,14 @@ from mtv.kubevirt.resources import PODS, SECRETS
 from mtv.model.conversion import Notice, PreflightResult, PreflightSpec
 from mtv.model.errors import PermanentError, TemporaryError
 from mtv.model.evidence import EvidenceKind
+from mtv.model.plan import AcceptedConcern
 from mtv.model.source import PowerState
 from mtv.model.transfer import Failure
 from mtv.steps import prepare, settle, transfer
 from mtv.steps.context import VmContext
+from mtv.store import Store
 from tests.kubevirt.values import source_vm
-from tests.steps.conftest import through_validation
+from tests.steps.conftest import begin, plan_of, through_validation
 from tests.steps.test_guest_options import MakeRun
 from tests.steps.world import World
 
@@ -80,6 +84,25 @@ def test_a_hopeless_conversion_stops_the_vm_before_the_copy_as_a_critical_concer
     settle.settle(vm)
     assert world.vm.power is PowerState.ON, "the running source was shut down for the look, and is started again"
     assert world.all(PODS) == []
+
+
+def test_what_the_plan_accepts_is_shown_and_does_not_stop_the_vm_nor_is_it_looked_for_twice(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    world.looked, world.vm = HOPELESS, source_vm(power=PowerState.OFF)
+    entry = AcceptedConcern(id="mtv.preflight.bitlocker", by="jane", reason="its key is clear")
+    plan = plan_of(preflight=True).model_copy(update={"accept_concerns": (entry,)})
+    vm = through_validation(begin(store, world, tmp_path, plan=plan))
+    prepare.prepare(vm)
+    prepare.prepare(vm)
+    assert transfer.pod_request(vm) is not None
+    (found,) = concerns(vm)
+    assert (found["id"], found["category"]) == ("mtv.preflight.bitlocker", "Critical")
+    assert found["accepted"] == {"by": "jane", "reason": "its key is clear"}
+    assert len(world.looking) == 1
+    assert any("accepted by jane" in line for line in world.log)
+    said = vm.store.evidence(vm.run.id, "", EvidenceKind.CONCERNS)[-1].document["conditions"]
+    assert "plan.accepted_concern_unknown" not in {one["id"] for one in said}
 
 
 def test_warnings_are_shown_and_stop_nothing(make_run: MakeRun, world: World) -> None:

@@ -2,7 +2,7 @@
 
 A pod of its own that reads a few MiB, run within `prepare`, so that it costs no task. A disk that comes as a stream
 cannot be looked into. What is found is evidence PREFLIGHT, and concerns of the VM: Critical for what makes a conversion
-hopeless.
+hopeless. One that the plan accepts does not stop the VM.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mtv.kubevirt.labels import Role
 from mtv.kubevirt.resources import PODS, SECRETS
 from mtv.model.concern import Category, Concern
 from mtv.model.conversion import ANY_FILE, Inspection, LuksKey, PreflightDisk, PreflightResult, PreflightSpec
-from mtv.model.errors import MtvError, TemporaryError
+from mtv.model.errors import TemporaryError
 from mtv.model.evidence import EvidenceKind
 from mtv.model.log_parts import INSPECTION
 from mtv.model.source import SourceVm
@@ -25,13 +25,14 @@ from mtv.providers.base import Provider
 from mtv.steps import guest, kvm, layout, pod_log, results, source_files
 from mtv.steps.context import VmContext
 from mtv.steps.layout import Layout
+from mtv.validation import accepted
+from mtv.validation.conditions.ids import PREFLIGHT
 
 _LOOK_S = 1200
 _TIMEOUT_S = _LOOK_S + 300
 """Time for the pod to be scheduled and its image to be fetched comes on top."""
 _GONE_TIMEOUT_S = 120
 _ENDED = ("Succeeded", "Failed")
-_ID = "mtv.preflight."
 
 
 def look_inside(ctx: VmContext, provider: Provider, cluster: Cluster, vm: SourceVm, decided: Layout) -> None:
@@ -45,18 +46,21 @@ def look_inside(ctx: VmContext, provider: Provider, cluster: Cluster, vm: Source
         return  # nothing is going to be copied
     subject = ",".join(sorted(f"{disk.id}={disk.generation}" for disk in vm.disks))
     seen = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.PREFLIGHT)
-    if any(row.subject == subject and row.document.get("ok") for row in seen):
+    looks = (msgspec.convert(row.document, PreflightResult) for row in seen if row.subject == subject)
+    if any(not _stops(look, _concerns(ctx, look)) for look in looks):
         return
     ctx.log(f"{ctx.vm.name}: looking into its disks before they are copied")
     result = _ask(ctx, provider, cluster, vm, decided)
     document = msgspec.to_builtins(result)
     ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.PREFLIGHT, document, subject=subject)
-    failure = None if result.ok else results.error_of(ctx, "preflight", result.failure)
-    hopeless = None if isinstance(failure, TemporaryError) else failure
-    _add_concerns(ctx, result, hopeless)
-    if failure is not None:
-        raise failure
-    if result.inspection is not None:
+    concerns = _concerns(ctx, result)
+    _add_concerns(ctx, concerns)
+    if _stops(result, concerns):
+        raise results.error_of(ctx, "preflight", result.failure)
+    for concern in concerns:
+        if concern.accepted:
+            ctx.log(f"{concern.label}: goes on, accepted by {concern.accepted.by}: {concern.accepted.reason}")
+    if result.ok and result.inspection is not None:
         ctx.log(f"{ctx.vm.name}: {result.inspection.os_id or result.inspection.product} can be converted")
 
 
@@ -134,17 +138,29 @@ def _request(ctx: VmContext, provider: Provider, vm: SourceVm, decided: Layout, 
     return results.request(ctx, pod, files)
 
 
-def _add_concerns(ctx: VmContext, result: PreflightResult, hopeless: MtvError | None) -> None:
-    """Put what was found beside what validation found of the VM: the newest evidence CONCERNS counts."""
+def _concerns(ctx: VmContext, result: PreflightResult) -> list[Concern]:
+    """Return what a look has found, those marked that the plan accepts; what a retry may mend is none."""
     found = [_concern(notice.code, Category.WARNING, notice.message, notice.cure) for notice in result.notices]
-    if hopeless is not None:
-        found.insert(0, _concern(hopeless.code, Category.CRITICAL, hopeless.message, hopeless.cure))
+    failure = None if result.ok else results.error_of(ctx, "preflight", result.failure)
+    if failure is not None and not isinstance(failure, TemporaryError):
+        found.insert(0, _concern(failure.code, Category.CRITICAL, failure.message, failure.cure))
+    return accepted(ctx.plan, ctx.vm.id, found)
+
+
+def _stops(result: PreflightResult, concerns: list[Concern]) -> bool:
+    """Whether the VM cannot go on: nobody has accepted what was found, or nothing was found out."""
+    may_pass = result.failure is not None and result.failure.retryable
+    return not result.ok and (may_pass or any(concern.blocks for concern in concerns))
+
+
+def _add_concerns(ctx: VmContext, found: list[Concern]) -> None:
+    """Put what was found beside what validation found of the VM: the newest evidence CONCERNS counts."""
     if found:
         rows = ctx.store.evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS)
-        before = [row for row in rows[-1].document["concerns"] if not row["id"].startswith(_ID)]
+        before = [row for row in rows[-1].document["concerns"] if not row["id"].startswith(PREFLIGHT)]
         document = {**rows[-1].document, "concerns": [*msgspec.to_builtins(found), *before]}
         ctx.store.add_evidence(ctx.run.id, ctx.vm.id, EvidenceKind.CONCERNS, document)
 
 
 def _concern(code: str, category: Category, label: str, assessment: str) -> Concern:
-    return Concern(id=f"{_ID}{code}", category=category, label=label, assessment=assessment)
+    return Concern(id=f"{PREFLIGHT}{code}", category=category, label=label, assessment=assessment)

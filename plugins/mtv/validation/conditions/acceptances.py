@@ -9,7 +9,7 @@ from mtv.model.condition import Condition
 from mtv.model.near_names import nearest
 from mtv.model.plan import Plan
 from mtv.validation.conditions.case import warning
-from mtv.validation.conditions.ids import CONDITION_IDS, UNKNOWN_FACT
+from mtv.validation.conditions.ids import CONDITION_IDS, PREFLIGHT, UNKNOWN_FACT
 from mtv.validation.rules import load_rules
 
 
@@ -18,7 +18,9 @@ def unknown_acceptances(plan: Plan, folder: Path, beside: Sequence[Path] = ()) -
 
     `folder` and `beside` hold the rules. A misspelt id accepts nothing, and the VM stays blocked.
     """
-    wanted = {entry.id for entry in plan.accept_concerns if not entry.id.startswith(UNKNOWN_FACT)} - CONDITION_IDS
+    wanted = {
+        entry.id for entry in plan.accept_concerns if not entry.id.startswith((UNKNOWN_FACT, PREFLIGHT))
+    } - CONDITION_IDS
     if not wanted:
         return []
     known = CONDITION_IDS | _rule_ids(folder, beside)

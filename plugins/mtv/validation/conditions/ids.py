@@ -90,3 +90,5 @@ CONDITION_IDS = frozenset(
 )
 UNKNOWN_FACT = "plan.target.unknown_"
 """Beginning of the ids of target facts that could not be read; the fact follows."""
+PREFLIGHT = "mtv.preflight."
+"""Beginning of the ids of what a look into the disks finds; the code of the conversion follows."""
