@@ -90,6 +90,7 @@ _GROUPS = {
         "tests/kubevirt/test_cluster.py",
         "tests/kubevirt/test_encrypted_guests.py",
         "tests/kubevirt/test_leases.py",
+        "tests/kubevirt/test_metrics_of_pods.py",
         "tests/kubevirt/test_target_facts.py",
         "tests/lab/test_cluster_contract.py",
         "tests/lab_kubevirt/",

@@ -15,7 +15,6 @@ from mtv.kubevirt.claims import MIB, Claim, manifest
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.pods import PodRequest
 from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS, SECRETS
-from mtv.model.connection import Connection
 from mtv.model.conversion import ANY_FILE, ConvertDisk, ConvertResult, ConvertSpec, LuksKey
 from tests.steps.lab_pods import last_word, start_pod
 
@@ -28,13 +27,6 @@ touch /not-here 2>/dev/null && exit 3
 truncate -s {DISK_BYTES} /disks/0/disk.img
 exec mtv-mover convert --spec /run/mtv/spec.json
 """
-
-
-@pytest.fixture
-def cluster(lab: Any) -> Iterator[Cluster]:
-    path = lab.endpoints("cluster")["kubeconfig"]
-    with Cluster(Connection(conn_id="lab", conn_type="kubernetes", extra={"kube_config_path": path})) as opened:
-        yield opened
 
 
 @pytest.fixture

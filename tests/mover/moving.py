@@ -46,17 +46,18 @@ def make_disk(path: Path, size: int, areas: Sequence[tuple[int, int]], *, seed: 
 
 
 @contextmanager
-def nbdkit(tmp_path: Path, *arguments: str, name: str = "nbd") -> Iterator[str]:
-    """The URI of an nbdkit on a Unix socket; its process ends with the block."""
+def nbdkit(tmp_path: Path, *arguments: str, name: str = "nbd", port: int = 0) -> Iterator[str]:
+    """The URI of an nbdkit on a Unix socket, or on a port of loopback; its process ends with the block."""
     socket = tmp_path / f"{name}.sock"
     pidfile = tmp_path / f"{name}.pid"
     socket.unlink(missing_ok=True)
     pidfile.unlink(missing_ok=True)
-    process = subprocess.Popen(["nbdkit", "-f", "-r", "-U", socket, "-P", pidfile, *arguments])
+    where = ["-i", "127.0.0.1", "-p", str(port)] if port else ["-U", socket]
+    process = subprocess.Popen(["nbdkit", "-f", "-r", *where, "-P", pidfile, *arguments])
     try:
         wait_for(lambda: pidfile.exists() or process.poll() is not None, "nbdkit")
         assert process.poll() is None, "nbdkit ended at once"
-        yield f"nbd+unix:///?socket={socket}"
+        yield f"nbd://127.0.0.1:{port}" if port else f"nbd+unix:///?socket={socket}"
     finally:
         process.kill()
         process.wait()

@@ -124,10 +124,14 @@ def test_whatever_ends_before_a_request_the_disk_arrives(
 
 
 @pytest.mark.long
-def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tmp_path: Path) -> None:
-    with served(tmp_path, ovirt.original, "--filter=rate", "rate=8M") as socket:
+@pytest.mark.parametrize(("every_s", "rate", "enough_s"), [(2, "8M", 20), (20, "900K", 120)])
+def test_everything_expires_again_and_again(
+    ovirt: Ovirt, tmp_path: Path, every_s: float, rate: str, enough_s: float
+) -> None:
+    """Every two seconds for half a minute, and every twenty for more than three minutes."""
+    with served(tmp_path, ovirt.original, "--filter=rate", f"rate={rate}") as socket:
         phases = cycle([None, types.ImageTransferPhase.PAUSED_SYSTEM, None, types.ImageTransferPhase.CANCELLED])
-        enough_at = time.monotonic() + 20  # the server's checksum is one request: at last it must get through
+        enough_at = time.monotonic() + enough_s  # the server's checksum is one request: at last it must get through
 
         def expire() -> None:
             with _BETWEEN_CALLS:
@@ -137,7 +141,7 @@ def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tm
                 if (phase := next(phases)) and not (seen and time.monotonic() > enough_at):
                     ovirt.engine.end_transfers(phase)
 
-        with moving.again_and_again(expire, 2.0):
+        with moving.again_and_again(expire, every_s):
             ran = copy(ovirt, tmp_path, ovirt.disk(socket))
     assert_arrived(ovirt, tmp_path, ran)
     assert ovirt.engine.calls["create"] > 1

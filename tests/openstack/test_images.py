@@ -46,9 +46,9 @@ def image(cloud: dict[str, Any], name: str = "guest") -> GlanceImage:
     )
 
 
-def copy(tmp_path: Path, source: GlanceImage, size: int) -> moving.Ran:
+def copy(tmp_path: Path, source: GlanceImage, size: int, **changed: Any) -> moving.Ran:
     spec = moving.spec_of(tmp_path / "w", moving.disk_of(source, size, tmp_path / "t"))
-    return moving.run(msgspec.structs.replace(spec, credentials_dir=str(tmp_path / "secrets")))
+    return moving.run(msgspec.structs.replace(spec, credentials_dir=str(tmp_path / "secrets"), **changed))
 
 
 def read(reader: Reader, offset: int, length: int) -> bytes:
@@ -106,6 +106,34 @@ def test_a_revoked_token_is_replaced_in_the_middle_of_a_disk(
     source.close()
     assert session.token() != token
     assert hashlib.sha512(first + rest).hexdigest() == cloud["guest"]["sha512"]
+
+
+@pytest.mark.long
+def test_a_copy_of_three_minutes_outlives_tokens_that_end_every_twenty_seconds(
+    cloud: dict[str, Any],
+    secrets: Path,
+    tmp_path: Path,
+    user: openstack.connection.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokens: list[str] = []
+    log_in = KeystoneSession._log_in
+    monkeypatch.setattr(KeystoneSession, "_log_in", lambda session: tokens.append(log_in(session)) or tokens[-1])
+    revoked: list[str] = []
+
+    def revoke() -> None:
+        if tokens and tokens[-1] not in revoked:
+            revoked.append(tokens[-1])
+            user.session.delete(f"{cloud['auth_url']}/auth/tokens", headers={"X-Subject-Token": tokens[-1]})
+
+    guest = Path(cloud["guest"]["path"])
+    size = guest.stat().st_size
+    with moving.again_and_again(revoke, 20.0):
+        ran = copy(tmp_path, image(cloud), size, limit_bytes_per_s=size // 180)
+    assert ran.result.ok, ran.lines
+    assert ran.result.disks[0].proof is Proof.SOURCE_CHECKED
+    assert moving.same_bytes(guest, tmp_path / "t", size)
+    assert len(tokens) > 4
 
 
 def test_an_application_credential_is_enough(
