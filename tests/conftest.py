@@ -96,6 +96,7 @@ _GROUPS = {
         "tests/lab_kubevirt/",
         "tests/orchestration/test_live",
         "tests/orchestration/test_pods_in_a_cluster.py",
+        "tests/steps/test_encrypted_guest_on_the_lab.py",
     ),
 }
 """Tests of the shared lab, which one worker each runs: those that move its guests, and the others beside them.

@@ -72,22 +72,25 @@ def served(folder: Path, original: Path, *arguments: str) -> Iterator[Path]:
         yield Path(uri.partition("socket=")[2])
 
 
-def copy(ovirt: Ovirt, folder: Path, source: ImageioDisk | OvirtDisk, *, epoch: int = 1) -> moving.Ran:
+def copy(
+    ovirt: Ovirt, folder: Path, source: ImageioDisk | OvirtDisk, *, epoch: int = 1, limit_bytes_per_s: int = 0
+) -> moving.Ran:
     """Copy the disk from this source into `folder`."""
     spec = moving.spec_of(folder / "w", moving.disk_of(source, SIZE, folder / "t"), epoch=epoch)
-    ran = moving.run(msgspec.structs.replace(spec, credentials_dir=str(ovirt.secrets)))
+    changes = {"credentials_dir": str(ovirt.secrets), "limit_bytes_per_s": limit_bytes_per_s}
+    ran = moving.run(msgspec.structs.replace(spec, **changes))
     said = json.dumps(ran.lines)
     assert PASSWORD not in said
     assert not re.search(r"/images/[0-9a-f]", said)
     return ran
 
 
-def assert_arrived(ovirt: Ovirt, folder: Path, ran: moving.Ran) -> None:
+def assert_arrived(ovirt: Ovirt, folder: Path, ran: moving.Ran, original: Path | None = None) -> None:
     """The disk is there, and proven against the server's own checksum."""
     assert ran.result.ok, ran.lines
     done = ran.result.disks[0]
-    assert moving.same_bytes(ovirt.original, folder / "t", SIZE)
-    assert done.digest == digest_of_path(ovirt.original)
+    assert moving.same_bytes(original or ovirt.original, folder / "t", SIZE)
+    assert done.digest == digest_of_path(original or ovirt.original)
     assert done.proof is Proof.SOURCE_CHECKED
     assert done.source_digest.startswith("blake2b-4MiB:")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from mtv.kubevirt.pods import PodRequest
@@ -13,7 +13,7 @@ from mtv.model.connection import Connection
 from mtv.model.evidence import EvidenceKind
 from mtv.model.plan import Plan, PlannedVm, Source, Target, Wave
 from mtv.model.settings import Settings
-from mtv.steps import transfer
+from mtv.steps import convert, transfer
 from mtv.steps.context import RunContext, VmContext, start_run
 from mtv.store import Store
 from tests.steps.lab_pods import last_word, start_pod
@@ -79,12 +79,21 @@ class LabRuns:
 
 
 def copy_disks(vm: VmContext) -> PodRequest:
-    """Run the mover's pod of `transfer`, keep what it says, and return what was asked for."""
-    request = transfer.pod_request(vm)
+    """Run the pod of `transfer`, keep what it says, and return what was asked for."""
+    return _run_pod(transfer, vm)
+
+
+def convert_disks(vm: VmContext) -> PodRequest:
+    """Run the pod of `convert`, keep what it says, and return what was asked for."""
+    return _run_pod(convert, vm)
+
+
+def _run_pod(step: ModuleType, vm: VmContext) -> PodRequest:
+    request: PodRequest | None = step.pod_request(vm)
     assert request is not None
     with vm.cluster() as cluster:
         start_pod(cluster, request)
-        transfer.finish(vm, last_word(cluster, request))
+        step.finish(vm, last_word(cluster, request))
     return request
 
 
