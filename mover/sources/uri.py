@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mover.sources.window import generation_of
 from mtv.model.errors import PermanentError
 from mtv.model.transfer import DiskFile, DiskSource, DiskTarget, DiskTransfer, HttpRange, ImageioDisk, NbdUri
 
@@ -168,12 +169,14 @@ def _path(uri: str, rest: str) -> Path:
 
 
 def _generation(path: Path) -> str:
-    """Size and time of the last change; whoever writes a file between two attempts makes another generation."""
+    """Tells a file from what lay at its path before: whoever writes it, or puts another in its place, makes another
+    generation, even one of the same size and modification time (`cp -p`). So does a change of its mode: copied anew.
+    """
     try:
         info = path.stat()
     except OSError:
         return ""  # opening it says better what is wrong
-    return f"{info.st_size}:{info.st_mtime_ns}" if path.is_file() else ""
+    return generation_of(info) if path.is_file() else ""
 
 
 def _refuse_options(uri: str, options: UriOptions, *, allowed: tuple[str, ...]) -> None:

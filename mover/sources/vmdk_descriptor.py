@@ -43,7 +43,7 @@ def is_descriptor(start: bytes) -> bool:
 def open_descriptor(window: Window) -> RandomSource:
     """The disk that the descriptor in `window` (a whole file) describes. The window is closed when all is well.
 
-    The descriptor stays as it is when the disk's bytes change, so the generation is made of its extents' versions.
+    The descriptor stays as it is when the disk's bytes change, so the generation is made of its extents' own.
     """
     what = str(window.path)
     if window.length > _MAX_DESCRIPTOR_BYTES:
@@ -63,7 +63,7 @@ def open_descriptor(window: Window) -> RandomSource:
             part = _part(window.path, int(sectors), kind, name, int(start or 0))
             parts.append(part)
             if isinstance(part, RawSource | SparseVmdkSource):
-                versions.update(f"{part.window.path.name}\0{part.window.version}\0".encode(errors="surrogateescape"))
+                versions.update(f"{part.window.path.name}\0{part.window.generation}\0".encode(errors="surrogateescape"))
     except BaseException:
         for part in parts:
             part.close()

@@ -21,7 +21,8 @@ _KNOWN_HASHES = ("sha256", "sha1", "sha512")
 class Window:
     """`length` bytes at `offset` of `path`. Reads are exact: fewer bytes than asked for is an error.
 
-    `version` is the size and the modification time (ns) of the whole file when it was opened.
+    `version` is the size and the modification time (ns) of the whole file when it was opened, `generation` what tells
+    the file from others at its path (see `generation_of`).
     """
 
     def __init__(self, path: Path, offset: int, length: int) -> None:
@@ -32,7 +33,8 @@ class Window:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             size = os.lseek(self._fd, 0, os.SEEK_END)
-            self.version = _version_of(self._fd)
+            info = os.fstat(self._fd)
+            self.version, self.generation = _version_of(self._fd), generation_of(info)
         except OSError as error:
             raise storage_error(error, where="source", what=f"open {path}") from error
         if offset < 0 or length < 0 or offset + length > size:
@@ -152,6 +154,13 @@ class Window:
         return PermanentError(
             f"{self.path} ended at {offset} while it was read", cure="fetch the file again", code="source-truncated"
         )
+
+
+def generation_of(info: os.stat_result) -> str:
+    """Size, modification time and change time (ns): the last is the kernel's own, which `cp -p` and `rsync -t` cannot
+    keep. It also changes with the mode and the owner.
+    """
+    return f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
 
 
 def _version_of(fd: int) -> str:

@@ -95,6 +95,21 @@ def test_a_source_that_was_written_to_is_copied_anew(tmp_path: Path, disk: Path,
     assert "another generation" in said.words()
 
 
+def test_a_file_of_the_same_size_and_time_in_the_place_of_the_source_is_copied_anew(
+    tmp_path: Path, disk: Path, said: Said
+) -> None:
+    """As `cp -p` and `rsync -t` put it there: blocks of two disks on one target would be called proven."""
+    source, other = tmp_path / "s", moving.make_disk(tmp_path / "other", SIZE, AREAS, seed=8)
+    source.write_bytes(disk.read_bytes())
+    assert said("copy", "--source", f"file:{source}", "--target", tmp_path / "t") == EXIT_OK
+    times = source.stat()
+    source.write_bytes(other.read_bytes())
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert said("copy", "--source", f"file:{source}", "--target", tmp_path / "t") == EXIT_OK
+    assert said.last["digest"] == digest_of_path(other)
+    assert moving.same_bytes(other, tmp_path / "t", SIZE)
+
+
 def test_every_kind_of_source_can_be_written_as_a_uri(tmp_path: Path, disk: Path, said: Said) -> None:
     vmdk = tmp_path / "disk.vmdk"
     argv = ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", disk, vmdk]
