@@ -6,7 +6,10 @@ import msgspec
 import pytest
 
 from mtv.kubevirt.resources import CLAIMS
+from mtv.model.errors import PermanentError
 from mtv.model.evidence import VmPhase
+from mtv.model.plan import BootProof
+from mtv.model.source import PowerState
 from mtv.model.transfer import TransferSpec
 from mtv.steps import create_vm, layout, prepare, settle, transfer, verify
 from mtv.steps.context import VmContext
@@ -90,3 +93,23 @@ def test_a_copy_that_no_conversion_has_seen_resumes_though_one_of_its_claims_is_
     prepare.prepare(again)
     assert work_uid(again, world) == before
     assert transfer.pod_request(again) is not None
+
+
+def test_what_a_guest_has_written_before_a_rollback_is_no_copy_that_is_resumed(make_run: MakeRun, world: World) -> None:
+    """Its source was off and stays off, so that the next copy is of the same generation as the journal."""
+    world.vm = source_vm(power=PowerState.OFF)
+    world.is_raw = True
+    how = {"skip_guest_conversion": True, "verify": "off", "target_power_state": "on"}
+    vm = through_validation(make_run(**how, boot_proof=BootProof(marker="MTV-NEVER-SAID", timeout_s=1)))
+    prepare.prepare(vm)
+    play_transfer(vm, world)
+    create_vm.create_vm(vm)
+    with pytest.raises(PermanentError, match="nothing proved its boot"):
+        verify.verify(vm)
+    settle.settle(vm)
+    vm.store.finish_run(vm.run.id, "failed")
+
+    again = through_validation(make_run("r2", **how))
+    prepare.prepare(again)
+    play_transfer(again, world)
+    assert set(world.content.values()) == {"copy of 1"}

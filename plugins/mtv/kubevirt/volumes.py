@@ -6,6 +6,7 @@ Annotations tell the truth about a disk claim:
 - `mtv/copying`: a mover may be writing a copy of that generation
 - `mtv/digest` + `mtv/generation`: a proven copy of that generation; with `mtv/converted-digest` it was converted
 - `mtv/converting`: a conversion was sent to it and may be writing; with `mtv/untouched` it ended before it wrote
+- `mtv/used`: a VirtualMachine was made of it, whose guest may have written to it
 - `mtv/stale: "true"`: the source has moved on since
 """
 
@@ -31,6 +32,7 @@ UNPROVEN: Mapping[str, str | None] = {
     labels.CONVERTING: None,
     labels.UNTOUCHED: None,
     labels.CONVERTED: None,
+    labels.USED: None,
 }
 """Annotations that take back everything said about a claim's bytes but that they are stale."""
 
@@ -53,11 +55,16 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
     converted: str = ""
     conversion_run: str = ""
     untouched: bool = False
+    used_run: str = ""
     stale: bool = False
 
     def is_proven(self, generation: str) -> bool:
         """Whether the claim is proven to hold the source's bytes of `generation`."""
         return bool(self.digest) and self.generation == generation and not self.stale
+
+    def is_known_to_its_journal(self) -> bool:
+        """Whether nobody but the mover of its copy can have written to the claim: what the journal proves is there."""
+        return not self.conversion_run and not self.used_run
 
     def may_be_half_committed(self) -> bool:
         """Whether a conversion may have begun to write to the claim: then its journal must stay."""
@@ -187,6 +194,7 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
         converted=notes.get(labels.CONVERTED, ""),
         conversion_run=notes.get(labels.CONVERTING, ""),
         untouched=notes.get(labels.UNTOUCHED) == "true",
+        used_run=notes.get(labels.USED, ""),
         stale=notes.get(labels.STALE) == "true",
     )
 

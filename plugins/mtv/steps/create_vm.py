@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtv.kubevirt import machines
+from mtv.kubevirt import labels, machines, volumes
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.resources import VIRTUAL_MACHINES
 from mtv.model.errors import DriftError, MtvError, PermanentError
@@ -56,6 +56,9 @@ def create_vm(ctx: VmContext) -> None:
             if row.phase is not VmPhase.VERIFIED:
                 ctx.store.advance(*ctx.key, ctx.run.id, VmPhase.CREATING, expect=phases)
             ctx.store.set_target_name(*ctx.key, ctx.run.id, ctx.vm.target_name)
+            # Whoever starts the machine, its guest writes: the copy's journal must never be resumed on these bytes.
+            for state in found.values():
+                volumes.mark(cluster, ctx.namespace, state.claim.name, {labels.USED: ctx.run.id})
             made = machines.ensure(cluster, layout.machine(ctx, now, decided))
             try:
                 made = _with_power(ctx, provider, cluster, now, made)

@@ -185,15 +185,15 @@ def _drop_outgrown_work(ctx: VmContext, cluster: Cluster, decided: Layout) -> No
 
 
 def _reset_work(ctx: VmContext, cluster: Cluster, decided: Layout, final: SourceVm) -> None:
-    """Start with a fresh work volume when disks that were converted have to be copied again.
+    """Start with a fresh work volume when disks that were converted, or used by a guest, have to be copied again.
 
-    The old one's copy journal says nothing true about converted bytes, and its commit journal would answer for a
+    The old one's copy journal says nothing true about such bytes, and its commit journal would answer for a
     conversion that the new copy never had.
     """
     found = layout.states(ctx, cluster, decided)
-    if layout.all_proven(final, found) or not any(state.conversion_run for state in found.values()):
+    if layout.all_proven(final, found) or all(state.is_known_to_its_journal() for state in found.values()):
         return
-    ctx.log(f"{ctx.vm.name}: the source has moved on since its disks were converted; the copy begins anew")
+    ctx.log(f"{ctx.vm.name}: its disks were converted or used, and the source has moved on; the copy begins anew")
     target_objects.drop_work(ctx, cluster)
     for state in found.values():
         volumes.mark(cluster, ctx.namespace, state.claim.name, volumes.UNPROVEN)

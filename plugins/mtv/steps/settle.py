@@ -238,8 +238,9 @@ def _roll_back(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerSta
     """Undo, in this order: target stopped and removed, claims marked stale, source on, change marked undone."""
     removed += _remove_target(ctx, cluster)
     disks = target_objects.disks(ctx, cluster)
-    if any(labels.CONVERTING in (claim["metadata"].get("annotations") or {}) for claim in disks):
-        # Its journals speak of bytes that the conversion may have changed since. It goes before the marks that say so.
+    changed_since = {labels.CONVERTING, labels.USED}
+    if any(changed_since & (claim["metadata"].get("annotations") or {}).keys() for claim in disks):
+        # Its journals speak of bytes that others may have changed since. It goes before the marks that say so.
         removed += _remove_work(ctx, cluster)
     for claim in disks:
         volumes.mark(cluster, ctx.namespace, claim["metadata"]["name"], {**volumes.UNPROVEN, labels.STALE: "true"})

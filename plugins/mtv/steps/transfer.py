@@ -136,10 +136,10 @@ def _is_marked(state: DiskState, generation: str, digest: str) -> bool:
 
 def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) -> None:
     """Never copy over disks that were sent to a conversion, or that a target VM uses: `prepare` resets them first."""
-    if phase in _BEFORE and not any(state.conversion_run for state in found.values()):
+    if phase in _BEFORE and all(state.is_known_to_its_journal() for state in found.values()):
         return
     raise PermanentError(
-        f"{ctx.vm.name}: the source differs from the copy that was converted (the VM is {phase.value})",
+        f"{ctx.vm.name}: the source differs from the copy that was converted or used (the VM is {phase.value})",
         cure="clear the task prepare of this VM and what follows it",
         code="copy-outdated",
     )
