@@ -2,8 +2,8 @@
 
 An addition to the tests on real parts, for what those cannot do: thousands of orders of steps, faults and clears.
 The mover is played as its rules say: a copy resumes when its journal is of the same generation, a conversion that its
-journal calls committed is not done again. A guest writes to its disks. A disk's content is a text, so that a wrong resume
-shows.
+journal calls committed is not done again. A guest writes to its disks. A disk's content is a text, so that what is
+resumed wrongly shows.
 """
 
 from __future__ import annotations
