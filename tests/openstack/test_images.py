@@ -126,13 +126,20 @@ def test_a_copy_of_three_minutes_outlives_tokens_that_end_every_twenty_seconds(
             revoked.append(tokens[-1])
             user.session.delete(f"{cloud['auth_url']}/auth/tokens", headers={"X-Subject-Token": tokens[-1]})
 
-    guest = Path(cloud["guest"]["path"])
-    size = guest.stat().st_size
-    with moving.again_and_again(revoke, 20.0):
-        ran = copy(tmp_path, image(cloud), size, limit_bytes_per_s=size // 180)
+    size = 40 * MIB  # ten blocks, so that one is asked for about as often as a token ends
+    dense = moving.make_disk(tmp_path / "dense.img", size, [(0, size)])
+    with dense.open("rb") as data:
+        made = user.image.create_image(
+            tmp_path.name, data=data, disk_format="raw", container_format="bare", allow_duplicates=True
+        )
+    try:
+        with moving.again_and_again(revoke, 20.0):
+            ran = copy(tmp_path, image(cloud, made.id), size, limit_bytes_per_s=size // 180)
+    finally:
+        user.image.delete_image(made)
     assert ran.result.ok, ran.lines
     assert ran.result.disks[0].proof is Proof.SOURCE_CHECKED
-    assert moving.same_bytes(guest, tmp_path / "t", size)
+    assert moving.same_bytes(dense, tmp_path / "t", size)
     assert len(tokens) > 4
 
 
