@@ -90,7 +90,8 @@ def test_a_cluster_whose_launcher_was_killed_is_cleaned_up(state: State) -> None
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_lab_whose_start_is_interrupted_stops_what_it_had_started(state: State, number: signal.Signals) -> None:
     before = traces(state.dir)
-    command = [sys.executable, "-m", "lab", "up", "kubevirt", "--state", str(state.dir)]
+    # Who runs the tests in the background of a script has SIGINT ignored, and so would the command.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "lab", "up", "kubevirt", "--state", str(state.dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as up:
         try:
             wait_until(lambda: has_process(state.dir, "runtime"), timeout_s=300, what="the first components")

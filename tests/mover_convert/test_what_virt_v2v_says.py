@@ -174,7 +174,10 @@ def test_kvm_is_tried_only_on_a_cpu_that_may_have_it(tmp_path, monkeypatch, cpu,
 
 def test_a_fact_is_read_behind_an_unended_line_of_the_appliances_console(tmp_path):
     log = tmp_path / "log"
-    log.write_text("[    4.2] sda: sda1\n[    4.3] crng gcaps_block_bus = virtio-blk\ngcaps_net_bus = virtio-net\n")
+    log.write_text(
+        "[    4.2] sda: sda1\nguestfsd: => is_file (0x25) took 0.09 secsgcaps_block_bus = virtio-blk\n"
+        "[    4.3] crng gcaps_net_bus = virtio-net\n"
+    )
     assert virt_v2v.read_facts(log) == {"gcaps_block_bus": "virtio-blk", "gcaps_net_bus": "virtio-net"}
 
 
