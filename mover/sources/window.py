@@ -34,7 +34,7 @@ class Window:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             size = os.lseek(self._fd, 0, os.SEEK_END)
             info = os.fstat(self._fd)
-            self.version, self.generation = _version_of(self._fd), generation_of(info)
+            self.version, self.generation = _version_of(info), generation_of(info)
         except OSError as error:
             raise storage_error(error, where="source", what=f"open {path}") from error
         if offset < 0 or length < 0 or offset + length > size:
@@ -123,7 +123,7 @@ class Window:
                 code="source-checksum",
             )
         try:
-            version = _version_of(self._fd)
+            version = _version_of(os.fstat(self._fd))
         except OSError as error:
             raise storage_error(error, where="source", what=f"look at {self.path}") from error
         if version != self.version:
@@ -160,11 +160,10 @@ def generation_of(info: os.stat_result) -> str:
     """Size, modification time and change time (ns): the last is the kernel's own, which `cp -p` and `rsync -t` cannot
     keep. It also changes with the mode and the owner.
     """
-    return f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    return f"{_version_of(info)}:{info.st_ctime_ns}"
 
 
-def _version_of(fd: int) -> str:
-    info = os.fstat(fd)
+def _version_of(info: os.stat_result) -> str:
     return f"{info.st_size}:{info.st_mtime_ns}"
 
 
