@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,14 +89,6 @@ def admin(lab: Any) -> Iterator[Cluster]:
     assert lab.endpoints("kubevirt")
     with Cluster(connection(lab.endpoints("cluster")["kubeconfig"])) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def namespace(admin: Cluster) -> Iterator[str]:
-    name = f"mtv-test-{uuid.uuid4().hex[:8]}"
-    admin.ensure_namespace(name)
-    yield name
-    admin.delete(NAMESPACES, name, "")
 
 
 @pytest.mark.lab

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -30,13 +28,10 @@ exec mtv-mover convert --spec /run/mtv/spec.json
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    name = f"luks-{uuid.uuid4().hex[:8]}"
-    cluster.ensure_namespace(name)
+def namespace(cluster: Cluster, namespace: str) -> str:
     level = {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.merge(NAMESPACES, name, "", {"metadata": {"labels": level}})
-    yield name
-    cluster.delete(NAMESPACES, name, "")
+    cluster.merge(NAMESPACES, namespace, "", {"metadata": {"labels": level}})
+    return namespace
 
 
 def claim(name: str, index: int) -> Claim:

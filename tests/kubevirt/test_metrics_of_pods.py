@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import urllib.request
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from mtv.kubevirt import pods
 from mtv.kubevirt.claims import Claim, manifest
 from mtv.kubevirt.cluster import Cluster
 from mtv.kubevirt.pods import PodRequest
-from mtv.kubevirt.resources import CLAIMS, NAMESPACES, PODS
+from mtv.kubevirt.resources import CLAIMS, PODS
 from mtv.model.transfer import TransferResult, TransferSpec
 from tests.mover import moving
 from tests.mover.moving import MIB
@@ -26,14 +24,6 @@ from tests.steps.lab_pods import last_word, start_pod
 
 pytestmark = pytest.mark.lab
 SIZE = 12 * MIB
-
-
-@pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    name = f"metrics-{uuid.uuid4().hex[:8]}"
-    cluster.ensure_namespace(name)
-    yield name
-    cluster.delete(NAMESPACES, name, "")
 
 
 def request_of(lab: Any, namespace: str, disk: Claim, work: Claim, uri: str) -> PodRequest:

@@ -72,6 +72,12 @@ def amid_a_read(deed: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def end_logins_and_tickets(ovirt: Ovirt) -> None:
+    with _BETWEEN_CALLS:
+        ovirt.engine.forget_logins()
+        ovirt.engine.expire_tickets()
+
+
 def test_tickets_and_logins_that_expire_before_each_request_are_renewed(
     ovirt: Ovirt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,9 +87,7 @@ def test_tickets_and_logins_that_expire_before_each_request_are_renewed(
     def expire_and_ask(connection: ImageioConnection, *request: Any) -> Any:
         asked.append(request[0])
         if len(asked) % 2:  # what is asked again after the renewal goes through
-            with _BETWEEN_CALLS:
-                ovirt.engine.forget_logins()
-                ovirt.engine.expire_tickets()
+            end_logins_and_tickets(ovirt)
         return try_ask(connection, *request)
 
     monkeypatch.setattr(ImageioConnection, "_try_ask", expire_and_ask)
@@ -131,8 +135,7 @@ def test_everything_expires_every_two_seconds_for_half_a_minute(ovirt: Ovirt, tm
 
         def expire() -> None:
             with _BETWEEN_CALLS:
-                ovirt.engine.forget_logins()
-                ovirt.engine.expire_tickets()
+                end_logins_and_tickets(ovirt)
                 seen = ovirt.engine.calls["create"] > 1 and ovirt.engine.calls["resume"] >= 1
                 if (phase := next(phases)) and not (seen and time.monotonic() > enough_at):
                     ovirt.engine.end_transfers(phase)
@@ -151,8 +154,7 @@ def test_everything_expires_every_twenty_seconds_for_three_minutes(ovirt: Ovirt,
 
     def expire() -> None:
         with _BETWEEN_CALLS:
-            ovirt.engine.forget_logins()
-            ovirt.engine.expire_tickets()
+            end_logins_and_tickets(ovirt)
             if phase := next(phases):
                 ovirt.engine.end_transfers(phase)
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lab.guests.image import guest_image
-from lab.guests.spec import GuestSpec
 from lab.ova.descriptor import OvfMachine
 from lab.ova.package import write_ova
 from mtv.kubevirt import labels
@@ -25,14 +24,13 @@ from mtv.steps import create_vm, prepare, settle, verify
 from mtv.steps.context import VmContext
 from mtv.store import Store
 from tests.leaks import Secrets, content_of, files_below
+from tests.mover_convert.test_encrypted_guests import VAULT, WRONG
 from tests.steps.conftest import through_validation
 from tests.steps.lab_runs import LabRuns, convert_disks, copy_disks, document
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.convert, pytest.mark.guest, pytest.mark.timeout(1800)]
 
-VAULT = GuestSpec(hostname="vault-1", root_mb=288, payload_mb=4, encrypted=True)
 KEYS = "vault-keys"
-WRONG = "open please vault-1"
 
 
 @pytest.fixture

@@ -55,16 +55,12 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
     converted: str = ""
     conversion_run: str = ""
     untouched: bool = False
-    used_run: str = ""
+    is_known_to_its_journal: bool = True
     stale: bool = False
 
     def is_proven(self, generation: str) -> bool:
         """Whether the claim is proven to hold the source's bytes of `generation`."""
         return bool(self.digest) and self.generation == generation and not self.stale
-
-    def is_known_to_its_journal(self) -> bool:
-        """Whether nobody but the mover of its copy can have written to the claim: what the journal proves is there."""
-        return not self.conversion_run and not self.used_run
 
     def may_be_half_committed(self) -> bool:
         """Whether a conversion may have begun to write to the claim: then its journal must stay."""
@@ -182,6 +178,11 @@ def mark(cluster: Cluster, namespace: str, claim_name: str, annotations: Mapping
     cluster.annotate(CLAIMS, claim_name, namespace, annotations)
 
 
+def is_known_to_its_journal(claim: Mapping[str, Any]) -> bool:
+    """Whether nobody but the mover of its copy can have written to a disk claim: what the journal proves is there."""
+    return (claim["metadata"].get("annotations") or {}).keys().isdisjoint({labels.CONVERTING, labels.USED})
+
+
 def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
     notes = found["metadata"].get("annotations") or {}
     return DiskState(
@@ -194,7 +195,7 @@ def _state(claim: Claim, found: Mapping[str, Any]) -> DiskState:
         converted=notes.get(labels.CONVERTED, ""),
         conversion_run=notes.get(labels.CONVERTING, ""),
         untouched=notes.get(labels.UNTOUCHED) == "true",
-        used_run=notes.get(labels.USED, ""),
+        is_known_to_its_journal=is_known_to_its_journal(found),
         stale=notes.get(labels.STALE) == "true",
     )
 

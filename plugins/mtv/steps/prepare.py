@@ -191,7 +191,7 @@ def _reset_work(ctx: VmContext, cluster: Cluster, decided: Layout, final: Source
     conversion that the new copy never had.
     """
     found = layout.states(ctx, cluster, decided)
-    if layout.all_proven(final, found) or all(state.is_known_to_its_journal() for state in found.values()):
+    if layout.all_proven(final, found) or all(state.is_known_to_its_journal for state in found.values()):
         return
     ctx.log(f"{ctx.vm.name}: its disks were converted or used, and the source has moved on; the copy begins anew")
     target_objects.drop_work(ctx, cluster)

@@ -238,8 +238,7 @@ def _roll_back(ctx: VmContext, cluster: Cluster, removed: list[str]) -> PowerSta
     """Undo, in this order: target stopped and removed, claims marked stale, source on, change marked undone."""
     removed += _remove_target(ctx, cluster)
     disks = target_objects.disks(ctx, cluster)
-    changed_since = {labels.CONVERTING, labels.USED}
-    if any(changed_since & (claim["metadata"].get("annotations") or {}).keys() for claim in disks):
+    if not all(volumes.is_known_to_its_journal(claim) for claim in disks):
         # Its journals speak of bytes that others may have changed since. It goes before the marks that say so.
         removed += _remove_work(ctx, cluster)
     for claim in disks:

@@ -136,7 +136,7 @@ def _is_marked(state: DiskState, generation: str, digest: str) -> bool:
 
 def _refuse_unsafe(ctx: VmContext, phase: VmPhase, found: dict[str, DiskState]) -> None:
     """Never copy over disks that were sent to a conversion, or that a target VM uses: `prepare` resets them first."""
-    if phase in _BEFORE and all(state.is_known_to_its_journal() for state in found.values()):
+    if phase in _BEFORE and all(state.is_known_to_its_journal for state in found.values()):
         return
     raise PermanentError(
         f"{ctx.vm.name}: the source differs from the copy that was converted or used (the VM is {phase.value})",
